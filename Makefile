@@ -1,0 +1,29 @@
+# make demo: from a fresh clone to a trained detector.  make test: the tests.
+PYTHON ?= python3
+PY := .venv/bin/python
+
+.PHONY: all demo test test-slow lint clean
+
+all: .venv/installed
+
+.venv/installed: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 10) <= sys.version_info < (3, 14) else "Python 3.10 to 3.13 is needed, $(PYTHON) is " + sys.version.split()[0] + ": make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet -r requirements.txt
+	$(PY) -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: .venv/installed
+	@PYTHON=$(PY) experiments/scripts/demo.sh
+
+test: .venv/installed
+	$(PY) -m pytest
+
+test-slow: .venv/installed
+	$(PY) -m pytest -m slow
+
+lint: .venv/installed
+	$(PY) -m ruff check . && $(PY) -m ruff format --check .
+
+clean:
+	rm -rf .venv output data/demo .pytest_cache .ruff_cache

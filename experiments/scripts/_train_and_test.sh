@@ -1,0 +1,59 @@
+#!/bin/bash
+# Trains and tests one method: _train_and_test.sh METHOD VOC_SPLIT GPU NET DATASET [options of train_net.py and test_net.py]
+# Called by the scripts beside it. METHOD is a folder of models/<dataset>/<NET>, VOC_SPLIT is 07 or 07+12.
+set -euo pipefail
+
+if [ $# -lt 5 ]; then
+  echo "usage: $(basename "${CALLED_AS:-$0}") GPU NET DATASET [--set KEY VALUE ...]" >&2
+  echo "  GPU: its number, or cpu; NET: VGG16 or VGG_CNN_M_1024; DATASET: pascal_voc" >&2
+  exit 2
+fi
+METHOD=$1 VOC_SPLIT=$2 GPU=$3 NET=$4 DATASET=$5
+shift 5
+
+cd "$(dirname "$0")/../.."
+export PYTHONUNBUFFERED=1
+if [ -z "${PYTHON:-}" ]; then
+  PYTHON=python3
+  [ -x .venv/bin/python ] && PYTHON=.venv/bin/python
+fi
+
+TEST_IMDB=voc_2007_test
+case "$DATASET/$VOC_SPLIT" in
+  pascal_voc/07) TRAIN_IMDB=voc_2007_trainval ITERS=40000 ;;
+  pascal_voc/07+12) TRAIN_IMDB=voc_2007_trainval+voc_2012_trainval ITERS=80000 ;;
+  *) echo "unknown data set '$DATASET'; there is: pascal_voc" >&2; exit 2 ;;
+esac
+MODELS=models/$DATASET/$NET/$METHOD
+if [ ! -d "$MODELS" ]; then
+  echo "there is no folder $MODELS; NET is one of: $(cd models/$DATASET && echo *)" >&2
+  exit 2
+fi
+
+mkdir -p experiments/logs
+SLUG=$(echo "$*" | tr -c 'A-Za-z0-9.+=-\n' '_')
+LOG=experiments/logs/${METHOD}_${VOC_SPLIT}_${NET}_${SLUG}.txt.$(date +'%Y-%m-%d_%H-%M-%S')
+exec &> >(tee -a "$LOG")
+echo "Logging output to $LOG"
+
+run() {
+  echo "+ $*"
+  "$@"
+}
+time run "$PYTHON" tools/train_net.py --gpu "$GPU" \
+  --solver "$MODELS/solver.prototxt" \
+  --weights "data/imagenet_models/$NET.v2.caffemodel" \
+  --imdb "$TRAIN_IMDB" \
+  --iters "$ITERS" \
+  --cfg "experiments/cfgs/$METHOD.yml" \
+  "$@"
+
+NET_FINAL=$(sed -n 's/^Wrote snapshot to: //p' "$LOG" | tail -n 1)
+time run "$PYTHON" tools/test_net.py --gpu "$GPU" \
+  --def "$MODELS/test.prototxt" \
+  --net "$NET_FINAL" \
+  --imdb "$TEST_IMDB" \
+  --cfg "experiments/cfgs/$METHOD.yml" \
+  --num_dets 2000 \
+  --det_thresh 0.00001 \
+  "$@"

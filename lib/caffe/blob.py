@@ -1,0 +1,264 @@
+"""Blob: the data and diff of one array, as NumPy sees it and as the device has it (Caffe's blob.cpp, syncedmem.cpp).
+
+Layers use tensors: `read`, `write`, `read_diff`, `write_diff`, `add_diff`. Users of pycaffe use arrays: `data`, `diff`.
+Both see one memory. `write` adopts the tensor that it is given instead of copying it, unless somebody still holds a
+NumPy view of the old memory: views stay live, and nobody pays for them who has none.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+
+import numpy as np
+import torch
+
+from caffe import device
+
+
+class SyncedArray:
+    """float32 memory with a host copy and, in GPU mode, a device copy; it knows which is the newest.
+
+    Never-written memory reads as zeros and is not allocated until it is read. One SyncedArray may serve several blobs
+    of different shapes (shared parameters, Split, Reshape).
+    """
+
+    __slots__ = ('_device', '_host', '_newest', '_view')
+
+    def __init__(self):
+        self._host: torch.Tensor | None = None
+        self._device: torch.Tensor | None = None
+        self._newest = 'nowhere'  # 'nowhere' (all zeros), 'host', 'device' or 'both'
+        self._view = None  # weak reference to the flat NumPy view of _host; every array handed out has it as base
+
+    @property
+    def is_zero(self) -> bool:
+        """True while nothing was written since the beginning or the last `clear`."""
+        return self._newest == 'nowhere'
+
+    def _has_viewers(self) -> bool:
+        return self._view is not None and self._view() is not None
+
+    def _zeros(self, old: torch.Tensor | None, count: int, where: torch.device) -> torch.Tensor:
+        if old is not None and old.numel() >= count and old.is_contiguous():
+            return old.zero_()
+        return torch.zeros(count, dtype=torch.float32, device=where)
+
+    def _host_tensor(self, count: int) -> torch.Tensor:
+        """The newest values in host memory."""
+        if self._newest == 'device':
+            self._host = device.to_host(self._device, self._host)
+            self._newest = 'both'
+        elif self._newest == 'nowhere' or self._host.numel() < count:
+            self._host = self._zeros(self._host, count, torch.device('cpu'))
+            self._newest = 'host'
+        return self._host
+
+    def read(self, count: int) -> torch.Tensor:
+        """The newest values on the compute device; at least `count` elements of any shape. Not to be changed."""
+        if not device.apart():
+            return self._host_tensor(count)
+        if self._newest == 'nowhere' or (self._newest != 'host' and self._device.numel() < count):
+            self._device = self._zeros(self._device, count, device.current())
+            self._newest = 'device'
+        elif self._newest == 'host':
+            self._device = device.to_device(self._host_tensor(count))
+            self._newest = 'both'
+        elif self._device.device != device.current():  # the user changed the GPU
+            self._device = self._device.to(device.current())
+        return self._device
+
+    def own(self, count: int) -> torch.Tensor:
+        """The newest values on the compute device, to be changed in place: that copy becomes the newest."""
+        tensor = self.read(count)
+        self._newest = 'device' if device.apart() else 'host'
+        return tensor
+
+    def write(self, tensor: torch.Tensor) -> None:
+        """Takes `tensor` (on the compute device) as the newest values; it belongs to this array from now on."""
+        if device.apart():
+            self._device = tensor
+            self._newest = 'device'
+            return
+        if tensor is not self._host and self._has_viewers() and self._host.numel() >= tensor.numel():
+            self._host.view(-1)[: tensor.numel()].copy_(tensor.reshape(-1))
+        elif tensor is not self._host:
+            self._host = tensor
+            self._view = None
+        self._newest = 'host'
+
+    def clear(self) -> None:
+        """Sets all to zero; memory is touched only where a NumPy view has to see it."""
+        if self._has_viewers() and not device.apart():
+            self._host.zero_()
+            self._newest = 'host'
+        else:
+            self._newest = 'nowhere'
+
+    def array(self, count: int) -> np.ndarray:
+        """A flat writable NumPy view of the host copy, which becomes the newest (the caller may write to it)."""
+        host = self._host_tensor(count)
+        self._newest = 'host'
+        flat = self._view() if self._view is not None else None
+        if flat is None or flat.size != host.numel() or flat.ctypes.data != host.data_ptr():
+            if not host.is_contiguous():
+                host = self._host = host.contiguous()
+            flat = host.view(-1).numpy()
+            self._view = weakref.ref(flat)
+        return flat
+
+
+class Blob:
+    """An N-dimensional float32 array with data and diff.
+
+    `data` and `diff` are writable NumPy views of the live memory, of shape `shape`. As in Caffe, reading either of them
+    in GPU mode brings the newest values to the host and makes the host copy the newest.
+    """
+
+    __slots__ = ('__weakref__', '_count', '_data', '_diff', '_shape')
+
+    def __init__(self, *shape: int):
+        self._data = SyncedArray()
+        self._diff = SyncedArray()
+        self._shape: tuple[int, ...] = ()
+        self._count = 1
+        self.reshape(*shape)
+
+    # -- pycaffe's side
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._shape
+
+    @property
+    def count(self) -> int:
+        return self._count
+
+    def _legacy_axis(self, axis: int) -> int:
+        if len(self._shape) > 4:
+            raise ValueError(
+                f'num, channels, height and width are for blobs of at most 4 axes; this one has shape {self._shape}'
+            )
+        return self._shape[axis] if axis < len(self._shape) else 1
+
+    num = property(lambda self: self._legacy_axis(0), doc='The first axis; 1 where the blob has none.')
+    channels = property(lambda self: self._legacy_axis(1), doc='The second axis; 1 where the blob has none.')
+    height = property(lambda self: self._legacy_axis(2), doc='The third axis; 1 where the blob has none.')
+    width = property(lambda self: self._legacy_axis(3), doc='The fourth axis; 1 where the blob has none.')
+
+    @property
+    def data(self) -> np.ndarray:
+        return self._data.array(self._count)[: self._count].reshape(self._shape)
+
+    @data.setter
+    def data(self, value):
+        raise AttributeError('a blob owns its memory: write blob.data[...] = value, not blob.data = value')
+
+    @property
+    def diff(self) -> np.ndarray:
+        return self._diff.array(self._count)[: self._count].reshape(self._shape)
+
+    @diff.setter
+    def diff(self, value):
+        raise AttributeError('a blob owns its memory: write blob.diff[...] = value, not blob.diff = value')
+
+    def reshape(self, *shape: int) -> None:
+        """Changes the shape. Values that still fit keep their place; memory that must grow starts as zeros.
+
+        Raises ValueError for a negative axis or more than 32 axes (blob.hpp kMaxBlobAxes).
+        """
+        if len(shape) == 1 and not np.isscalar(shape[0]):
+            shape = tuple(shape[0])
+        shape = tuple(int(n) for n in shape)
+        if shape == self._shape and shape:
+            return
+        if len(shape) > 32 or any(n < 0 for n in shape):
+            raise ValueError(f'a blob has at most 32 axes, none of them negative; got shape {shape}')
+        self._shape = shape
+        self._count = math.prod(shape)
+
+    # -- the layers' side
+
+    def _shaped(self, tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.shape == self._shape:
+            return tensor
+        if tensor.numel() != self._count:
+            tensor = tensor.reshape(-1)[: self._count]
+        return tensor.view(self._shape)
+
+    def _fitting(self, tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.numel() != self._count:
+            raise ValueError(f'a tensor of shape {tuple(tensor.shape)} was written to a blob of shape {self._shape}')
+        return tensor if tensor.is_contiguous() else tensor.contiguous()
+
+    def read(self) -> torch.Tensor:
+        """The data on the compute device, to be read only."""
+        return self._shaped(self._data.read(self._count))
+
+    def write(self, tensor: torch.Tensor) -> None:
+        """Makes a float32 tensor on the compute device the data. The blob owns it then: pass no view of another blob."""
+        self._data.write(self._fitting(tensor))
+
+    def own(self) -> torch.Tensor:
+        """The data on the compute device, to be changed in place."""
+        return self._shaped(self._data.own(self._count))
+
+    def read_diff(self) -> torch.Tensor:
+        """The diff on the compute device, to be read only."""
+        return self._shaped(self._diff.read(self._count))
+
+    def write_diff(self, tensor: torch.Tensor) -> None:
+        """Makes a float32 tensor on the compute device the diff; the blob owns it then."""
+        self._diff.write(self._fitting(tensor))
+
+    def own_diff(self) -> torch.Tensor:
+        """The diff on the compute device, to be changed in place."""
+        return self._shaped(self._diff.own(self._count))
+
+    def add_diff(self, tensor: torch.Tensor) -> None:
+        """Adds to the diff, as parameters gather theirs over uses and sub-iterations."""
+        if self._diff.is_zero:
+            self.write_diff(tensor)
+        else:
+            self.own_diff().add_(tensor)
+
+    @property
+    def data_is_zero(self) -> bool:
+        """True while no data was written."""
+        return self._data.is_zero
+
+    @property
+    def diff_is_zero(self) -> bool:
+        """True while no diff was written since `clear_diff`."""
+        return self._diff.is_zero
+
+    def clear_diff(self) -> None:
+        """Sets the diff to zero without touching memory that nobody looks at."""
+        self._diff.clear()
+
+    def share_data(self, other: Blob) -> None:
+        """Uses the data memory of another blob of the same count from now on (Blob::ShareData)."""
+        if self._count != other._count:
+            raise ValueError(f'blobs that share data must have as many elements: {self._shape} and {other._shape}')
+        self._data = other._data
+
+    def share_diff(self, other: Blob) -> None:
+        """Uses the diff memory of another blob of the same count from now on (Blob::ShareDiff)."""
+        if self._count != other._count:
+            raise ValueError(f'blobs that share diffs must have as many elements: {self._shape} and {other._shape}')
+        self._diff = other._diff
+
+    def shares_data_with(self, other: Blob) -> bool:
+        return self._data is other._data
+
+    def __repr__(self) -> str:
+        return f'<caffe.Blob {"x".join(map(str, self._shape)) or "scalar"}>'
+
+
+class BlobVec(list):
+    """The blobs of a layer: a list that can also make one, as Python layers with parameters expect."""
+
+    def add_blob(self, *shape: int) -> Blob:
+        """Appends a new blob of this shape, filled with zeros."""
+        self.append(Blob(*shape))
+        return self[-1]

@@ -1,0 +1,29 @@
+"""Log lines as Caffe prints them (glog), on standard error: `I1123 18:30:01.123456  4711 solver.cpp:229] Iteration 0`.
+
+Existing log parsers read them. The environment's GLOG_minloglevel quiets them as it does Caffe: 0 all, 1 warnings and
+errors, 2 errors, 3 nothing but fatal ones.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+_LEVELS = 'IWEF'
+
+
+def log(message: str, where: str = 'caffe.cpp:1', level: str = 'I') -> None:
+    """Prints one line. `where` is the place in Caffe's source whose line this is, `level` one of I W E F."""
+    if _LEVELS.index(level) < _minimum():
+        return
+    now = time.time()
+    stamp = time.strftime('%m%d %H:%M:%S', time.localtime(now)) + f'.{int(now % 1 * 1e6):06d}'
+    print(f'{level}{stamp} {os.getpid():5d} {where}] {message}', file=sys.stderr, flush=True)
+
+
+def _minimum() -> int:
+    try:
+        return int(os.environ.get('GLOG_minloglevel', '0'))
+    except ValueError:
+        return 0

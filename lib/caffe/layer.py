@@ -1,0 +1,161 @@
+"""Layer: the base of every layer, native or written by a user in Python, and the registry of types.
+
+A layer has four methods, with pycaffe's signatures: `setup`, `reshape`, `forward`, `backward`. Native layers read and
+write tensors (`blob.read()`, `blob.write(t)`), Python layers the arrays `blob.data` and `blob.diff`.
+"""
+
+from __future__ import annotations
+
+import difflib
+
+import torch
+
+from caffe.blob import Blob, BlobVec
+
+_TYPES: dict[str, type] = {}
+
+
+class LayerError(ValueError):
+    """A layer cannot be made or run as the prototxt says; the net adds file, line and name of the layer."""
+
+
+class Layer:
+    """One layer of a net. Python layers derive from it and override the four methods.
+
+    Attributes that a Python layer may use: `param_str` (its python_param.param_str), `phase` (0 TRAIN, 1 TEST),
+    `blobs` (its parameters: `self.blobs.add_blob(3, 4)` in setup), `type`, `layer_param`.
+
+    Class attributes that a native layer states:
+
+    * param_field: the field of LayerParameter with its options, e.g. 'convolution_param'; found as `self.param`.
+    * num_bottom, num_top: how many blobs it takes and gives: a number, or (at least, at most) with None for no bound.
+    * equal_bottom_top: as many tops as bottoms.
+    * is_loss: bottom 1 holds labels, which force_backward does not reach.
+    * default_loss_weight: the loss_weight of top 0 where the prototxt gives none.
+    * auto_tops: how many tops the layer has where the prototxt names fewer (a loss may be left unnamed).
+    """
+
+    param_field: str | None = None
+    num_bottom: int | tuple[int, int | None] = (0, None)
+    num_top: int | tuple[int, int | None] = (0, None)
+    equal_bottom_top = False
+    is_loss = False
+    default_loss_weight = 0.0
+    auto_tops = 0
+
+    def __init__(self, layer_param, phase: int | None = None):
+        self.layer_param = layer_param
+        self.name = layer_param.name
+        self.phase = layer_param.phase if phase is None else phase
+        self.blobs = BlobVec()
+        self.param = getattr(layer_param, self.param_field) if self.param_field else None
+        self.param_propagate_down: list[bool] = []  # set by the net: which parameters need their gradient
+        self.needs_backward = False  # set by the net: whether backward will be called
+        self.loss_weights: list[float] = []  # set by the net: one a top
+
+    @property
+    def type(self) -> str:
+        return self.layer_param.type
+
+    @property
+    def param_str(self) -> str:
+        return self.layer_param.python_param.param_str
+
+    param_str_ = param_str  # the name in the Fast R-CNN branch of Caffe
+
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
+        """Once, before the first reshape: reads options, makes parameters."""
+
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
+        """Before every forward pass: gives the tops their shapes."""
+
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
+        """Computes the tops' data from the bottoms' data."""
+
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
+        """Computes the bottoms' diffs where `propagate_down`, and adds to the parameters' diffs."""
+
+    def allow_force_backward(self, bottom_index: int) -> bool:
+        """Whether force_backward reaches this bottom (false for labels)."""
+        return not (self.is_loss and bottom_index == 1)
+
+    def new_param(self, shape: tuple[int, ...], filler=None) -> Blob:
+        """Adds a parameter of this shape to `blobs`, filled as its FillerParameter says (zeros without one)."""
+        from caffe.fillers import fill
+
+        blob = self.blobs.add_blob(*shape)
+        if filler is not None:
+            fill(blob, filler)
+        return blob
+
+
+class FunctionLayer(Layer):
+    """A layer that says what it computes in torch operations; the backward pass is torch's derivative of that.
+
+    `compute` is run again in the backward pass on the blobs as they are then, so that nothing is kept between the
+    passes and a user may edit blobs between them, as in Caffe. Layers on the hot path write their backward themselves.
+    """
+
+    def compute(self, bottoms: list[torch.Tensor], params: list[torch.Tensor]) -> list[torch.Tensor]:
+        """The tops' tensors from the bottoms' and the parameters'. Pure."""
+
+    def forward(self, bottom, top):
+        inputs = [b.read() for b in bottom]
+        in_place = any(t is b for t in top for b in bottom)
+        self._kept = [x.clone() for x in inputs] if in_place and self.needs_backward else None
+        with torch.no_grad():
+            outputs = self.compute(inputs, [p.read() for p in self.blobs])
+        taken = {x.data_ptr() for x in inputs}
+        for blob, out in zip(top, outputs, strict=True):
+            blob.write(out.clone() if out.data_ptr() in taken else out)
+
+    def backward(self, top, propagate_down, bottom):
+        inputs = self._kept if getattr(self, '_kept', None) is not None else [b.read() for b in bottom]
+        inputs = [x.detach().requires_grad_(down) for x, down in zip(inputs, propagate_down, strict=True)]
+        params = [
+            p.read().detach().requires_grad_(down) for p, down in zip(self.blobs, self.param_propagate_down, strict=True)
+        ]
+        wanted = [t for t in inputs + params if t.requires_grad]
+        if not wanted:
+            return
+        with torch.enable_grad():
+            outputs = self.compute(inputs, params)
+        pairs = [(out, t.read_diff().view(out.shape)) for out, t in zip(outputs, top, strict=True) if out.requires_grad]
+        if pairs:
+            grads = torch.autograd.grad([p[0] for p in pairs], wanted, [p[1] for p in pairs], allow_unused=True)
+        else:
+            grads = [None] * len(wanted)
+        grads = dict(zip(map(id, wanted), grads, strict=True))
+        for blob, x in zip(bottom, inputs, strict=True):
+            if x.requires_grad:
+                grad = grads[id(x)]
+                blob.write_diff(torch.zeros_like(x) if grad is None else grad.contiguous())
+        for blob, p in zip(self.blobs, params, strict=True):
+            if p.requires_grad and grads[id(p)] is not None:
+                blob.add_diff(grads[id(p)])
+
+
+def register(name: str):
+    """Class decorator: makes a native layer known to prototxts as `type: "name"`."""
+
+    def add(cls: type) -> type:
+        if name in _TYPES:
+            raise ValueError(f'layer type {name!r} is registered twice')
+        _TYPES[name] = cls
+        return cls
+
+    return add
+
+
+def layer_type_list() -> list[str]:
+    """The names of all layer types, sorted."""
+    return sorted(_TYPES)
+
+
+def native_type(name: str) -> type:
+    """The class of a native layer type. Raises LayerError with the nearest name that exists."""
+    if name not in _TYPES:
+        near = difflib.get_close_matches(name, _TYPES, n=1, cutoff=0.4)
+        hint = f'; the nearest that exists is {near[0]!r}' if near else ''
+        raise LayerError(f'unknown layer type {name!r}{hint}')
+    return _TYPES[name]

@@ -1,0 +1,134 @@
+"""Layers that read rows from HDF5 files and write them: HDF5Data, HDF5Output."""
+
+from __future__ import annotations
+
+import os
+
+import h5py
+import numpy as np
+import torch
+
+from caffe import device
+from caffe.layer import Layer, LayerError, register
+
+
+@register('HDF5Data')
+class HDF5Data(Layer):
+    """Batches of rows from a list of HDF5 files, over and over (hdf5_data_layer.cpp).
+
+    hdf5_data_param.source is a text file with the files' paths. Each file has a dataset for each top, named
+    like it, all with as many rows; one file is in memory at a time. shuffle shuffles the files, and the rows
+    within each.
+    """
+
+    param_field = 'hdf5_data_param'
+    num_bottom = 0
+    num_top = (1, None)
+
+    def setup(self, bottom, top):
+        if self.layer_param.HasField('transform_param'):
+            raise LayerError(f'{self.type} does not transform data.')
+        if self.param.batch_size == 0:
+            raise LayerError('hdf5_data_param { batch_size } must be positive')
+        source = self.param.source
+        if not os.path.isfile(source):
+            raise LayerError(f'Failed to open source file: {source!r}')
+        with open(source, encoding='utf-8') as file:
+            self.files = file.read().split()
+        if not self.files:
+            raise LayerError(f'Must have at least 1 HDF5 filename listed in {source}')
+        self.file_order = self._order(len(self.files))
+        self.file_index = 0
+        self._load()
+        for blob, rows in zip(top, self.rows, strict=True):
+            blob.reshape(self.param.batch_size, *rows.shape[1:])
+
+    def _order(self, count: int) -> np.ndarray:
+        if not self.param.shuffle:
+            return np.arange(count)
+        return torch.randperm(count, generator=device.host_generator()).numpy()
+
+    def _load(self) -> None:
+        """Reads the current file: `rows` has an array for each top."""
+        path = self.files[self.file_order[self.file_index]]
+        names = list(self.layer_param.top)
+        try:
+            with h5py.File(path, 'r') as file:
+                missing = [name for name in names if name not in file]
+                if missing:
+                    raise LayerError(f'{path} has no dataset {missing[0]!r}; it has {sorted(file)}')
+                self.rows = [np.asarray(file[name], np.float32) for name in names]
+        except OSError as error:
+            raise LayerError(f'Failed opening HDF5 file: {path}: {error}') from error
+        for name, rows in zip(names, self.rows, strict=True):
+            if rows.ndim < 1 or len(rows) != len(self.rows[0]) or not len(rows):
+                raise LayerError(
+                    f'{path}: datasets need rows, all as many: {name!r} has shape {rows.shape}, '
+                    f'{names[0]!r} has {self.rows[0].shape}'
+                )
+        self.row_order = self._order(len(self.rows[0]))
+        self.row_index = 0
+
+    def _advance(self, count: int) -> None:
+        self.row_index += count
+        if self.row_index < len(self.row_order):
+            return
+        if len(self.files) == 1:
+            self.row_order = self._order(len(self.row_order))
+            self.row_index = 0
+            return
+        self.file_index += 1
+        if self.file_index == len(self.files):
+            self.file_order = self._order(len(self.files))
+            self.file_index = 0
+        self._load()
+
+    def forward(self, bottom, top):
+        batch = [blob.data for blob in top]
+        done = 0
+        while done < self.param.batch_size:
+            chosen = self.row_order[self.row_index : self.row_index + self.param.batch_size - done]
+            for array, rows, name in zip(batch, self.rows, self.layer_param.top, strict=True):
+                if rows.shape[1:] != array.shape[1:]:
+                    raise LayerError(
+                        f'rows of {name!r} have shape {rows.shape[1:]}, those before {array.shape[1:]}'
+                    )
+                array[done : done + len(chosen)] = rows[chosen]
+            done += len(chosen)
+            self._advance(len(chosen))
+
+
+@register('HDF5Output')
+class HDF5Output(Layer):
+    """Writes its bottoms as the datasets `data` and `label` of a file (hdf5_output_layer.cpp).
+
+    The file, hdf5_output_param.file_name, is made anew with the net. Caffe fails at the second forward pass;
+    here its rows follow those before.
+    """
+
+    param_field = 'hdf5_output_param'
+    num_bottom = 2
+    num_top = 0
+
+    def setup(self, bottom, top):
+        if not self.param.file_name:
+            raise LayerError('hdf5_output_param { file_name } is missing')
+        try:
+            h5py.File(self.param.file_name, 'w').close()
+        except OSError as error:
+            raise LayerError(f'Failed to open HDF5 file {self.param.file_name}: {error}') from error
+
+    def reshape(self, bottom, top):
+        if bottom[0].shape[:1] != bottom[1].shape[:1]:
+            raise LayerError(f'data and label need as many rows: {bottom[0].shape} and {bottom[1].shape}')
+
+    def forward(self, bottom, top):
+        with h5py.File(self.param.file_name, 'a') as file:
+            for name, blob in zip(('data', 'label'), bottom, strict=True):
+                rows = blob.read().cpu().numpy()
+                if name not in file:
+                    file.create_dataset(name, data=rows, maxshape=(None, *rows.shape[1:]))
+                    continue
+                dataset = file[name]
+                dataset.resize(len(dataset) + len(rows), axis=0)
+                dataset[len(dataset) - len(rows) :] = rows

@@ -1,0 +1,102 @@
+"""ImageData: labelled image files from a list (image_data_layer.cpp)."""
+
+from __future__ import annotations
+
+import os
+
+import cv2
+import numpy as np
+import torch
+
+from caffe import device
+from caffe.layer import Layer, LayerError, register
+from caffe.layers.transformer import ImageTransformer, draw, write_batch
+
+
+def read_image(path: str, color: bool = True, size: tuple[int, int] | None = None) -> np.ndarray:
+    """A uint8 image file as (C, H, W): BGR, or one channel; resized to size (height, width) bilinearly.
+
+    Raises LayerError where there is no file or OpenCV cannot read it.
+    """
+    if not os.path.isfile(path):
+        raise LayerError(f'Could not open or find file {path}')
+    image = cv2.imread(path, cv2.IMREAD_COLOR if color else cv2.IMREAD_GRAYSCALE)
+    if image is None:
+        raise LayerError(f'Could not load {path}: OpenCV reads no image in it')
+    if size is not None:
+        image = cv2.resize(image, (size[1], size[0]))
+    return image.reshape(*image.shape[:2], -1).transpose(2, 0, 1)
+
+
+@register('ImageData')
+class ImageData(Layer):
+    """Batches of the images that image_data_param.source lists: a path and a label, a whole number, a line.
+
+    Tops: data (N, C, H, W) and label (N). Images are read when they are needed, in the thread that asks.
+    """
+
+    param_field = 'image_data_param'
+    num_bottom = 0
+    num_top = 2
+
+    def setup(self, bottom, top):
+        param = self.param
+        if (param.new_height > 0) != (param.new_width > 0):
+            raise LayerError(
+                'Current implementation requires new_height and new_width to be set at the same time.'
+            )
+        if param.batch_size == 0:
+            raise LayerError('Positive batch size required')
+        self.size = (param.new_height, param.new_width) if param.new_height else None
+        self.transform = ImageTransformer(self.layer_param.transform_param, train=self.phase == 0)
+        self.lines = self._read_list(param.source)
+        self._shuffle()
+        self.position = 0
+        if param.rand_skip:
+            self.position = draw(param.rand_skip)
+            if self.position >= len(self.lines):
+                raise LayerError(
+                    f'Not enough points to skip {self.position}: {param.source} lists {len(self.lines)}'
+                )
+        image = self.transform(self._read(*self.lines[self.position])[0])
+        top[0].reshape(param.batch_size, *image.shape)
+        top[1].reshape(param.batch_size)
+
+    def _read_list(self, source: str) -> list[tuple[str, int]]:
+        if not os.path.isfile(source):
+            raise LayerError(f'image_data_param names the list {source!r}, which is not there')
+        lines = []
+        with open(source, encoding='utf-8') as file:
+            for number, line in enumerate(file, start=1):
+                path, _, label = line.strip().rpartition(' ')
+                if not line.strip():
+                    continue
+                try:
+                    lines.append((path, int(label)))
+                except ValueError:
+                    raise LayerError(
+                        f'{source}:{number}: expected "path label", got {line.strip()!r}'
+                    ) from None
+        if not lines:
+            raise LayerError(f'File is empty: {source}')
+        return lines
+
+    def _shuffle(self) -> None:
+        if self.param.shuffle:
+            order = torch.randperm(len(self.lines), generator=device.host_generator()).tolist()
+            self.lines = [self.lines[i] for i in order]
+
+    def _read(self, path: str, label: int) -> tuple[np.ndarray, int, str]:
+        path = self.param.root_folder + path
+        return read_image(path, self.param.is_color, self.size), label, path
+
+    def forward(self, bottom, top):
+        items = []
+        for _ in range(self.param.batch_size):
+            image, label, path = self._read(*self.lines[self.position])
+            items.append((self.transform(image), label, path))
+            self.position += 1
+            if self.position == len(self.lines):
+                self.position = 0
+                self._shuffle()
+        write_batch(top, items)

@@ -1,0 +1,114 @@
+"""Data: labelled images from an LMDB of Datum messages, as convert_imageset writes it (data_layer.cpp)."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import weakref
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+
+from caffe.layer import Layer, LayerError, register
+from caffe.layers.transformer import ImageTransformer, draw, write_batch
+from caffe.proto import caffe_pb2
+
+
+def datum_image(datum, force_color: bool = False, force_gray: bool = False) -> np.ndarray:
+    """The (C, H, W) image of a Datum: uint8 if raw or an encoded file, float32 if float_data."""
+    if datum.encoded:
+        flag = (
+            cv2.IMREAD_COLOR if force_color else cv2.IMREAD_GRAYSCALE if force_gray else cv2.IMREAD_UNCHANGED
+        )
+        image = cv2.imdecode(np.frombuffer(datum.data, np.uint8), flag) if datum.data else None
+        if image is None:
+            raise LayerError('Could not decode datum: OpenCV reads no image in it')
+        return image.reshape(*image.shape[:2], -1).transpose(2, 0, 1)
+    shape = datum.channels, datum.height, datum.width
+    pixels = np.frombuffer(datum.data, np.uint8) if datum.data else np.array(datum.float_data, np.float32)
+    if min(shape) < 0 or pixels.size != np.prod(shape):
+        raise LayerError(f'Incorrect data field size: {pixels.size} numbers for a datum of shape {shape}')
+    return pixels.reshape(shape)
+
+
+@register('Data')
+class Data(Layer):
+    """Batches of the records of an LMDB in the order of their keys, over and over.
+
+    Tops: data (N, C, H, W) and perhaps label (N). Records are read when they are needed, in the thread that
+    asks.
+    """
+
+    param_field = 'data_param'
+    num_bottom = 0
+    num_top = (1, 2)
+
+    def setup(self, bottom, top):
+        param = self.param
+        if param.backend != type(param).LMDB:
+            raise LayerError(
+                'data_param has backend LEVELDB (the default), which is not read here: '
+                'convert the data set to LMDB and write data_param { backend: LMDB }'
+            )
+        if param.batch_size == 0:
+            raise LayerError('Positive batch size required')
+        self.transform = ImageTransformer(self.layer_param.transform_param, train=self.phase == 0)
+        self.records = _records(param.source)
+        for _ in range(draw(param.rand_skip) if param.rand_skip else 0):
+            next(self.records)
+        first = next(self.records)
+        self.records = itertools.chain([first], self.records)
+        top[0].reshape(param.batch_size, *self._image(*first)[0].shape)
+        if len(top) > 1:
+            top[1].reshape(param.batch_size)
+
+    def _image(self, key: bytes, value: bytes) -> tuple[np.ndarray, int, str]:
+        name = f'record {key.decode(errors="replace")!r} of {self.param.source}'
+        transform = self.layer_param.transform_param
+        try:
+            datum = caffe_pb2.Datum.FromString(value)
+            image = datum_image(
+                datum, transform.force_color or self.param.force_encoded_color, transform.force_gray
+            )
+        except Exception as error:
+            raise LayerError(f'{name} is no readable Datum: {error}') from error
+        return self.transform(image), datum.label, name
+
+    def forward(self, bottom, top):
+        write_batch(top, [self._image(*next(self.records)) for _ in range(self.param.batch_size)])
+
+
+# Two nets may read one database, but a process may open it only once.
+_open_databases: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
+
+
+def _database(source: str):
+    """The LMDB at a path, opened for reading only."""
+    try:
+        import lmdb
+    except ImportError:
+        raise LayerError(
+            "Data layers read LMDB by the package 'lmdb', which is missing: pip install lmdb"
+        ) from None
+    if not os.path.exists(source):
+        raise LayerError(f'data_param names the database {source!r}, which is not there')
+    path = os.path.realpath(source)
+    database = _open_databases.get(path)
+    if database is None:
+        try:
+            database = lmdb.open(path, readonly=True, lock=False, subdir=os.path.isdir(path))
+        except lmdb.Error as error:
+            raise LayerError(f'{source} is no LMDB: {error}') from error
+        _open_databases[path] = database
+    return database
+
+
+def _records(source: str) -> Iterator[tuple[bytes, bytes]]:
+    """(key, value) of all records, in the order of the keys, without end."""
+    database = _database(source)
+    while True:
+        with database.begin() as transaction:
+            if not transaction.stat()['entries']:
+                raise LayerError(f'{source} has no records')
+            yield from transaction.cursor()

@@ -1,0 +1,273 @@
+"""ROIPooling (roi_pooling_layer.cu of the fast-rcnn branch of Caffe; Girshick, 'Fast R-CNN', 2015, section 2.1)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from caffe.blob import Blob
+from caffe.layer import Layer, LayerError, register
+
+_TABLE_BYTES = 256 * 2**20  # the largest table of block maxima on a GPU
+_CPU_CHANNELS, _CPU_ROIS = 128, 32  # what is worked on at once on a CPU: the table and the bins stay in its caches
+
+
+class Bins(NamedTuple):
+    """Where the RoIs' bins lie along one axis of the feature map, in its pixels; int64 but for `length`.
+
+    start, end: (R,) the first and last pixel of each RoI; low, high: (R, P) its P bins, pixels low to high - 1, clipped
+    to the map; length: (R,) float32, the length of a bin before its borders are rounded outwards.
+    """
+
+    start: torch.Tensor
+    end: torch.Tensor
+    low: torch.Tensor
+    high: torch.Tensor
+    length: torch.Tensor
+
+    def reached(self, size: int) -> torch.Tensor:
+        """(R, P, size) bool: whether the backward pass takes pixel i to lie in bin p.
+
+        Caffe's backward pass asks each pixel for its bins instead of each bin for its pixels, and float32 rounds the
+        two answers apart now and then; an RoI that ends before it starts has no pixels at all.
+        """
+        pixel = torch.arange(size, device=self.low.device)
+        offset = pixel - self.start[:, None]
+        length = self.length[:, None]
+        first = (offset.float() / length).floor()[:, None]
+        last = ((offset + 1).float() / length).ceil()[:, None]
+        p = torch.arange(self.low.shape[1], device=pixel.device)[:, None]
+        inside = (pixel >= self.start[:, None]) & (pixel <= self.end[:, None])
+        return inside[:, None] & (first <= p) & (p < last)
+
+
+def bins_along(first: torch.Tensor, last: torch.Tensor, scale: float, pooled: int, size: int) -> Bins:
+    """Parts RoIs into bins along one axis, in Caffe's float32 arithmetic.
+
+    first, last: (R,) float32 corners in image pixels, both included; scale: feature pixels in an image pixel; pooled:
+    the number of bins; size: the pixels of the feature map. Corners are rounded half away from zero.
+    """
+
+    def rounded(corner: torch.Tensor) -> torch.Tensor:
+        scaled = (corner * corner.new_tensor(scale)).double()  # + 0.5 is exact in double
+        return (scaled.sign() * (scaled.abs() + 0.5).floor()).long()
+
+    start, end = rounded(first), rounded(last)
+    length = (end - start + 1).clamp(min=1).float()
+    bin_size = length / torch.full_like(length, pooled)  # a Python divisor would multiply by 1 / pooled on a GPU
+    edge = torch.arange(pooled + 1, device=first.device, dtype=torch.float32) * bin_size[:, None]
+    low = (edge[:, :-1].floor().long() + start[:, None]).clamp(0, size)
+    high = (edge[:, 1:].ceil().long() + start[:, None]).clamp(0, size)
+    return Bins(start, end, low, high, bin_size)
+
+
+def block_maxima(maps: torch.Tensor, levels: tuple[int, int]) -> torch.Tensor:
+    """The maxima of all blocks of 2**i x 2**j pixels, a sparse table for range-maximum queries.
+
+    maps: (N, H, W, C), any type; levels: how many powers of two down and across, from 1 pixel on. Returns
+    (levels[0] * levels[1] * N * H * W + 1, C): row ((i * levels[1] + j) * N + n) * H * W + y * W + x is the block of image
+    n that begins at (y, x), if it ends within the map; the last row is zero.
+
+    Any rectangle is the union of four such blocks, which may overlap: its maximum is one of four rows, however large it
+    is (Bender and Farach-Colton, 'The LCA problem revisited', 2000, in two dimensions).
+    """
+    n, h, w, c = maps.shape
+    rows = maps.new_empty((levels[0] * levels[1] * n * h * w + 1, c))
+    rows[-1] = 0
+    blocks = rows[:-1].view(*levels, n, h, w, c)
+    blocks[0, 0] = maps
+    for i in range(levels[0]):
+        if i > 0:
+            half, fits = 2 ** (i - 1), h - 2**i + 1
+            shorter, out = blocks[i - 1, 0], blocks[i, 0, :, :fits]
+            torch.maximum(shorter[:, :fits], shorter[:, half : half + fits], out=out)
+        for j in range(1, levels[1]):
+            half, fits = 2 ** (j - 1), w - 2**j + 1
+            shorter, out = blocks[i, j - 1], blocks[i, j, :, :, :fits]
+            torch.maximum(shorter[:, :, :fits], shorter[:, :, half : half + fits], out=out)
+    return rows
+
+
+def block_rows(
+    down: Bins, across: Bins, image: torch.Tensor, shape: tuple[int, int, int], levels: tuple[int, int]
+) -> torch.Tensor:
+    """The rows of `block_maxima` whose maximum is that of each bin: (4, R * bins down * bins across) int64.
+
+    image: (R,) int64; shape: (N, H, W) of the maps. A bin without pixels gets the last row, four times.
+    """
+    n, h, w = shape
+
+    def corners(bins: Bins, n_levels: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        length = bins.high - bins.low
+        powers = 2 ** torch.arange(1, n_levels, device=length.device)
+        level = (length[..., None] >= powers).sum(dim=-1)
+        return level, bins.low, bins.high - 2**level
+
+    i, top, bottom = (t[:, :, None] for t in corners(down, levels[0]))
+    j, left, right = (t[:, None, :] for t in corners(across, levels[1]))
+    block = ((i * levels[1] + j) * n + image[:, None, None]) * (h * w)
+    rows = torch.stack([block + y * w + x for y in (top, bottom) for x in (left, right)])
+    empty = (down.high <= down.low)[:, :, None] | (across.high <= across.low)[:, None, :]
+    return rows.masked_fill_(empty, levels[0] * levels[1] * n * h * w).flatten(1)
+
+
+# A maximum that remembers where it was: value and place in one 64-bit key, so that keys compare as the values do, and of
+# equal values the one with the smaller place is the larger key. The key 0 means value 0 at place -1.
+
+
+def to_keys(values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """int64 keys of float32 values at these places (0 ... 2**31 - 1)."""
+    bits = (values + 0.0).view(torch.int32)  # + 0.0 makes -0 the equal of 0
+    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    return (ordered.long() << 32) | (places ^ 0xFFFFFFFF)
+
+
+def from_keys(keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The values (float32) and places (int32) of `to_keys`."""
+    ordered = (keys >> 32).int()
+    values = (ordered ^ ((ordered >> 31) & 0x7FFFFFFF)).view(torch.float32)
+    return values, (((keys ^ 0xFFFFFFFF) << 32) >> 32).int()
+
+
+def roi_max_pool(
+    x: torch.Tensor, down: Bins, across: Bins, image: torch.Tensor, argmax: bool, out: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The maximum of each bin of each RoI: (R, C, bins down, bins across), 0 for a bin without pixels.
+
+    x: (N, C, H, W) float32 feature maps; image: (R,) int64, 0 ... N - 1. With `argmax` also the places y * W + x of the
+    maxima, int32 (R, C, bins down * bins across): the first in reading order of equals, -1 for a bin without pixels.
+    `out` is memory for the maxima: 200 MB for 2000 RoIs of VGG16, which the system takes long to hand out anew.
+    """
+    (n, c, h, w), rois = x.shape, image.shape[0]
+    n_bins = down.low.shape[1] * across.low.shape[1]
+    shape = (rois, c, down.low.shape[1], across.low.shape[1])
+    top = x.new_empty(shape) if out is None else out
+    place = torch.empty((rois, c, n_bins), dtype=torch.int32, device=x.device) if argmax else None
+    if top.numel() == 0:
+        return top, place
+    levels = _levels(down, h), _levels(across, w)
+    index = block_rows(down, across, image, (n, h, w), levels)
+    pixel_places = torch.arange(h * w, device=x.device).view(h, w, 1)
+    some_channels, some_rois = _portions(x, levels, n_bins, argmax)
+    for first in range(0, c, some_channels):
+        maps = x[:, first : first + some_channels].permute(0, 2, 3, 1)
+        rows = block_maxima(to_keys(maps, pixel_places) if argmax else maps, levels)
+        channels = slice(first, first + maps.shape[3])
+        for r in range(0, rois, some_rois):
+            blocks = index[:, r * n_bins : (r + some_rois) * n_bins]
+            best = rows.index_select(0, blocks[0])
+            for k in range(1, 4):
+                torch.maximum(best, rows.index_select(0, blocks[k]), out=best)
+            best = best.view(-1, n_bins, maps.shape[3]).transpose(1, 2)
+            part = slice(r, r + best.shape[0])
+            if argmax:
+                best, place[part, channels] = from_keys(best)
+            top.flatten(2)[part, channels] = best
+    return top, place
+
+
+def _levels(bins: Bins, size: int) -> int:
+    """How many powers of two the longest bin needs; on a GPU, which would have to be waited for, the longest possible."""
+    longest = size if bins.low.is_cuda else int((bins.high - bins.low).max())
+    return max(longest, 1).bit_length()
+
+
+def _portions(x: torch.Tensor, levels: tuple[int, int], n_bins: int, argmax: bool) -> tuple[int, int]:
+    """How many channels, and of these how many RoIs, to work on at once."""
+    if not x.is_cuda:
+        return _CPU_CHANNELS, _CPU_ROIS
+    item = 8 if argmax else 4
+    per_channel = levels[0] * levels[1] * x.shape[0] * x.shape[2] * x.shape[3] * item
+    channels = min(x.shape[1], max(1, _TABLE_BYTES // per_channel))
+    return channels, max(1, _TABLE_BYTES // (n_bins * channels * item))
+
+
+def roi_max_pool_backward(
+    diff: torch.Tensor, place: torch.Tensor, down: Bins, across: Bins, image: torch.Tensor, shape: torch.Size
+) -> torch.Tensor:
+    """The gradient of `roi_max_pool` for maps of shape (N, C, H, W): each bin's goes to the place of its maximum.
+
+    diff: (R, C, bins down, bins across). Pixels that Caffe's backward pass does not reach get nothing (`Bins.reached`).
+    """
+    n, c, h, w = shape
+    out = diff.new_zeros(n * c * h * w)
+    if diff.numel() == 0:
+        return out.view(shape)
+    rois, _, p, q = diff.shape
+    place = place.view(rois, c, p, q).long()
+    taken, place = place >= 0, place.clamp(min=0)
+    roi = torch.arange(rois, device=diff.device)
+    y_rows = ((roi[:, None] * p + torch.arange(p, device=diff.device)) * h).view(rois, 1, p, 1)
+    x_rows = ((roi[:, None] * q + torch.arange(q, device=diff.device)) * w).view(rois, 1, 1, q)
+    y = torch.div(place, w, rounding_mode='floor')
+    taken &= down.reached(h).view(-1)[y_rows + y]
+    taken &= across.reached(w).view(-1)[x_rows + place - y * w]
+    plane = (image[:, None] * c + torch.arange(c, device=diff.device)) * (h * w)
+    target = place + plane[:, :, None, None]
+    return out.index_add_(0, target.view(-1), (diff * taken).view(-1)).view(shape)
+
+
+@register('ROIPooling')
+class ROIPooling(Layer):
+    """Max-pools each RoI of a feature map into pooled_h x pooled_w bins.
+
+    Bottoms: features (N, C, H, W); RoIs (R, 5), rows (index of the image in the batch, x1, y1, x2, y2) in image pixels,
+    corners included. Top (R, C, pooled_h, pooled_w). spatial_scale turns image pixels into feature pixels. Corners are
+    rounded; an RoI is at least 1 x 1, and one that ends before it starts gets no gradient; bins are rounded outwards and
+    clipped to the map; a bin without pixels gives 0. RoIs get no gradient.
+    """
+
+    param_field = 'roi_pooling_param'
+    num_bottom = 2
+    num_top = 1
+
+    def setup(self, bottom, top):
+        if self.param.pooled_h == 0:
+            raise LayerError('pooled_h must be > 0')
+        if self.param.pooled_w == 0:
+            raise LayerError('pooled_w must be > 0')
+
+    def reshape(self, bottom, top):
+        features, rois = bottom[0].shape, bottom[1].shape
+        if len(features) != 4:
+            raise LayerError(f'ROIPooling: bottom 0 must be features of shape (N, C, H, W), got {features}')
+        if not rois or bottom[1].count != rois[0] * 5:
+            raise LayerError(f'ROIPooling: bottom 1 must be RoIs of shape (R, 5): image, x1, y1, x2, y2; got {rois}')
+        top[0].reshape(rois[0], features[1], self.param.pooled_h, self.param.pooled_w)
+
+    def forward(self, bottom, top):
+        x = bottom[0].read()
+        image, down, across = self._bins(bottom[1], x)
+        _, place = roi_max_pool(x, down, across, image, self.needs_backward, out=top[0].own())
+        self._kept = (place, down, across, image) if self.needs_backward else None
+
+    def _bins(self, rois_blob: Blob, x: torch.Tensor) -> tuple[torch.Tensor, Bins, Bins]:
+        """The image of each RoI (R,) int64, its bins down and across."""
+        n, _, h, w = x.shape
+        rois = rois_blob.read().view(-1, 5)
+        image = rois[:, 0].long()
+        wrong = (image < 0) | (image >= n)
+        if x.is_cuda:
+            # To tell would mean to wait for the GPU. Memory stays safe, and NaN corners leave bins without pixels.
+            image = image.clamp(0, n - 1)
+            rois = rois.masked_fill(wrong[:, None], float('nan'))
+        elif wrong.any():
+            r = int(wrong.nonzero()[0])
+            raise LayerError(
+                f'ROIPooling: RoI {r} is of image {float(rois[r, 0]):g} of the batch, '
+                f'but bottom 0 holds {n} (numbered from 0); the RoI is {rois[r].tolist()}'
+            )
+        scale = self.param.spatial_scale
+        down = bins_along(rois[:, 2], rois[:, 4], scale, self.param.pooled_h, h)
+        across = bins_along(rois[:, 1], rois[:, 3], scale, self.param.pooled_w, w)
+        return image, down, across
+
+    def backward(self, top, propagate_down, bottom):
+        if propagate_down[1]:
+            raise LayerError('ROIPooling cannot backpropagate to the RoIs; say propagate_down: false for bottom 1')
+        if propagate_down[0]:
+            bottom[0].write_diff(roi_max_pool_backward(top[0].read_diff(), *self._kept, bottom[0].read().shape))
+
+    def allow_force_backward(self, bottom_index):
+        return bottom_index != 1

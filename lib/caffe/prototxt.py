@@ -1,0 +1,230 @@
+"""Reading prototxts: nets and solvers in protobuf's text form, with errors that say where and what.
+
+    net, source = read_net('train.prototxt')
+    solver = read_solver('solver.prototxt')
+
+Both come upgraded to today's form (upgrade.py), whatever their age.
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from google.protobuf import text_format
+from google.protobuf.message import Message
+
+from caffe.proto import caffe_pb2
+from caffe.upgrade import V1_TYPES, UpgradeError, is_v0_padding, upgrade_net, upgrade_solver
+
+# The longest published prototxts have about 1 MB; beyond this, somebody has given another kind of file.
+MAX_BYTES = 8 * 2**20
+
+
+class PrototxtError(ValueError):
+    """A prototxt that cannot be read: `file`, `line` and `column` (from 1; None if not known), `reason`."""
+
+    def __init__(self, file: str, reason: str, line: int | None = None, column: int | None = None):
+        self.file, self.line, self.column, self.reason = file, line, column, reason
+        place = ''.join(f':{number}' for number in (line, column) if number is not None)
+        super().__init__(f'{file}{place}: {reason}')
+
+
+@dataclass
+class NetSource:
+    """Where the layers of an upgraded net stand in its file, for messages, and what was old about it.
+
+    path: the file, or what the net is otherwise known by. lines: the line of each layer, from 1; empty if not
+    known. notes: one sentence for each deprecated thing, to be logged.
+    """
+
+    path: str
+    lines: list[int] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def where(self, index: int) -> str:
+        """The place of a layer: 'train.prototxt:45'."""
+        return f'{self.path}:{self.lines[index]}' if index < len(self.lines) else self.path
+
+
+def read_net(path: str | os.PathLike) -> tuple[Message, NetSource]:
+    """Reads a net as a NetParameter with all layers in `layer`, and where they stand.
+
+    Raises PrototxtError, and OSError (FileNotFoundError, ...) for a file that cannot be read.
+    """
+    path = os.fspath(path)
+    text = _read_text(path)
+    net = parse(text, caffe_pb2.NetParameter(), path)
+    return upgraded(net, path, list(_top_level_fields(text)))
+
+
+def upgraded(net: Message, path: str, fields: Sequence[tuple[str, int]] = ()) -> tuple[Message, NetSource]:
+    """A NetParameter brought to today's form, with its source. For nets that stand inside a solver, say.
+
+    path: what messages call it. fields: the (name, line) of each field at its top level, in order, if it has
+    a file. Raises PrototxtError if the net cannot be upgraded.
+    """
+    try:
+        new, notes = upgrade_net(net)
+    except UpgradeError as error:
+        raise PrototxtError(path, str(error)) from None
+    lines = [line for name, line in fields if name in ('layer', 'layers')]
+    # The upgrade has taken padding layers out, and put an Input layer at the front for the `input` fields.
+    if net.layers:
+        lines = [line for line, layer in zip(lines, net.layers, strict=False) if not is_v0_padding(layer)]
+    if lines and len(new.layer) > len(lines):
+        lines.insert(0, next(line for name, line in fields if name == 'input'))
+    return new, NetSource(path, lines, notes)
+
+
+def read_solver(path: str | os.PathLike, notes: list[str] | None = None) -> Message:
+    """Reads a solver as a SolverParameter.
+
+    Its paths stay as written, relative to the working directory as in Caffe. Without a snapshot_prefix it
+    gets the solver's own path less the extension, and one that is a folder gets the solver's name in that
+    folder (UpgradeSnapshotPrefixProperty). notes: a list to which one sentence is added for each deprecated
+    thing. Raises PrototxtError, and OSError for a file that cannot be read.
+    """
+    path = os.fspath(path)
+    solver = parse(_read_text(path), caffe_pb2.SolverParameter(), path)
+    try:
+        solver, new_notes = upgrade_solver(solver)
+    except UpgradeError as error:
+        raise PrototxtError(path, str(error)) from None
+    if notes is not None:
+        notes += new_notes
+    if not solver.HasField('snapshot_prefix'):
+        solver.snapshot_prefix = str(Path(path).with_suffix(''))
+    elif os.path.isdir(solver.snapshot_prefix):
+        solver.snapshot_prefix = str(Path(solver.snapshot_prefix) / Path(path).stem)
+    return solver
+
+
+def parse(text: str, message: Message, filename: str) -> Message:
+    """Reads text into a message and returns it. filename: what errors call the text. Raises PrototxtError."""
+    try:
+        text_format.Parse(text, message)
+    except text_format.ParseError as error:
+        line, column = error.GetLine(), error.GetColumn()
+        raise PrototxtError(filename, _reason(str(error), text, line, message), line, column) from None
+    missing = message.FindInitializationErrors()
+    if missing:
+        layer = re.match(r'layer\[(\d+)\]', missing[0])
+        line = layer_lines(text)[int(layer[1])] if layer else None
+        raise PrototxtError(filename, f'missing required field: {missing[0]}', line)
+    # Bytes that were no UTF-8 (see _read_text) do no harm in a comment; in a name they would change it.
+    for kind, line, token in _tokens(text) if '\ufffd' in text else ():
+        if kind != 'comment' and '\ufffd' in token:
+            raise PrototxtError(filename, 'not UTF-8 text; save the file as UTF-8', line)
+    return message
+
+
+def layer_lines(text: str) -> list[int]:
+    """The line, from 1, of each `layer {` or `layers {` at the top level of a net, in order."""
+    return [line for name, line in _top_level_fields(text) if name in ('layer', 'layers')]
+
+
+# ---- The text
+
+
+def _read_text(path: str) -> str:
+    try:
+        with open(path, 'rb') as file:
+            data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        message = f'no such prototxt (relative paths start at {os.getcwd()})'
+        raise FileNotFoundError(errno.ENOENT, message, path) from None
+    except IsADirectoryError:
+        raise IsADirectoryError(errno.EISDIR, 'a folder, where a prototxt is expected', path) from None
+    if len(data) > MAX_BYTES:
+        raise PrototxtError(
+            path, f'longer than {MAX_BYTES} bytes: not a prototxt. Weights have the .caffemodel ending'
+        )
+    if data.startswith((b'\xff\xfe', b'\xfe\xff')):
+        raise PrototxtError(path, 'UTF-16 text; save the file as UTF-8')
+    if b'\0' in data:
+        raise PrototxtError(
+            path, 'a binary file, where a prototxt is expected. Weights have the .caffemodel ending'
+        )
+    return data.removeprefix(b'\xef\xbb\xbf').decode('utf-8', errors='replace')
+
+
+# A closing quote may be missing, so that no string is ever tried twice: the time stays linear in any text.
+_TOKEN = re.compile(
+    r"""(?P<comment>\#[^\n]*)
+    |   (?P<string>"(?:[^"\\\n]|\\.)*"?|'(?:[^'\\\n]|\\.)*'?)
+    |   (?P<name>[A-Za-z_]\w*)
+    |   (?P<open>[{<])
+    |   (?P<close>[}>])
+    |   (?P<space>\s+)
+    |   (?P<other>.)""",
+    re.VERBOSE,
+)
+
+
+def _tokens(text: str) -> Iterator[tuple[str, int, str]]:
+    """(kind, line, text) of each token, spaces left out."""
+    line = 1
+    for match in _TOKEN.finditer(text):
+        if match.lastgroup == 'space':
+            line += match[0].count('\n')
+        else:
+            yield match.lastgroup, line, match[0]
+
+
+def _top_level_fields(text: str) -> Iterator[tuple[str, int]]:
+    """(name, line) of each field at the top level of a text that has been parsed, in order."""
+    depth, name, start = 0, '', None
+    for kind, line, token in _tokens(text):
+        if depth == 0 and kind == 'name':
+            name, start = token, line
+        elif depth == 0 and kind == 'string':  # input: "data"
+            yield name, start
+        elif kind == 'open':
+            if depth == 0:
+                yield name, start or line
+            depth += 1
+        elif kind == 'close':
+            depth -= 1
+            start = None  # the next one of a list, layer: [{ ... }, { ... }], starts with its brace
+
+
+# ---- The reason
+
+
+def _reason(error: str, text: str, line: int | None, message: Message) -> str:
+    """protobuf's words without the place and the quoted line, and with the nearest name that exists."""
+    reason = re.sub(r'^\d+:\d+ : ', '', error)
+    lines = text.split('\n')
+    for quoted in (lines[line - 1] if line and line <= len(lines) else '', ''):
+        reason = reason.removeprefix(f"'{quoted}': ")
+    pool = message.DESCRIPTOR.file.pool
+    if match := re.search(r'Message type "([\w.]+)" has no field named "(\w+)"', reason):
+        descriptor = pool.FindMessageTypeByName(match[1])
+        return f'{descriptor.name} has no field "{match[2]}"{_nearest(match[2], descriptor.fields_by_name)}'
+    if match := re.search(r'Enum type "([\w.]+)" has no value named ("?)(\w+)"?', reason):
+        descriptor = pool.FindEnumTypeByName(match[1])
+        owner = descriptor.containing_type
+        name = f'{owner.name}.{descriptor.name}' if owner else descriptor.name
+        quotes = ' (a name without quotes)' if match[2] else ''
+        return f'{name}{quotes} has no value "{match[3]}"{_nearest(match[3], descriptor.values_by_name)}'
+    if match := re.search(r"Expected string but found: '(\w+)'", reason):
+        number = caffe_pb2.V1LayerParameter.LayerType.DESCRIPTOR.values_by_name.get(match[1])
+        string = V1_TYPES[number.number] if number else match[1]
+        return f'a string stands in quotes: "{string}", not {match[1]}'
+    if reason == 'Expected "}".':
+        return 'Expected "}": a brace that is opened is never closed'
+    return reason if len(reason) <= 200 else f'{reason[:200]} ...'
+
+
+def _nearest(name: str, names: Sequence[str]) -> str:
+    by_lower = {known.lower(): known for known in names}
+    near = difflib.get_close_matches(name.lower(), by_lower, n=1)
+    if near:
+        return f'; did you mean "{by_lower[near[0]]}"?'
+    return f'; there are {", ".join(names)}' if len(by_lower) <= 12 else ''

@@ -1,0 +1,433 @@
+"""Solvers: Caffe's training loop, learning-rate policies, snapshots (solver.cpp, sgd_solver.cpp)."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import deque
+from collections.abc import Callable
+
+import torch
+
+from caffe import device, model_file, updates
+from caffe.blob import Blob
+from caffe.glog import log
+from caffe.net import Net
+from caffe.proto import caffe_pb2
+from caffe.prototxt import read_net, read_solver, upgraded
+
+
+class SolverError(ValueError):
+    """A solver prototxt that asks for something that does not exist or does not fit together."""
+
+
+class Solver:
+    """Trains a net as a solver prototxt says.
+
+    Attributes (as in pycaffe): net, test_nets, iter, param; history is a list of Blobs, in Caffe's order.
+    `step(n)` runs n iterations, `solve()` all of them; `snapshot()` and `restore(file)` save and resume.
+    """
+
+    type = 'SGD'
+    rule = staticmethod(updates.sgd)
+    histories = 1  # how many history blobs each parameter has
+    uses_momentum = True
+
+    def __init__(self, solver_file: str):
+        path = os.fspath(solver_file)
+        self.param = read_solver(path)
+        self._file = path
+        self._check_param()
+        if self.param.random_seed >= 0:
+            device.set_random_seed(self.param.random_seed)
+        self.iter = 0
+        self._current_step = 0
+        self._losses: deque[float] = deque()
+        self._callbacks: list[tuple[Callable[[], None], Callable[[], None]]] = []
+        self._stop_requested: str | None = None
+        self.net = self._train_net()
+        for weights in self.param.weights:
+            for name in weights.split(','):
+                self.net.copy_from(name.strip())
+        self.test_nets = self._test_nets()
+        params = self.net.learnable_params
+        self._first_history = [Blob(*blob.shape) for blob in params.blobs]
+        self._second_history = [Blob(*blob.shape) for blob in params.blobs] if self.histories == 2 else []
+
+    @property
+    def history(self) -> list[Blob]:
+        return self._first_history + self._second_history
+
+    # -- making it
+
+    def _refuse(self, message: str):
+        raise SolverError(f'{self._file}: {message}')
+
+    def _check_param(self) -> None:
+        p = self.param
+        if not self.uses_momentum and p.momentum:
+            self._refuse(f'Momentum cannot be used with {self.type}; it is {p.momentum:g}')
+        if self.type == 'RMSProp' and not 0 <= p.rms_decay < 1:
+            self._refuse(f'rms_decay should lie between 0 and 1, it is {p.rms_decay:g}')
+        if p.iter_size < 1:
+            self._refuse(f'iter_size must be at least 1, it is {p.iter_size}')
+        if p.average_loss < 1:
+            self._refuse(f'average_loss should be non-negative (at least 1), it is {p.average_loss}')
+        if p.snapshot and not p.snapshot_prefix:
+            self._refuse('snapshot is set, so snapshot_prefix is needed')
+        if p.regularization_type not in ('L1', 'L2'):
+            self._refuse(f"unknown regularization type: {p.regularization_type!r}; there are 'L1' and 'L2'")
+        self._rate()  # refuses an unknown policy or a missing parameter of it now, not at the first iteration
+
+    def _net(self, param, source, phase, state) -> Net:
+        param.state.phase = phase
+        # the net's own level and stages, then the solver's, as Solver::InitTrainNet merges them
+        if state is not None:
+            param.state.MergeFrom(state)
+            param.state.phase = phase
+        return Net.from_param(param, source)
+
+    def _load(self, path: str):
+        try:
+            return read_net(path)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f'{self._file} names the net {path!r}: there is no such file below {os.getcwd()}'
+            ) from error
+
+    def _train_net(self) -> Net:
+        p = self.param
+        given = [f for f in ('train_net', 'net', 'train_net_param', 'net_param') if p.HasField(f)]
+        if len(given) != 1:
+            self._refuse(
+                'SolverParameter must specify a train net using exactly one of these fields: '
+                f'net, train_net, net_param, train_net_param; it has {", ".join(given) or "none"}'
+            )
+        param, source = self._net_of(given[0], getattr(p, given[0]))
+        return self._net(param, source, caffe_pb2.TRAIN, p.train_state if p.HasField('train_state') else None)
+
+    def _net_of(self, field: str, value):
+        if isinstance(value, str):
+            return self._load(value)
+        return upgraded(value, f'{self._file} ({field})')
+
+    def _test_nets(self) -> list[Net]:
+        p = self.param
+        sources = [('test_net_param', v) for v in p.test_net_param] + [('test_net', v) for v in p.test_net]
+        generic = [(f, getattr(p, f)) for f in ('net_param', 'net') if p.HasField(f)]
+        n_generic = len(p.test_iter) - len(sources)
+        if n_generic < 0:
+            self._refuse(f'test_iter must be specified for each test network: {len(p.test_iter)} of {len(sources)}')
+        if n_generic and not generic:
+            self._refuse('test_iter is given more often than test nets, and there is no net to test instead')
+        sources += generic[:1] * n_generic
+        if p.test_state and len(p.test_state) != len(sources):
+            self._refuse(f'test_state must be given for each test net or not at all: {len(p.test_state)}')
+        if sources and p.test_interval <= 0:
+            self._refuse('test_interval must be positive when there are test nets')
+        nets = []
+        for i, (field, value) in enumerate(sources):
+            param, source = self._net_of(field, value)
+            nets.append(self._net(param, source, caffe_pb2.TEST, p.test_state[i] if p.test_state else None))
+            nets[-1].share_with(self.net)
+        return nets
+
+    # -- the learning rate (SGDSolver::GetLearningRate)
+
+    def _rate(self) -> float:
+        p = self.param
+        policy = p.lr_policy
+        iteration = getattr(self, 'iter', 0)
+        if policy == 'fixed':
+            return p.base_lr
+        if policy == 'step':
+            if p.stepsize <= 0:
+                self._refuse(f"lr_policy 'step' needs a positive stepsize, it is {p.stepsize}")
+            self._current_step = iteration // p.stepsize
+            return p.base_lr * p.gamma**self._current_step
+        if policy == 'exp':
+            return p.base_lr * p.gamma**iteration
+        if policy == 'inv':
+            return p.base_lr * (1 + p.gamma * iteration) ** -p.power
+        if policy == 'multistep':
+            step = getattr(self, '_current_step', 0)
+            while step < len(p.stepvalue) and iteration >= p.stepvalue[step]:
+                step += 1
+                log(f'MultiStep Status: Iteration {iteration}, step = {step}', 'sgd_solver.cpp:50')
+            self._current_step = step
+            return p.base_lr * p.gamma**step
+        if policy == 'poly':
+            if p.max_iter <= 0:
+                self._refuse("lr_policy 'poly' needs max_iter")
+            return p.base_lr * (1 - iteration / p.max_iter) ** p.power
+        if policy == 'sigmoid':
+            if p.stepsize <= 0:
+                self._refuse(f"lr_policy 'sigmoid' needs a positive stepsize, it is {p.stepsize}")
+            return p.base_lr / (1 + math.exp(min(-p.gamma * (iteration - p.stepsize), 700.0)))
+        known = 'fixed, step, exp, inv, multistep, poly, sigmoid'
+        self._refuse(f'unknown learning rate policy: {policy!r}; there are {known}')
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the coming iteration, before a parameter's lr_mult."""
+        return self._rate()
+
+    # -- training (Solver::Step)
+
+    def step(self, iterations: int) -> None:
+        """Runs this many iterations. The smoothed loss that is displayed starts anew, as in Caffe."""
+        p = self.param
+        stop = self.iter + iterations
+        self._losses = deque(maxlen=p.average_loss)
+        while self.iter < stop:
+            self.net.clear_param_diffs()
+            if p.test_interval and self.iter % p.test_interval == 0 and (self.iter > 0 or p.test_initialization):
+                self.test_all()
+                if self._stop_requested == 'stop':
+                    break
+            for on_start, _ in self._callbacks:
+                on_start()
+            display = bool(p.display) and self.iter % p.display == 0
+            self.net._debug_info = display and p.debug_info
+            loss = 0.0
+            for _ in range(p.iter_size):
+                loss = loss + self.net.forward_backward()
+            self._losses.append(loss / p.iter_size)
+            if display:
+                self._display()
+            for _, on_gradients in self._callbacks:
+                on_gradients()
+            self.apply_update()
+            self.iter += 1
+            request, self._stop_requested = self._stop_requested, None
+            if (p.snapshot and self.iter % p.snapshot == 0) or request == 'snapshot':
+                self.snapshot()
+            if request == 'stop':
+                self._stop_requested = 'stop'
+                break
+
+    def request(self, action: str) -> None:
+        """Asks a running `step` to act after the iteration under way: 'snapshot' or 'stop' (SolverAction)."""
+        if action not in ('snapshot', 'stop'):
+            raise ValueError(f"action must be 'snapshot' or 'stop', got {action!r}")
+        self._stop_requested = action
+
+    @property
+    def smoothed_loss(self) -> float:
+        """The mean loss of the last `average_loss` iterations of the present `step`."""
+        return float(sum(self._losses) / len(self._losses)) if self._losses else 0.0
+
+    def solve(self, resume_file: str | None = None) -> None:
+        """Trains from here to max_iter (Solver::Solve), from the state in resume_file if one is given."""
+        p = self.param
+        log(f'Solving {self.net.name}', 'solver.cpp:280')
+        log(f'Learning Rate Policy: {p.lr_policy}', 'solver.cpp:281')
+        self._stop_requested = None
+        if resume_file:
+            self.restore(resume_file)
+        self.step(p.max_iter - self.iter)
+        if p.snapshot_after_train and p.snapshot_prefix and (not p.snapshot or self.iter % p.snapshot):
+            self.snapshot()
+        if self._stop_requested == 'stop':
+            log('Optimization stopped early.', 'solver.cpp:296')
+            return
+        if p.display and self.iter % p.display == 0:
+            self._losses.append(self.net._forward(0, len(self.net.layers) - 1))
+            log(f'Iteration {self.iter}, loss = {self.smoothed_loss:.6g}', 'solver.cpp:317')
+        if p.test_interval and self.iter % p.test_interval == 0:
+            self.test_all()
+        log('Optimization Done.', 'solver.cpp:325')
+
+    def add_callback(self, on_start: Callable[[], None], on_gradients_ready: Callable[[], None]) -> None:
+        """Has on_start() called before each iteration, on_gradients_ready() before each update."""
+        self._callbacks.append((on_start, on_gradients_ready))
+
+    def _display(self) -> None:
+        log(f'Iteration {self.iter}, loss = {self.smoothed_loss:.6g}', 'solver.cpp:229')
+        weights = self.net.blob_loss_weights
+        k = 0
+        for name in self.net.outputs:
+            for value in self.net.blobs[name].read().view(-1).tolist():
+                part = f' (* {weights[name]:.6g} = {weights[name] * value:.6g} loss)' if weights[name] else ''
+                log(f'    Train net output #{k}: {name} = {value:.6g}{part}', 'solver.cpp:245')
+                k += 1
+
+    @torch.no_grad()
+    def apply_update(self) -> None:
+        """Turns the gathered diffs into updates and subtracts them (SGDSolver::ApplyUpdate). `diff` then holds the update."""
+        p = self.param
+        rate = self._rate()
+        if p.display and self.iter % p.display == 0:
+            log(f'Iteration {self.iter}, lr = {rate:.6g}', 'sgd_solver.cpp:106')
+        params = self.net.learnable_params
+        scale = self._clip_scale(params.blobs) / p.iter_size
+        for i, blob in enumerate(params.blobs):
+            decay = p.weight_decay * params.decay_mults[i]
+            histories = [self._first_history[i], *self._second_history[i : i + 1]]
+            if blob.diff_is_zero and not decay and all(h.data_is_zero for h in histories):
+                continue  # a frozen parameter: every rule's update is zero
+            grad = blob.own_diff()
+            if scale != 1:
+                grad.mul_(scale)
+            if decay:
+                self._regularize(grad, blob.read(), decay)
+            update = self.rule(grad, [h.own() for h in histories], rate * params.lr_mults[i], p, self.iter)
+            grad.copy_(update)
+            blob.own().sub_(grad)
+
+    def _clip_scale(self, blobs: list[Blob]) -> float:
+        """Caffe clips the global L2 norm of the diffs before they are divided by iter_size (ClipGradients)."""
+        limit = self.param.clip_gradients
+        if limit < 0:
+            return 1.0
+        squares = sum(float(b.read_diff().double().square().sum()) for b in blobs if not b.diff_is_zero)
+        norm = squares**0.5
+        if norm <= limit:
+            return 1.0
+        log(
+            f'Gradient clipping: scaling down gradients (L2 norm {norm:.6g} > {limit:.6g}) by scale factor {limit / norm:.6g}',
+            'sgd_solver.cpp:94',
+        )
+        return limit / norm
+
+    def _regularize(self, grad: torch.Tensor, data: torch.Tensor, decay: float) -> None:
+        if self.param.regularization_type == 'L2':
+            grad.add_(data, alpha=decay)
+        else:
+            grad.add_(data.sign(), alpha=decay)
+
+    # -- testing (Solver::Test)
+
+    def test_all(self) -> None:
+        """Runs every test net for its test_iter passes and logs the means of its outputs."""
+        for i in range(len(self.test_nets)):
+            self.test(i)
+
+    def test(self, index: int = 0) -> dict[str, list[float]]:
+        """Runs one test net. Returns the mean of each output over test_iter passes."""
+        log(f'Iteration {self.iter}, Testing net (#{index})', 'solver.cpp:341')
+        net = self.test_nets[index]
+        net.share_with(self.net)
+        passes = self.param.test_iter[index]
+        total, loss = {}, 0.0
+        for _ in range(passes):
+            loss = loss + net._forward(0, len(net.layers) - 1)
+            for name in net.outputs:
+                values = net.blobs[name].read().view(-1)
+                total[name] = total[name] + values if name in total else values.clone()
+        if self.param.test_compute_loss:
+            log(f'Test loss: {float(loss) / passes:.6g}', 'solver.cpp:391')
+        weights = net.blob_loss_weights
+        means = {name: (values / passes).tolist() for name, values in total.items()}
+        k = 0
+        for name, values in means.items():
+            for value in values:
+                part = f' (* {weights[name]:.6g} = {weights[name] * value:.6g} loss)' if weights[name] else ''
+                log(f'    Test net output #{k}: {name} = {value:.6g}{part}', 'solver.cpp:409')
+                k += 1
+        return means
+
+    # -- snapshots
+
+    def _snapshot_name(self, extension: str) -> str:
+        return f'{self.param.snapshot_prefix}_iter_{self.iter}{extension}'
+
+    def snapshot(self) -> None:
+        """Writes <snapshot_prefix>_iter_<iter>.caffemodel and .solverstate (.h5 added for snapshot_format HDF5).
+
+        Each file appears whole or not at all; the state, which names the weights, is written last.
+        """
+        if not self.param.snapshot_prefix:
+            self._refuse('a snapshot needs snapshot_prefix')
+        if self.param.snapshot_format == caffe_pb2.SolverParameter.HDF5:
+            weights, state, kind = self._snapshot_name('.caffemodel.h5'), '.solverstate.h5', 'HDF5'
+            log(f'Snapshotting to HDF5 file {weights}', 'solver.cpp:474')
+            self.net.save_hdf5(weights, self.param.snapshot_diff)
+        else:
+            weights, state, kind = self._snapshot_name('.caffemodel'), '.solverstate', 'binary proto'
+            log(f'Snapshotting to binary proto file {weights}', 'solver.cpp:464')
+            self.net.save(weights, self.param.snapshot_diff)
+        log(f'Snapshotting solver state to {kind} file {self._snapshot_name(state)}', 'sgd_solver.cpp:273')
+        model_file.write_state(
+            self._snapshot_name(state), self.iter, weights, [h.data for h in self.history], self._current_step
+        )
+
+    def restore(self, state_file: str) -> None:
+        """Resumes from a .solverstate: iteration, history, learning-rate step, and the weights that it names."""
+        path = os.fspath(state_file)
+        iteration, learned_net, history, current_step = model_file.read_state(path)
+        if len(history) != len(self.history):
+            raise SolverError(
+                f'{path}: Incorrect length of history blobs: {len(history)} in the file, {len(self.history)} here; '
+                'it was written by another type of solver or for another net'
+            )
+        for i, (stored, mine) in enumerate(zip(history, self.history, strict=True)):
+            if stored.data.size != mine.count:
+                raise SolverError(f'{path}: history blob {i} has shape {stored.data.shape}, the net needs {mine.shape}')
+        if learned_net:
+            self.net.copy_from(learned_net if os.path.exists(learned_net) else _beside(path, learned_net))
+        for stored, mine in zip(history, self.history, strict=True):
+            mine.data[...] = stored.data.reshape(mine.shape)
+        self.iter = iteration
+        self._current_step = current_step
+
+
+class SGDSolver(Solver):
+    """Stochastic gradient descent with momentum."""
+
+
+class NesterovSolver(Solver):
+    """Nesterov's accelerated gradient."""
+
+    type = 'Nesterov'
+    rule = staticmethod(updates.nesterov)
+
+
+class AdaGradSolver(Solver):
+    """Duchi et al.'s AdaGrad."""
+
+    type = 'AdaGrad'
+    rule = staticmethod(updates.adagrad)
+    uses_momentum = False
+
+
+class RMSPropSolver(Solver):
+    """Tieleman & Hinton's RMSProp."""
+
+    type = 'RMSProp'
+    rule = staticmethod(updates.rmsprop)
+    uses_momentum = False
+
+
+class AdaDeltaSolver(Solver):
+    """Zeiler's AdaDelta."""
+
+    type = 'AdaDelta'
+    rule = staticmethod(updates.adadelta)
+    histories = 2
+
+
+class AdamSolver(Solver):
+    """Kingma & Ba's Adam."""
+
+    type = 'Adam'
+    rule = staticmethod(updates.adam)
+    histories = 2
+
+
+_SOLVERS = {
+    cls.type: cls for cls in (SGDSolver, NesterovSolver, AdaGradSolver, RMSPropSolver, AdaDeltaSolver, AdamSolver)
+}
+
+
+def get_solver(solver_file: str) -> Solver:
+    """The solver of the type that a solver prototxt names (SGD where it names none)."""
+    kind = read_solver(os.fspath(solver_file)).type
+    if kind not in _SOLVERS:
+        raise SolverError(f'{solver_file}: unknown solver type: {kind!r}; there are {", ".join(_SOLVERS)}')
+    return _SOLVERS[kind](solver_file)
+
+
+def _beside(state_file: str, learned_net: str) -> str:
+    """A snapshot that was moved: its weights lie beside its state."""
+    return os.path.join(os.path.dirname(state_file), os.path.basename(learned_net))

@@ -1,0 +1,116 @@
+"""Computing region proposals of an image.
+
+Each method is a function of the image and a seed: the same boxes in the same order on every run, and with any
+number of processes. OpenCV breaks ties of its ranking with the C library's random numbers, so its order is
+given up: the boxes, made unique and sorted, are shuffled by the seed. A cap on their number thus keeps a fair
+sample.
+
+Boxes are float32 (n, 4), whole numbers, 0-based inclusive pixels of the image as given.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import cv2
+import numpy as np
+
+METHODS = ('selective_search', 'selective_search_quality', 'random')
+
+
+def propose(
+    image: np.ndarray,
+    method: str,
+    image_id: str,
+    seed: int = 3,
+    max_boxes: int = 2000,
+    resize_to: int | None = None,
+) -> np.ndarray:
+    """Boxes of one image by a method of METHODS; each image id has its own random numbers."""
+    image_seed = [seed, zlib.crc32(image_id.encode())]
+    if method == 'selective_search':
+        return selective_search(image, 'fast', image_seed, max_boxes=max_boxes, resize_to=resize_to)
+    if method == 'selective_search_quality':
+        return selective_search(image, 'quality', image_seed, max_boxes=max_boxes, resize_to=resize_to)
+    if method == 'random':
+        return random_boxes(image.shape[1], image.shape[0], max_boxes, image_seed)
+    raise ValueError(f'unknown proposal method {method!r}; expected one of {", ".join(METHODS)}')
+
+
+def selective_search(
+    image: np.ndarray,
+    mode: str = 'fast',
+    seed: int | list[int] = 3,
+    max_boxes: int = 2000,
+    min_side: int = 8,
+    resize_to: int | None = None,
+) -> np.ndarray:
+    """Selective search (Uijlings et al., IJCV 2013) by OpenCV's ximgproc.
+
+    Args:
+        image: BGR uint8 (H, W, 3).
+        mode: 'fast' (2 colour spaces, as the boxes published with Fast R-CNN) or 'quality' (5; slow).
+        seed: of the order of the boxes.
+        max_boxes: at most so many, a random sample of all.
+        min_side: boxes with a width or height below this many pixels are dropped.
+        resize_to: scale the image to this width first (Fast R-CNN used 500), or None for no scaling.
+
+    Returns:
+        float32 (n, 4).
+    """
+    if mode not in ('fast', 'quality'):
+        raise ValueError(f"selective search mode {mode!r}; expected 'fast' or 'quality'")
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(
+            f'selective search of {image.dtype} {image.shape}; expected a BGR image, uint8 (H, W, 3)'
+        )
+    if not hasattr(cv2, 'ximgproc'):
+        raise ImportError(
+            'this OpenCV has no ximgproc module (selective search); install opencv-contrib-python-headless '
+            'in place of opencv-python'
+        )
+    height, width = image.shape[:2]
+    scale = 1.0
+    if resize_to:
+        scale = resize_to / width
+        image = cv2.resize(image, (resize_to, max(1, round(height * scale))), interpolation=cv2.INTER_LINEAR)
+    # Segments grow with k. OpenCV's default, 150, suits VOC's pictures of about 500x375; other sizes look
+    # alike if it grows with the side.
+    k = max(1, round(150 * np.sqrt(image.shape[0] * image.shape[1] / (500 * 375))))
+    search = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()
+    search.setBaseImage(image)
+    if mode == 'fast':
+        search.switchToSelectiveSearchFast(k, k)
+    else:
+        search.switchToSelectiveSearchQuality(k, k)
+    x, y, w, h = np.asarray(search.process(), np.float64).reshape(-1, 4).T
+    # A box of OpenCV ends before x + w; ours ends on its last pixel.
+    boxes = np.stack([x / scale, y / scale, (x + w) / scale - 1, (y + h) / scale - 1], axis=1)
+    boxes = np.clip(np.rint(boxes), 0, [width - 1, height - 1, width - 1, height - 1])
+    return _finish(boxes, seed, max_boxes, min_side)
+
+
+def random_boxes(
+    width: int, height: int, count: int = 2000, seed: int | list[int] = 3, min_side: int = 8
+) -> np.ndarray:
+    """Boxes of random place, size (log-uniform area) and aspect (1:3 to 3:1): a baseline that knows no image.
+
+    Returns float32 (n, 4); n is a little below ``count`` where boxes coincide.
+    """
+    rng = np.random.default_rng(seed)
+    smallest = min(min_side, width, height)
+    area = np.exp(rng.uniform(2 * np.log(smallest), np.log(width * height), count))
+    aspect = np.exp(rng.uniform(-np.log(3), np.log(3), count))
+    w = np.clip(np.rint(np.sqrt(area * aspect)), smallest, width)
+    h = np.clip(np.rint(np.sqrt(area / aspect)), smallest, height)
+    x = np.floor(rng.uniform(0, 1, count) * (width - w + 1))
+    y = np.floor(rng.uniform(0, 1, count) * (height - h + 1))
+    return _finish(np.stack([x, y, x + w - 1, y + h - 1], axis=1), rng, count, smallest)
+
+
+def _finish(boxes: np.ndarray, seed, max_boxes: int, min_side: int) -> np.ndarray:
+    """Drop small boxes and copies, put the rest in the order of the seed, and keep at most ``max_boxes``."""
+    sides = boxes[:, 2:] - boxes[:, :2] + 1
+    boxes = np.unique(boxes[(sides >= min_side).all(axis=1)], axis=0)
+    order = np.random.default_rng(seed).permutation(len(boxes))
+    return boxes[order[:max_boxes]].astype(np.float32).reshape(-1, 4)

@@ -1,0 +1,179 @@
+"""The proposals file: the boxes of all images of a data set in one HDF5 file, read in place.
+
+    /boxes      (N, 4) uint16, or float32 where boxes are not whole numbers; contiguous, uncompressed:
+                x1, y1, x2, y2, 0-based inclusive pixels, image after image
+    /offsets    (n + 1,) int64: the boxes of image k are rows offsets[k] to offsets[k + 1]
+    /image_ids  (n,) UTF-8 strings
+    attributes: format = 'proposals', format_version = 1, method, and parameters (a JSON text of what they
+    were
+                computed with)
+
+``/boxes`` is mapped into memory, so opening costs nothing, and processes that read the same file share its
+pages.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+
+import h5py
+import numpy as np
+
+from datasets.proposal_methods import METHODS, propose, random_boxes, selective_search
+
+__all__ = [
+    'METHODS', 'Proposals', 'ProposalsError',
+    'propose', 'random_boxes', 'selective_search', 'write_proposals',
+]  # fmt: skip
+
+FORMAT_VERSION = 1
+
+
+class ProposalsError(ValueError):
+    """A proposals file that is missing, broken, or lacks an image."""
+
+
+class Proposals:
+    """A proposals file, open for reading; can be sent to other processes, which open it anew.
+
+    Args:
+        path: of the .h5 file.
+        made_for: name of the data set, for messages.
+        method: name of the method, for messages.
+
+    Raises:
+        ProposalsError: no such file (the message gives the command that makes it), or not a proposals file.
+    """
+
+    def __init__(self, path: str, made_for: str | None = None, method: str | None = None):
+        self.path = os.fspath(path)
+        self.made_for = made_for
+        self._open(method)
+
+    def _open(self, method: str | None) -> None:
+        if not os.path.isfile(self.path):
+            raise ProposalsError(f'no proposals: {self.path} does not exist; {self._remedy(method)}')
+        try:
+            with h5py.File(self.path, 'r') as f:
+                self._read(f)
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as e:
+            if isinstance(e, ProposalsError):
+                raise
+            raise self._broken(str(e).splitlines()[0]) from None
+
+    def _read(self, f: h5py.File) -> None:
+        version = f.attrs.get('format_version')
+        if f.attrs.get('format') != 'proposals' or version != FORMAT_VERSION:
+            raise self._broken(
+                f'format {f.attrs.get("format")!r} version {version}, expected proposals version 1'
+            )
+        boxes, offsets, ids = f['boxes'], f['offsets'][()], f['image_ids'].asstr()[()]
+        start = boxes.id.get_offset()
+        if boxes.ndim != 2 or boxes.shape[1] != 4 or boxes.dtype not in (np.uint16, np.float32):
+            raise self._broken(f'boxes are {boxes.dtype} {boxes.shape}, expected uint16 or float32 (N, 4)')
+        if len(boxes) and (
+            start is None or start + boxes.size * boxes.dtype.itemsize > os.path.getsize(self.path)
+        ):
+            raise self._broken('the boxes are not stored contiguously, or not whole')
+        rows = np.diff(offsets)
+        if len(rows) != len(ids) or offsets[0] != 0 or offsets[-1] != len(boxes) or (rows < 0).any():
+            raise self._broken('its offsets do not fit its boxes and image ids')
+        self.method = str(f.attrs.get('method', 'unknown'))
+        self.parameters = json.loads(f.attrs.get('parameters', '{}'))
+        self.image_ids = list(ids)
+        self._offsets = offsets
+        self._row_of = {image_id: k for k, image_id in enumerate(self.image_ids)}
+        self._boxes = np.zeros((0, 4), np.float32)
+        if len(boxes):
+            self._boxes = np.memmap(self.path, boxes.dtype, 'r', start, boxes.shape)
+
+    def __getstate__(self) -> dict:
+        return {'path': self.path, 'made_for': self.made_for}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__init__(**state)
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.image_ids)
+
+    def __contains__(self, image_id: str) -> bool:
+        return image_id in self._row_of
+
+    def __repr__(self) -> str:
+        return f'<Proposals {self.path}: {len(self._boxes)} boxes by {self.method} of {len(self)} images>'
+
+    def of(self, image_id: str) -> np.ndarray:
+        """The boxes of an image, float32 (m, 4), a copy; ``ProposalsError`` if the file lacks the image."""
+        k = self._row_of.get(image_id)
+        if k is None:
+            raise ProposalsError(
+                f'{self.path} has no proposals for image {image_id!r} (it has {len(self)} images): '
+                f'was it made for another set? {self._remedy(self.method)}'
+            )
+        return np.array(self._boxes[self._offsets[k] : self._offsets[k + 1]], np.float32)
+
+    def _remedy(self, method: str | None) -> str:
+        name = self.made_for or 'NAME'
+        method = method or 'selective_search'
+        return f'make them with: python tools/make_proposals.py --imdb {name} --method {method}'
+
+    def _broken(self, problem: str) -> ProposalsError:
+        return ProposalsError(
+            f'{self.path} is not a whole proposals file ({problem}); remove it, then make it anew'
+        )
+
+
+def write_proposals(
+    path: str,
+    image_ids: Sequence[str],
+    boxes: Sequence[np.ndarray],
+    method: str,
+    parameters: dict | None = None,
+) -> None:
+    """Write a proposals file; it appears under its name only when it is complete.
+
+    Args:
+        path: of the .h5 file; its folder is made.
+        image_ids: n different ids.
+        boxes: n arrays (m, 4), 0-based inclusive pixels.
+        method: how they were made.
+        parameters: what they were computed with; anything that JSON can hold.
+
+    Raises ValueError for boxes that are none.
+    """
+    if len(image_ids) != len(boxes) or len(set(image_ids)) != len(image_ids):
+        raise ValueError(f'{len(image_ids)} image ids (all different?) for {len(boxes)} arrays of boxes')
+    arrays = []
+    for image_id, array in zip(image_ids, boxes, strict=True):
+        array = np.asarray(array, np.float32)
+        if array.ndim != 2 or array.shape[1] != 4:
+            raise ValueError(f'proposals of image {image_id!r} have shape {array.shape}; expected (m, 4)')
+        if not (np.isfinite(array).all() and (array >= 0).all() and (array[:, 2:] >= array[:, :2]).all()):
+            raise ValueError(
+                f'proposals of image {image_id!r}: expected 0 <= x1 <= x2 and 0 <= y1 <= y2, all finite'
+            )
+        arrays.append(array)
+    joined = np.concatenate(arrays) if arrays else np.zeros((0, 4), np.float32)
+    if (joined == np.rint(joined)).all() and (joined < 65536).all():
+        joined = joined.astype(np.uint16)
+    offsets = np.cumsum([0, *(len(a) for a in arrays)], dtype=np.int64)
+
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    temporary = f'{path}.{os.getpid()}.tmp'
+    try:
+        with h5py.File(temporary, 'w') as f:
+            f.attrs['format'] = 'proposals'
+            f.attrs['format_version'] = FORMAT_VERSION
+            f.attrs['method'] = method
+            f.attrs['parameters'] = json.dumps(parameters or {}, sort_keys=True)
+            f.create_dataset('boxes', data=joined)
+            f.create_dataset('offsets', data=offsets)
+            f.create_dataset('image_ids', data=list(image_ids), dtype=h5py.string_dtype())
+        os.replace(temporary, path)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise

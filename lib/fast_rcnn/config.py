@@ -1,0 +1,345 @@
+"""The detector's settings: `cfg`, with the keys of the Fast R-CNN family.
+
+    from fast_rcnn.config import cfg, cfg_from_file, cfg_from_list
+    cfg_from_file('experiments/cfgs/fast_rcnn_ohem.yml')
+    cfg_from_list(['TRAIN.SCALES', '(400, 500)', 'EXP_DIR', 'two_scales'])
+
+Do not edit the defaults below to run an experiment: write a YAML file, or pass `--set KEY VALUE`. Settings
+are checked as a whole before any is applied, so a mistake leaves `cfg` as it was.
+"""
+
+import ast
+import copy
+import difflib
+import math
+import os
+
+import numpy as np
+import yaml
+from easydict import EasyDict
+
+
+class ConfigError(ValueError):
+    """A setting that does not exist, has the wrong type, or cannot be honoured."""
+
+
+_ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
+
+_DEFAULTS = {
+    'TRAIN': {
+        # Length of an image's shorter side in pixels; one is drawn for each image if several are given
+        'SCALES': (600,),
+        # Longest allowed longer side in pixels; it wins over SCALES
+        'MAX_SIZE': 1000,
+        # Images in a mini-batch
+        'IMS_PER_BATCH': 2,
+        # RoIs in a mini-batch that are back-propagated (sampled, or the hardest if USE_OHEM)
+        'BATCH_SIZE': 128,
+        # Classic sampling: the share of the mini-batch that is foreground, at most
+        'FG_FRACTION': 0.25,
+        # An RoI is foreground if its IoU with a ground-truth box is at least this
+        'FG_THRESH': 0.5,
+        # An RoI is background if its IoU is in [BG_THRESH_LO, BG_THRESH_HI)
+        'BG_THRESH_HI': 0.5,
+        'BG_THRESH_LO': 0.1,
+        # Train on mirrored copies of the images as well
+        'USE_FLIPPED': True,
+        # Train bounding-box regressors
+        'BBOX_REG': True,
+        # An RoI is an example for box regression if its IoU is at least this
+        'BBOX_THRESH': 0.5,
+        # Iterations between snapshots
+        'SNAPSHOT_ITERS': 10000,
+        # Snapshots are named <snapshot_prefix>[_<SNAPSHOT_INFIX>]_iter_<N>
+        'SNAPSHOT_INFIX': '',
+        # Make mini-batches ahead, in this many other processes
+        'USE_PREFETCH': False,
+        'PREFETCH_WORKERS': 2,
+        # Subtract the mean of the regression targets and divide by their standard deviation, class by class
+        'BBOX_NORMALIZE_TARGETS': True,
+        # Weights of (dx, dy, dw, dh) inside the smooth L1 loss
+        'BBOX_INSIDE_WEIGHTS': (1.0, 1.0, 1.0, 1.0),
+        # Take these means and deviations instead of measuring them on the training set
+        'BBOX_NORMALIZE_TARGETS_PRECOMPUTED': False,
+        'BBOX_NORMALIZE_MEANS': (0.0, 0.0, 0.0, 0.0),
+        'BBOX_NORMALIZE_STDS': (0.1, 0.1, 0.2, 0.2),
+        # Which proposals to train on
+        'PROPOSAL_METHOD': 'selective_search',
+        # Put images of like shape (wide with wide, tall with tall) into a mini-batch, to save padding
+        'ASPECT_GROUPING': True,
+        # Train on the hardest RoIs of all, instead of a random sample (needs a net with a mining layer)
+        'USE_OHEM': False,
+        # Before the hardest are taken, drop RoIs that overlap a harder one of the same image and label
+        'OHEM_USE_NMS': True,
+        'OHEM_NMS_THRESH': 0.7,
+        # Keys of Faster R-CNN, known but refused unless left at these values: there is no RPN here
+        'HAS_RPN': False,
+        'RPN_POSITIVE_OVERLAP': 0.7,
+        'RPN_NEGATIVE_OVERLAP': 0.3,
+        'RPN_CLOBBER_POSITIVES': False,
+        'RPN_FG_FRACTION': 0.5,
+        'RPN_BATCHSIZE': 256,
+        'RPN_NMS_THRESH': 0.7,
+        'RPN_PRE_NMS_TOP_N': 12000,
+        'RPN_POST_NMS_TOP_N': 2000,
+        'RPN_MIN_SIZE': 16,
+        'RPN_BBOX_INSIDE_WEIGHTS': (1.0, 1.0, 1.0, 1.0),
+        'RPN_POSITIVE_WEIGHT': -1.0,
+    },
+    'TEST': {
+        # As in TRAIN; several scales make an image pyramid, where each RoI goes to the level nearest 224 x
+        # 224
+        'SCALES': (600,),
+        'MAX_SIZE': 1000,
+        # Drop a detection that overlaps a better one of its class by this IoU or more
+        'NMS': 0.3,
+        # Take the scores before the softmax (blob cls_score), for classifiers trained as SVMs
+        'SVM': False,
+        # Move the boxes by the predicted regression
+        'BBOX_REG': True,
+        # Which proposals to test on
+        'PROPOSAL_METHOD': 'selective_search',
+        # Keys of Faster R-CNN, as in TRAIN
+        'HAS_RPN': False,
+        'RPN_NMS_THRESH': 0.7,
+        'RPN_PRE_NMS_TOP_N': 6000,
+        'RPN_POST_NMS_TOP_N': 300,
+        'RPN_MIN_SIZE': 16,
+    },
+    # Boxes that fall together when scaled by this (1 / the stride of the feature map) are computed once; 0:
+    # never
+    'DEDUP_BOXES': 1.0 / 16.0,
+    # Subtracted from every pixel, in BGR order
+    'PIXEL_MEANS': np.array([[[102.9801, 115.9465, 122.7717]]]),
+    # Every random choice of a training run follows from this number (0 or more)
+    'RNG_SEED': 3,
+    # Guards a division by the number of examples of a class that may have none
+    'EPS': 1e-14,
+    'ROOT_DIR': _ROOT,
+    'DATA_DIR': os.path.join(_ROOT, 'data'),
+    'MODELS_DIR': os.path.join(_ROOT, 'models', 'pascal_voc'),
+    # Results go to output/<EXP_DIR>/<data set>
+    'EXP_DIR': 'default',
+    'GPU_ID': 0,
+    # Accepted because published files set them, and without effect: evaluation needs no MATLAB, and NMS runs
+    # on the CPU
+    'MATLAB': 'matlab',
+    'USE_GPU_NMS': False,
+}
+
+# Inclusive ranges of numbers (of every number, where the value is a tuple)
+_RANGES = {
+    'TRAIN.SCALES': (1, math.inf),
+    'TRAIN.MAX_SIZE': (1, math.inf),
+    'TRAIN.IMS_PER_BATCH': (1, math.inf),
+    'TRAIN.BATCH_SIZE': (1, math.inf),
+    'TRAIN.FG_FRACTION': (0, 1),
+    'TRAIN.FG_THRESH': (0, 1),
+    'TRAIN.BG_THRESH_HI': (0, 1),
+    'TRAIN.BG_THRESH_LO': (0, 1),
+    'TRAIN.BBOX_THRESH': (0, 1),
+    'TRAIN.SNAPSHOT_ITERS': (1, math.inf),
+    'TRAIN.PREFETCH_WORKERS': (1, math.inf),
+    'TRAIN.BBOX_NORMALIZE_STDS': (1e-12, math.inf),
+    'TRAIN.OHEM_NMS_THRESH': (0, 1),
+    'TEST.SCALES': (1, math.inf),
+    'TEST.MAX_SIZE': (1, math.inf),
+    'TEST.NMS': (0, 1),
+    'DEDUP_BOXES': (0, math.inf),
+    'RNG_SEED': (0, 2**31 - 1),
+    'EPS': (0, 1),
+    'GPU_ID': (0, math.inf),
+}
+
+
+def _flatten(tree: dict, prefix: str = '') -> dict:
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat.update(_flatten(value, f'{prefix}{key}.'))
+        else:
+            flat[prefix + str(key)] = value
+    return flat
+
+
+_FLAT_DEFAULTS = _flatten(_DEFAULTS)
+
+cfg = EasyDict(copy.deepcopy(_DEFAULTS))
+
+
+def cfg_from_file(path: str) -> None:
+    """Apply the settings of the YAML file `path` to `cfg`.
+
+    Raises ConfigError, naming the file and the key, and applies nothing, if any setting is wrong;
+    FileNotFoundError if there is no such file.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(
+            f'no settings file {path}; give a YAML file, such as experiments/cfgs/fast_rcnn_ohem.yml'
+        )
+    try:
+        with open(path, encoding='utf-8') as stream:
+            tree = yaml.load(stream, _Loader)  # a SafeLoader: makes plain values only
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f'{path}: not valid YAML: {error}') from None
+    cfg_from_dict({} if tree is None else tree, source=path)
+
+
+def cfg_from_list(items: list[str]) -> None:
+    """Apply settings given as a list of texts, ['KEY', 'VALUE', ...], as on the command line after --set.
+
+    A value is a Python or YAML literal: 0.7, True, true, (400, 500), [400, 500]; for a key that holds a text
+    it is taken as it stands. Raises ConfigError, and applies nothing, if any setting is wrong.
+    """
+    if len(items) % 2:
+        raise ConfigError(
+            f'settings: expected pairs KEY VALUE, got {len(items)} words: {" ".join(map(str, items))}'
+        )
+    flat = {}
+    for key, text in zip(items[0::2], items[1::2], strict=True):
+        flat[key] = text if isinstance(_FLAT_DEFAULTS.get(key), str) else _literal(text)
+    _apply(flat, source='settings')
+
+
+def cfg_from_dict(tree: dict, source: str = 'settings') -> None:
+    """Apply the nested dictionary `tree` to `cfg`; `source` is named in errors. Raises ConfigError as
+    `cfg_from_file`.
+    """
+    if not isinstance(tree, dict):
+        raise ConfigError(
+            f'{source}: expected settings as KEY: VALUE lines, got {type(tree).__name__} {tree!r}'
+        )
+    for section in ('TRAIN', 'TEST'):
+        if section in tree and not isinstance(tree[section], dict):
+            raise ConfigError(f'{source}: {section} is a group of settings, got {tree[section]!r}')
+    _apply(_flatten(tree), source)
+
+
+def get_output_dir(imdb, net=None) -> str:
+    """The folder for an experiment's results, made if needed: output/<EXP_DIR>/<imdb.name>[/<net name>].
+
+    `net` is a name, or anything with a `name`.
+    """
+    parts = [cfg.ROOT_DIR, 'output', cfg.EXP_DIR, imdb.name]
+    if net is not None:
+        parts.append(net if isinstance(net, str) else net.name)
+    folder = os.path.abspath(os.path.join(*parts))
+    os.makedirs(folder, exist_ok=True)
+    return folder
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML of plain values, plus the `!!python/tuple` that published files use; a key given twice is an
+    error.
+    """
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str) and key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f'the key {key} is given twice', key_node.start_mark
+                )
+            seen.add(key if isinstance(key, str) else repr(key))
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_constructor(
+    'tag:yaml.org,2002:python/tuple', lambda loader, node: tuple(loader.construct_sequence(node))
+)
+
+
+def _literal(text):
+    if not isinstance(text, str):
+        return text
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        pass
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _apply(flat: dict, source: str) -> None:
+    checked = {key: _checked(key, value, source) for key, value in flat.items()}
+    for key, value in checked.items():
+        *sections, name = key.split('.')
+        node = cfg
+        for section in sections:
+            node = node[section]
+        node[name] = value
+
+
+def _checked(key: str, value, source: str):
+    """`value` in the type of `key`'s default, or ConfigError."""
+    if key not in _FLAT_DEFAULTS:
+        raise ConfigError(f'{source}: there is no setting {key}{_nearest(key)}')
+    default = _FLAT_DEFAULTS[key]
+    result = _converted(value, default)
+    if result is None:
+        raise ConfigError(
+            f'{source}: {key} expects {_described(default)}, such as {_example(default)}; '
+            f'got {type(value).__name__} {value!r}'
+        )
+    low, high = _RANGES.get(key, (-math.inf, math.inf))
+    numbers = np.ravel(result) if isinstance(default, (int, float, tuple, np.ndarray)) else []
+    for number in numbers:
+        if not (math.isfinite(number) and low <= number <= high):
+            raise ConfigError(f'{source}: {key} expects finite numbers in [{low}, {high}]; got {value!r}')
+    if ('RPN' in key) and result != default:
+        raise ConfigError(
+            f'{source}: {key} cannot be set to {value!r}: there is no region proposal network here, RoIs '
+            'come '
+            f'from proposals computed beforehand. Remove the setting.'
+        )
+    return result
+
+
+def _converted(value, default):
+    """`value` as the type of `default` where nothing is lost by it, else None."""
+    if isinstance(default, bool):
+        return value if isinstance(value, bool) else None
+    if isinstance(default, int):
+        return value if isinstance(value, int) and not isinstance(value, bool) else None
+    if isinstance(default, float):
+        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    if isinstance(default, str):
+        return value if isinstance(value, str) else None
+    if isinstance(default, np.ndarray):
+        try:
+            array = np.asarray(value, dtype=default.dtype)
+        except (TypeError, ValueError):
+            return None
+        return array.reshape(default.shape) if array.size == default.size else None
+    # A tuple: of any length above 0 if it lists scales, else of the default's length
+    if not isinstance(value, (tuple, list)) or not value or (len(default) > 1 and len(value) != len(default)):
+        return None
+    items = tuple(_converted(item, default[0]) for item in value)
+    return None if None in items else items
+
+
+def _described(default) -> str:
+    if isinstance(default, bool):
+        return 'True or False'
+    if isinstance(default, np.ndarray):
+        return f'{default.size} numbers'
+    if isinstance(default, tuple):
+        kind = 'whole numbers' if isinstance(default[0], int) else 'numbers'
+        return f'a list of {kind}' if len(default) == 1 else f'a list of {len(default)} {kind}'
+    return {int: 'a whole number', float: 'a number', str: 'a text (quote it if it looks like a number)'}[
+        type(default)
+    ]
+
+
+def _example(default) -> str:
+    return repr(default.tolist() if isinstance(default, np.ndarray) else default)
+
+
+def _nearest(key: str) -> str:
+    """A hint at the key meant by `key`: the same name in another section, else the most similar one."""
+    same_name = [name for name in _FLAT_DEFAULTS if name.split('.')[-1] == key.split('.')[-1].upper()]
+    near = same_name or difflib.get_close_matches(key.upper(), _FLAT_DEFAULTS, n=1, cutoff=0.0)
+    return f'; did you mean {" or ".join(near)}?' if near else ''

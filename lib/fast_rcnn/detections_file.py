@@ -1,0 +1,56 @@
+"""Detections on disk: one .npz file of plain arrays.
+
+    boxes     (n, 5) float32: x1, y1, x2, y2, score
+    image     (n,) int32: index into image_ids
+    cls       (n,) int32: index into classes
+    image_ids (I,) text, classes (K,) text, of which classes[0] is the background
+
+Detections are sorted by class, then by image.
+"""
+
+import itertools
+import os
+
+import numpy as np
+
+
+def save_detections(path: str, all_boxes: list, classes: list[str], image_ids: list[str]) -> None:
+    """Write `all_boxes[class][image]`, (n, 5) arrays, to `path`. The file appears whole or not at all."""
+    cells = [(c, i, dets) for c, row in enumerate(all_boxes) for i, dets in enumerate(row) if len(dets)]
+    counts = [len(dets) for _, _, dets in cells]
+    arrays = {
+        'boxes': np.concatenate([np.zeros((0, 5)), *(dets for _, _, dets in cells)]).astype(np.float32),
+        'image': np.repeat(np.array([i for _, i, _ in cells], dtype=np.int32), counts),
+        'cls': np.repeat(np.array([c for c, _, _ in cells], dtype=np.int32), counts),
+        'image_ids': np.array(image_ids, dtype=str),
+        'classes': np.array(classes, dtype=str),
+    }
+    try:
+        with open(path + '.part', 'wb') as stream:
+            np.savez_compressed(stream, **arrays)
+        os.replace(path + '.part', path)
+    except BaseException:
+        if os.path.exists(path + '.part'):
+            os.remove(path + '.part')
+        raise
+
+
+def load_detections(path: str) -> tuple[list, list[str], list[str]]:
+    """Read what `save_detections` wrote: (all_boxes, classes, image_ids). Raises ValueError if it is not such
+    a file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            boxes, image, cls = stored['boxes'], stored['image'], stored['cls']
+            classes, image_ids = stored['classes'].tolist(), stored['image_ids'].tolist()
+    except FileNotFoundError:
+        raise FileNotFoundError(f'no detections file {path}; tools/test_net.py writes it') from None
+    except Exception as error:  # zipfile, zlib and numpy raise many kinds on a damaged file
+        raise ValueError(
+            f'{path}: not a detections file, or damaged ({error}); test again to write it anew'
+        ) from None
+    cell = cls.astype(np.int64) * len(image_ids) + image
+    edges = np.searchsorted(cell, np.arange(len(classes) * len(image_ids) + 1))
+    cells = [boxes[a:b] for a, b in itertools.pairwise(edges)]
+    count = len(image_ids)
+    return [cells[c * count : (c + 1) * count] for c in range(len(classes))], classes, image_ids

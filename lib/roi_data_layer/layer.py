@@ -1,0 +1,174 @@
+"""Caffe Python layers: the data layer of Fast R-CNN and the mining layer of OHEM.
+
+In a prototxt: `type: "Python"  python_param { module: "roi_data_layer.layer"  layer: "RoIDataLayer"
+param_str: "'num_classes': 21" }`, and the same with `HardRoiMiningLayer`, which published nets call
+`OHEMDataLayer`.
+"""
+
+import numpy as np
+import yaml
+
+import caffe
+from fast_rcnn.config import cfg
+from roi_data_layer.minibatch import check_settings
+from roi_data_layer.mining import mine_hard_rois, roi_losses
+from roi_data_layer.prefetch import BatchMaker, Prefetcher
+
+_TOPS = ('data', 'rois', 'labels')
+_BBOX_TOPS = ('bbox_targets', 'bbox_inside_weights', 'bbox_outside_weights')
+
+
+class RoIDataLayer(caffe.Layer):
+    """The data layer of Fast R-CNN.
+
+    Tops: data, rois, labels and, if cfg.TRAIN.BBOX_REG, bbox_targets, bbox_inside_weights,
+    bbox_outside_weights. Their shapes are those of `minibatch.get_minibatch`. Before the first forward pass
+    the layer needs `set_roidb`. `position` is the number of the next mini-batch.
+    """
+
+    position = 0
+    _maker = None
+    _indices = ()  # of the last mini-batch, in the roidb
+
+    def setup(self, bottom, top):
+        self._num_classes = _num_classes(self)
+        self._names = _TOPS + (_BBOX_TOPS if cfg.TRAIN.BBOX_REG else ())
+        _check_count('RoIDataLayer', 'tops', len(top), self._names)
+        check_settings(cfg.TRAIN.IMS_PER_BATCH)
+        top[0].reshape(cfg.TRAIN.IMS_PER_BATCH, 3, max(cfg.TRAIN.SCALES), cfg.TRAIN.MAX_SIZE)
+        _reshape_roi_tops(top, 1, self._num_classes)
+
+    def set_roidb(self, roidb) -> None:
+        """Train on `roidb`, a `roidb.Roidb` or another sequence of such entries, from `position` on."""
+        if getattr(roidb, 'num_classes', self._num_classes) != self._num_classes:
+            raise ValueError(
+                f'the data set has {roidb.num_classes} classes with the background, the prototxt says '
+                f'num_classes: {self._num_classes}; make it, and the num_output of cls_score and bbox_pred, '
+                'agree '
+                f'with the data'
+            )
+        self.close()
+        make = Prefetcher if cfg.TRAIN.USE_PREFETCH else BatchMaker
+        self._roidb = roidb
+        self._maker = make(roidb, self._num_classes)
+
+    def set_position(self, n: int) -> None:
+        """Make mini-batch number `n` the next one: 0 at the start, one more at every forward pass."""
+        self.position = int(n)
+
+    def close(self) -> None:
+        """End the processes that prepare mini-batches, if any."""
+        if isinstance(self._maker, Prefetcher):
+            self._maker.close()
+        self._maker = None
+
+    def forward(self, bottom, top):
+        if self._maker is None:
+            raise RuntimeError(
+                'RoIDataLayer has no training set yet: call set_roidb(roidb) on the layer before forward'
+            )
+        blobs, self._indices = self._maker(self.position)
+        self.position += 1
+        for i, name in enumerate(self._names):
+            _fill(top[i], blobs[name])
+
+    @property
+    def shown(self) -> list[str]:
+        """The image files of the last mini-batch; a mirrored one is marked so."""
+        entries = [self._roidb[i] for i in self._indices]
+        return [entry['image'] + (' (mirrored)' if entry['flipped'] else '') for entry in entries]
+
+    def reshape(self, bottom, top):
+        pass  # the shapes are known in forward
+
+    def backward(self, top, propagate_down, bottom):
+        pass  # data has no gradient
+
+
+class HardRoiMiningLayer(caffe.Layer):
+    """Passes the hardest RoIs on: `mining.mine_hard_rois` by the losses of `mining.roi_losses`.
+
+    Bottoms: cls_prob (R, K), bbox_pred (R, 4K), rois (R, 5), labels (R,) and, if cfg.TRAIN.BBOX_REG,
+    bbox_targets, bbox_inside_weights, bbox_outside_weights (R, 4K). Tops: the hardest rows, hardest first, of
+    all bottoms but the first two; at most cfg.TRAIN.BATCH_SIZE.
+
+    `last` holds what the last forward pass found: cls_loss, bbox_loss, loss (R,) float64 and kept, the
+    indices of the rows passed on; None before it.
+    """
+
+    last = None
+
+    def setup(self, bottom, top):
+        self._num_classes = _num_classes(self)
+        names = ('rois', 'labels') + (_BBOX_TOPS if cfg.TRAIN.BBOX_REG else ())
+        _check_count('HardRoiMiningLayer', 'bottoms', len(bottom), ('cls_prob', 'bbox_pred', *names))
+        _check_count('HardRoiMiningLayer', 'tops', len(top), [name + '_hard' for name in names])
+        _reshape_roi_tops(top, 0, self._num_classes)
+
+    def forward(self, bottom, top):
+        cls_prob, bbox_pred, rois, labels = (bottom[i].data for i in range(4))
+        boxes = [bbox_pred, *(bottom[i].data for i in range(4, 7))] if cfg.TRAIN.BBOX_REG else []
+        cls_loss, bbox_loss = roi_losses(cls_prob, labels, *boxes)
+        loss = cls_loss + bbox_loss
+        kept = mine_hard_rois(
+            loss,
+            rois,
+            labels,
+            cfg.TRAIN.BATCH_SIZE,
+            cfg.TRAIN.OHEM_NMS_THRESH if cfg.TRAIN.OHEM_USE_NMS else None,
+        )
+        self.last = {'cls_loss': cls_loss, 'bbox_loss': bbox_loss, 'loss': loss, 'kept': kept}
+        for i in range(len(top)):
+            _fill(top[i], bottom[i + 2].data[kept])
+
+    def reshape(self, bottom, top):
+        pass  # the shapes are known in forward
+
+    def backward(self, top, propagate_down, bottom):
+        pass  # which RoIs are hard has no gradient
+
+
+# The name in the prototxts published with OHEM
+OHEMDataLayer = HardRoiMiningLayer
+
+
+def _num_classes(layer) -> int:
+    """`num_classes` from the layer's param_str, YAML such as "'num_classes': 21". Fast R-CNN's Caffe says
+    param_str_.
+    """
+    text = getattr(layer, 'param_str', None) or getattr(layer, 'param_str_', '')
+    name = type(layer).__name__
+    try:
+        params = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f'{name}: param_str is not valid YAML: {error}') from None
+    count = params.get('num_classes') if isinstance(params, dict) else None
+    if not isinstance(count, int) or isinstance(count, bool) or count < 2:
+        raise ValueError(
+            f'{name}: param_str must give the number of classes, background included, as in '
+            f'"\'num_classes\': 21"; got {text!r}'
+        )
+    return count
+
+
+def _check_count(name: str, what: str, count: int, expected) -> None:
+    if count != len(expected):
+        raise ValueError(
+            f'{name} has {count} {what}, expected {len(expected)}: {", ".join(expected)} '
+            f'(TRAIN.BBOX_REG is {cfg.TRAIN.BBOX_REG})'
+        )
+
+
+def _reshape_roi_tops(top, first: int, num_classes: int) -> None:
+    """Shapes until forward knows better: top[first] holds rois, then come labels and, if any, the three of
+    boxes.
+    """
+    top[first].reshape(1, 5)
+    top[first + 1].reshape(1)
+    for i in range(first + 2, len(top)):
+        top[i].reshape(1, 4 * num_classes)
+
+
+def _fill(blob, values: np.ndarray) -> None:
+    blob.reshape(*values.shape)
+    blob.data[...] = values

@@ -1,0 +1,113 @@
+"""The blobs of one training mini-batch, as in Fast R-CNN's and OHEM's roi_data_layer/minibatch.py."""
+
+import numpy as np
+
+from fast_rcnn.config import ConfigError, cfg
+from roi_data_layer.image_blob import image_scale, read_image, resized, stacked
+
+
+def get_minibatch(entries: list[dict], num_classes: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Blobs for the images of `entries` (see `roidb.Roidb` for their keys).
+
+    Without OHEM the RoIs are a random sample, foreground and background in the ratio cfg.TRAIN.FG_FRACTION
+    (Girshick: Fast R-CNN, ICCV 2015, section 2.3); with cfg.TRAIN.USE_OHEM they are all RoIs. Within an
+    image, foreground comes first. Every random choice is drawn from `rng`.
+
+    Returns, all float32: data (N, 3, H, W); rois (R, 5) = (image, x1, y1, x2, y2) in pixels of `data`; labels
+    (R,); and if cfg.TRAIN.BBOX_REG, bbox_targets, bbox_inside_weights, bbox_outside_weights, each (R, 4 *
+    num_classes), zero but for the four columns of the RoI's class. Raises ValueError, naming the image, if it
+    cannot be used.
+    """
+    check_settings(len(entries))
+    target_sizes = np.asarray(cfg.TRAIN.SCALES)[rng.integers(len(cfg.TRAIN.SCALES), size=len(entries))]
+    images, rois, labels, targets = [], [], [], []
+    for i, (entry, target_size) in enumerate(zip(entries, target_sizes, strict=True)):
+        image, scale = _network_image(entry, target_size)
+        chosen, foreground = _choose_rois(entry, len(entries), rng)
+        images.append(image)
+        rois.append(np.column_stack((np.full(len(chosen), i), entry['boxes'][chosen] * np.float64(scale))))
+        labels.append(np.where(np.arange(len(chosen)) < foreground, entry['max_classes'][chosen], 0))
+        if cfg.TRAIN.BBOX_REG:
+            targets.append(entry['bbox_targets'][chosen])
+
+    blobs = {
+        'data': stacked(images),
+        'rois': np.concatenate(rois).astype(np.float32),
+        'labels': np.concatenate(labels).astype(np.float32),
+    }
+    if cfg.TRAIN.BBOX_REG:
+        expanded, inside = _by_class(np.concatenate(targets), num_classes)
+        blobs['bbox_targets'] = expanded
+        blobs['bbox_inside_weights'] = inside
+        blobs['bbox_outside_weights'] = (inside > 0).astype(np.float32)
+    return blobs
+
+
+def check_settings(num_images: int) -> None:
+    """Raise ConfigError if the settings do not go together for mini-batches of `num_images` images."""
+    if cfg.TRAIN.BATCH_SIZE % num_images:
+        raise ConfigError(
+            f'TRAIN.BATCH_SIZE, {cfg.TRAIN.BATCH_SIZE}, must be a multiple of TRAIN.IMS_PER_BATCH, '
+            f'{num_images}'
+        )
+    if cfg.TRAIN.USE_OHEM and cfg.TRAIN.BG_THRESH_LO != 0:
+        raise ConfigError(
+            f'TRAIN.USE_OHEM mines among all RoIs: set TRAIN.BG_THRESH_LO to 0.0, not '
+            f'{cfg.TRAIN.BG_THRESH_LO}'
+        )
+
+
+def _network_image(entry: dict, target_size: int) -> tuple[np.ndarray, float]:
+    """The image of `entry`, mirrored if it says so, as network input (H, W, 3), and its scale."""
+    image = read_image(entry['image'])
+    height, width = image.shape[:2]
+    stated = (entry.get('width', width), entry.get('height', height))
+    if stated != (width, height):
+        raise ValueError(
+            f'{entry["image"]}: the image is {width} x {height} pixels, but its annotation says {stated[0]} '
+            'x '
+            f'{stated[1]}, so boxes would be misplaced. Correct the <size> of the annotation, or the image.'
+        )
+    if entry['flipped']:
+        image = image[:, ::-1]
+    scale = image_scale(height, width, target_size, cfg.TRAIN.MAX_SIZE)
+    return resized(image, scale, cfg.PIXEL_MEANS), scale
+
+
+def _choose_rois(entry: dict, num_images: int, rng: np.random.Generator) -> tuple[np.ndarray, int]:
+    """Indices of the RoIs of `entry` that go into the mini-batch, foreground first, and how many are
+    foreground.
+    """
+    overlaps = entry['max_overlaps']
+    low = -np.inf if cfg.TRAIN.USE_OHEM else cfg.TRAIN.BG_THRESH_LO
+    foreground = np.flatnonzero(overlaps >= cfg.TRAIN.FG_THRESH)
+    background = np.flatnonzero((overlaps < cfg.TRAIN.BG_THRESH_HI) & (overlaps >= low))
+    if not cfg.TRAIN.USE_OHEM:
+        quota = cfg.TRAIN.BATCH_SIZE // num_images
+        foreground = _sample(foreground, int(np.round(cfg.TRAIN.FG_FRACTION * quota)), rng)
+        background = _sample(background, quota - len(foreground), rng)
+    chosen = np.concatenate((foreground, background))
+    if len(chosen) == 0:
+        raise ValueError(
+            f'{entry["image"]}: none of its {len(overlaps)} RoIs is foreground (IoU >= '
+            f'{cfg.TRAIN.FG_THRESH}) '
+            f'or background (IoU in [{cfg.TRAIN.BG_THRESH_LO}, {cfg.TRAIN.BG_THRESH_HI})); leave the image '
+            'out'
+        )
+    return chosen, len(foreground)
+
+
+def _sample(indices: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """`size` of `indices` without repetition, or all of them (in random order) if there are fewer."""
+    return rng.choice(indices, size=min(size, len(indices)), replace=False)
+
+
+def _by_class(targets: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Compact targets (R, 5) = (class, dx, dy, dw, dh) as (R, 4 * num_classes) targets and inside weights."""
+    expanded = np.zeros((len(targets), num_classes, 4), dtype=np.float32)
+    inside = np.zeros_like(expanded)
+    rows = np.flatnonzero(targets[:, 0] > 0)
+    classes = targets[rows, 0].astype(np.int64)
+    expanded[rows, classes] = targets[rows, 1:]
+    inside[rows, classes] = cfg.TRAIN.BBOX_INSIDE_WEIGHTS
+    return expanded.reshape(len(targets), -1), inside.reshape(len(targets), -1)

@@ -1,0 +1,200 @@
+"""The training set as a sequence of entries: each an image, its RoIs, and what these should be recognised as.
+
+Entries are made on demand: what is kept for each image is its size, so memory does not grow with the number
+of proposals. As Fast R-CNN's roi_data_layer/roidb.py, prepare_roidb and add_bbox_regression_targets.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fast_rcnn.bbox_transform import bbox_overlaps, bbox_transform
+from fast_rcnn.config import cfg
+
+
+class Roidb(Sequence):
+    """The training entries of a data set: first every image, then, with `use_flipped`, every image mirrored.
+
+    `imdb` offers num_images, num_classes, name, image_path_at(i), annotation(i) and proposals_of(i) (see
+    `datasets.imdb`). `use_flipped` is cfg.TRAIN.USE_FLIPPED unless given. The images are gone through once,
+    to leave out those that have no RoI to train on and to measure the regression targets.
+
+    roidb[i] is a dictionary:
+        image         path of the image file width, height of the image in pixels flipped       bool: mirror
+        the image (the boxes are mirrored already) boxes         (n, 4) float32, ground truth first, then
+        proposals gt_classes    (n,) int32: the class of a ground-truth box, 0 for a proposal max_overlaps
+        (n,) float32: highest IoU with a ground-truth box max_classes   (n,) int32: the class of that
+        ground-truth box, 0 where the overlap is 0 bbox_targets  (n, 5) float32: class and normalised (dx, dy,
+        dw, dh), all 0 below an IoU of TRAIN.BBOX_THRESH
+
+    Attributes: num_classes; widths, heights (len(roidb),); bbox_means, bbox_stds (num_classes, 4), by which
+    targets are normalised if cfg.TRAIN.BBOX_NORMALIZE_TARGETS.
+    """
+
+    def __init__(self, imdb, use_flipped: bool | None = None):
+        self._imdb = imdb
+        self.num_classes = imdb.num_classes
+        self._flipped = cfg.TRAIN.USE_FLIPPED if use_flipped is None else use_flipped
+        self.bbox_means = np.zeros((imdb.num_classes, 4))
+        self.bbox_stds = np.ones((imdb.num_classes, 4))
+        self._images, sizes, moments = [], [], _Moments(imdb.num_classes)
+        for i in range(imdb.num_images):
+            entry = self._entry(i, flipped=False)
+            if _trainable(entry['max_overlaps']):
+                self._images.append(i)
+                sizes.append((entry['width'], entry['height']))
+                moments.add(entry['bbox_targets'])
+        left_out = imdb.num_images - len(self._images)
+        if left_out:
+            print(
+                f'{imdb.name}: {left_out} of {imdb.num_images} images left out: they have no RoI to train on'
+            )
+        if not self._images:
+            raise ValueError(
+                f'{imdb.name}: no image to train on: of {imdb.num_images} images none has an RoI whose IoU '
+                'with '
+                f'an object is at least {cfg.TRAIN.FG_THRESH}, or in [{cfg.TRAIN.BG_THRESH_LO}, '
+                f'{cfg.TRAIN.BG_THRESH_HI})'
+            )
+        self.widths, self.heights = np.tile(np.array(sizes, dtype=np.int32).T, 2 if self._flipped else 1)
+        self._normalise = cfg.TRAIN.BBOX_NORMALIZE_TARGETS
+        self.bbox_means, self.bbox_stds = _precomputed(imdb.num_classes) or moments.mean_and_std(
+            self._flipped
+        )
+
+    _normalise = False  # until the statistics are known
+
+    def __len__(self) -> int:
+        return len(self.widths)
+
+    def __getitem__(self, i: int) -> dict:
+        if not -len(self) <= i < len(self):
+            raise IndexError(f'roidb entry {i} of {len(self)}')
+        i %= len(self)
+        entry = self._entry(self._images[i % len(self._images)], flipped=i >= len(self._images))
+        if self._normalise:
+            targets = entry['bbox_targets']
+            rows = np.flatnonzero(targets[:, 0] > 0)
+            classes = targets[rows, 0].astype(np.int64)
+            targets[rows, 1:] = (targets[rows, 1:] - self.bbox_means[classes]) / self.bbox_stds[classes]
+        return entry
+
+    def _entry(self, i: int, flipped: bool) -> dict:
+        """The entry of image `i` of the data set, its targets not normalised."""
+        annotation = self._imdb.annotation(i)
+        known = ~np.asarray(annotation['difficult'], dtype=bool)
+        gt_boxes = annotation['boxes'][known]
+        proposals = self._imdb.proposals_of(i)
+        boxes = np.concatenate((gt_boxes.reshape(-1, 4), proposals.reshape(-1, 4))).astype(np.float32)
+        if flipped:
+            boxes = flip_boxes(boxes, annotation['width'])
+        gt_classes = np.zeros(len(boxes), dtype=np.int32)
+        gt_classes[: len(gt_boxes)] = annotation['gt_classes'][known]
+        max_overlaps, max_classes, nearest = match(boxes, gt_classes)
+        return {
+            'image': self._imdb.image_path_at(i),
+            'width': int(annotation['width']),
+            'height': int(annotation['height']),
+            'flipped': flipped,
+            'boxes': boxes,
+            'gt_classes': gt_classes,
+            'max_overlaps': max_overlaps,
+            'max_classes': max_classes,
+            'bbox_targets': regression_targets(boxes, max_overlaps, max_classes, nearest),
+        }
+
+
+def add_bbox_regression_targets(roidb: Roidb) -> tuple[np.ndarray, np.ndarray]:
+    """The family's name for: the means and deviations of the regression targets, each (4 * num_classes,)
+    float64.
+    """
+    return roidb.bbox_means.ravel(), roidb.bbox_stds.ravel()
+
+
+def flip_boxes(boxes: np.ndarray, width: int) -> np.ndarray:
+    """`boxes` (n, 4) as they lie in the mirrored image: x1' = width - x2 - 1."""
+    flipped = boxes.copy()
+    flipped[:, 0] = width - boxes[:, 2] - 1
+    flipped[:, 2] = width - boxes[:, 0] - 1
+    return flipped
+
+
+def match(boxes: np.ndarray, gt_classes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each box's best ground-truth box.
+
+    `boxes` (n, 4), of which those with `gt_classes` > 0, (n,), are ground truth. Returns (n,) each: the
+    highest IoU (float32), the class of the ground-truth box that has it (int32, 0 where the IoU is 0) and
+    that box's row. The first one wins a tie; a ground-truth box is its own best.
+    """
+    gt = np.flatnonzero(gt_classes)
+    if len(gt) == 0:
+        return (
+            np.zeros(len(boxes), np.float32),
+            np.zeros(len(boxes), np.int32),
+            np.zeros(len(boxes), np.int64),
+        )
+    overlaps = bbox_overlaps(boxes, boxes[gt])
+    nearest = gt[overlaps.argmax(axis=1)]
+    max_overlaps = overlaps.max(axis=1).astype(np.float32)
+    nearest[gt] = gt
+    return max_overlaps, np.where(max_overlaps > 0, gt_classes[nearest], 0).astype(np.int32), nearest
+
+
+def regression_targets(
+    boxes: np.ndarray, max_overlaps: np.ndarray, max_classes: np.ndarray, nearest: np.ndarray
+) -> np.ndarray:
+    """(n, 5) float32: class, dx, dy, dw, dh of each box towards box `nearest`; 0 where the IoU is below
+    BBOX_THRESH.
+    """
+    targets = np.zeros((len(boxes), 5), dtype=np.float32)
+    rows = np.flatnonzero((max_overlaps >= cfg.TRAIN.BBOX_THRESH) & (max_classes > 0))
+    targets[rows, 0] = max_classes[rows]
+    exact = boxes.astype(np.float64)
+    targets[rows, 1:] = bbox_transform(exact[rows], exact[nearest[rows]])
+    return targets
+
+
+def _trainable(overlaps: np.ndarray) -> bool:
+    """Whether an image with RoIs of these overlaps has any foreground or background to train on."""
+    background = (overlaps >= cfg.TRAIN.BG_THRESH_LO) & (overlaps < cfg.TRAIN.BG_THRESH_HI)
+    return bool(np.any(background | (overlaps >= cfg.TRAIN.FG_THRESH)))
+
+
+def _precomputed(num_classes: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """The means and deviations that the settings prescribe, if they do."""
+    if not cfg.TRAIN.BBOX_NORMALIZE_TARGETS_PRECOMPUTED:
+        return None
+    return (
+        np.tile(np.array(cfg.TRAIN.BBOX_NORMALIZE_MEANS, dtype=np.float64), (num_classes, 1)),
+        np.tile(np.array(cfg.TRAIN.BBOX_NORMALIZE_STDS, dtype=np.float64), (num_classes, 1)),
+    )
+
+
+class _Moments:
+    """Count, sum and sum of squares of the regression targets of each class, image by image."""
+
+    def __init__(self, num_classes: int):
+        self._counts = np.zeros((num_classes, 1))
+        self._sums = np.zeros((num_classes, 4))
+        self._squares = np.zeros((num_classes, 4))
+
+    def add(self, targets: np.ndarray) -> None:
+        rows = targets[targets[:, 0] > 0].astype(np.float64)
+        classes = rows[:, 0].astype(np.int64)
+        np.add.at(self._counts, classes, 1)
+        np.add.at(self._sums, classes, rows[:, 1:])
+        np.add.at(self._squares, classes, rows[:, 1:] ** 2)
+
+    def mean_and_std(self, flipped: bool) -> tuple[np.ndarray, np.ndarray]:
+        """(num_classes, 4) each. A mirrored image has the same targets but for the sign of dx, so its dx mean
+        is 0.
+        """
+        counts = self._counts + cfg.EPS
+        means = self._sums / counts
+        if flipped:
+            means[:, 0] = 0
+        stds = np.sqrt(np.maximum(self._squares / counts - means**2, 0))
+        # A class whose targets are all alike: dividing by 0 would make them NaN. A class without any keeps
+        # its 0.
+        stds[(stds < 1e-6) & (self._counts > 0)] = 1
+        return means, stds

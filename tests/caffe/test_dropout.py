@@ -1,0 +1,64 @@
+"""Dropout."""
+
+import numpy as np
+import pytest
+from gradient import RunningLayer, check_gradient, run_layer
+
+from caffe.layer import LayerError
+
+
+def prototxt(ratio):
+    return f'type: "Dropout" dropout_param {{ dropout_ratio: {ratio} }}'
+
+
+@pytest.mark.parametrize('ratio', [0.1, 0.5, 0.9])
+def test_training_zeroes_that_share_and_scales_the_rest(ratio):
+    (y,) = run_layer(prototxt(ratio), [np.ones((100, 101))], phase='TRAIN')
+    kept = y != 0
+    assert abs((~kept).mean() - ratio) < 0.02
+    np.testing.assert_allclose(y[kept], 1 / (1 - ratio), rtol=1e-6)
+
+
+def test_elements_are_dropped_one_by_one():
+    """No two of the elements that share a random number are dropped together more often than chance has it."""
+    (y,) = run_layer(prototxt(0.5), [np.ones((4096, 4))], phase='TRAIN')
+    correlation = np.corrcoef(y.T)
+    assert np.abs(correlation - np.eye(4)).max() < 0.06
+
+
+def test_testing_is_the_identity():
+    x = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
+    run = RunningLayer(prototxt(0.5), [x])
+    np.testing.assert_array_equal(run.forward()[0], x)
+    np.testing.assert_array_equal(run.backward([x])[0], x)
+
+
+def test_gradient_passes_where_data_passed():
+    x = np.random.default_rng(0).standard_normal((3, 7))
+    check_gradient(prototxt(0.4), [x], phase='TRAIN')
+
+
+def test_in_place_is_the_same():
+    x = np.random.default_rng(0).standard_normal((3, 7))
+    apart = RunningLayer(prototxt(0.4), [x], phase='TRAIN')
+    in_place = RunningLayer(prototxt(0.4), [x], phase='TRAIN', in_place=True)
+    np.testing.assert_array_equal(apart.forward(), in_place.forward())
+    np.testing.assert_array_equal(apart.backward([x]), in_place.backward([x]))
+
+
+def test_a_seed_repeats_the_mask():
+    masks = [run_layer(prototxt(0.5), [np.ones(64)], phase='TRAIN', seed=seed)[0] for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(masks[0], masks[1])
+    assert (masks[0] != masks[2]).any()
+
+
+def test_nothing_in_nothing_out():
+    run = RunningLayer(prototxt(0.5), [np.zeros((0, 4))], phase='TRAIN')
+    assert run.forward()[0].shape == (0, 4)
+    run.backward([np.zeros((0, 4))])
+
+
+@pytest.mark.parametrize('ratio', [0, 1, 1.5])
+def test_a_ratio_outside_0_and_1_is_refused(ratio):
+    with pytest.raises(LayerError, match='dropout_ratio must lie between 0 and 1'):
+        run_layer(prototxt(ratio), [np.ones(3)])

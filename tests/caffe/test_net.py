@@ -1,0 +1,256 @@
+"""Net: from a prototxt to blobs and layers; sharing, splits, backward paths, pycaffe's calls, clear errors."""
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+
+import caffe
+
+TWO_HEADS = """
+name: "two_heads"
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 3 dim: 4 } } }
+layer { name: "label" type: "Input" top: "label" input_param { shape { dim: 3 } } }
+layer { name: "base" type: "InnerProduct" bottom: "data" top: "base"
+  inner_product_param { num_output: 5 weight_filler { type: "xavier" } } }
+layer { name: "readonly" type: "InnerProduct" bottom: "base" top: "readonly" propagate_down: false
+  param { name: "w" } param { name: "b" }
+  inner_product_param { num_output: 2 weight_filler { type: "xavier" } } }
+layer { name: "silence" type: "Silence" bottom: "readonly" propagate_down: false }
+layer { name: "ip" type: "InnerProduct" bottom: "base" top: "ip"
+  param { name: "w" lr_mult: 1 } param { name: "b" lr_mult: 2 }
+  inner_product_param { num_output: 2 weight_filler { type: "xavier" } } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }
+"""
+
+
+@pytest.fixture
+def make_net(tmp_path):
+    def make(text, phase=caffe.TRAIN, **kwargs):
+        path = tmp_path / 'net.prototxt'
+        path.write_text(text)
+        return caffe.Net(str(path), phase, **kwargs)
+
+    return make
+
+
+def fill(net):
+    rng = np.random.default_rng(0)
+    net.blobs['data'].data[...] = rng.standard_normal(net.blobs['data'].shape)
+    net.blobs['label'].data[...] = [0, 1, 0]
+
+
+def test_names_follow_caffe(make_net):
+    net = make_net(TWO_HEADS)
+    assert list(net.blobs)[:5] == ['data', 'label', 'base', 'base_base_0_split_0', 'base_base_0_split_1']
+    assert net.inputs == ['data', 'label']
+    assert net.outputs == ['loss']
+    assert net.layer_dict['base_base_0_split'].type == 'Split'
+    assert net.bottom_names['ip'] == ['base_base_0_split_1']
+    assert net.blob_loss_weights['loss'] == 1
+
+
+def test_parameters_of_one_name_are_one_blob(make_net):
+    net = make_net(TWO_HEADS)
+    net.params['readonly'][0].data[...] = 3
+    assert (net.params['ip'][0].data == 3).all()
+    net.params['ip'][0].diff[...] = 2
+    assert (net.params['readonly'][0].diff == 2).all()
+    learnable = net.learnable_params
+    assert len(learnable.blobs) == 4  # base's two, and w and b once
+    assert learnable.lr_mults == [1, 1, 1, 2]
+
+
+def test_a_read_only_branch_adds_nothing_to_the_shared_gradient(make_net):
+    with_branch, alone = make_net(TWO_HEADS), None
+    lines = TWO_HEADS.splitlines()
+    start = next(i for i, line in enumerate(lines) if 'name: "readonly"' in line)
+    alone = make_net('\n'.join(lines[:start] + lines[start + 4 :]))
+    calls = []
+    with_branch.layer_dict['readonly'].backward = lambda *args: calls.append(args)
+    alone.share_with(with_branch)
+    for net in (with_branch, alone):
+        fill(net)
+        net.forward()
+        net.backward()
+    assert not calls
+    for layer in ('base', 'ip'):
+        for ours, theirs in zip(with_branch.params[layer], alone.params[layer], strict=True):
+            assert theirs.diff.any()
+            np.testing.assert_array_equal(ours.diff, theirs.diff)
+    assert not with_branch.blobs['base_base_0_split_0'].diff.any()
+
+
+def test_mismatched_multipliers_of_a_shared_parameter_are_refused(make_net):
+    with pytest.raises(caffe.LayerError, match="Shared param 'w' has mismatched lr_mult: 3 and 1"):
+        make_net(TWO_HEADS.replace('param { name: "w" }', 'param { name: "w" lr_mult: 3 }'))
+
+
+def test_shared_parameters_of_different_shape_are_refused(make_net):
+    text = TWO_HEADS.replace('num_output: 2 weight_filler { type: "xavier" } } }\nlayer { name: "silence"',
+                             'num_output: 3 weight_filler { type: "xavier" } } }\nlayer { name: "silence"')
+    with pytest.raises(caffe.LayerError, match=r"'w' owned by layer 'readonly' param 0; shape mismatch.*3 5 .*2 5"):
+        make_net(text)
+
+
+def test_gradients_accumulate_until_cleared(make_net):
+    net = make_net(TWO_HEADS)
+    fill(net)
+    net.forward()
+    net.backward()
+    once = net.params['base'][0].diff.copy()
+    net.forward()
+    net.backward()
+    np.testing.assert_allclose(net.params['base'][0].diff, 2 * once, rtol=1e-6)
+    net.clear_param_diffs()
+    assert not net.params['base'][0].diff.any()
+
+
+def test_forward_takes_inputs_and_gives_outputs(make_net):
+    net = make_net(TWO_HEADS)
+    out = net.forward(data=np.ones((3, 4)), label=np.zeros(3), blobs=['base'])
+    assert set(out) == {'loss', 'base'}
+    assert out['base'] is not None and out['base'].shape == (3, 5)
+    with pytest.raises(ValueError, match='do not match net inputs'):
+        net.forward(data=np.ones((3, 4)))
+    with pytest.raises(ValueError, match='not batch sized'):
+        net.forward(data=np.ones((2, 4)), label=np.zeros(3))
+
+
+def test_forward_from_layer_to_layer(make_net):
+    net = make_net(TWO_HEADS)
+    fill(net)
+    net.forward(end='base')
+    net.blobs['base'].data[...] = 0
+    net.forward(start='base_base_0_split')
+    bias = net.params['ip'][1].data
+    np.testing.assert_array_equal(net.blobs['ip'].data, np.tile(bias, (3, 1)))
+    with pytest.raises(ValueError, match="no layer 'nope'"):
+        net.forward(start='nope')
+
+
+def test_include_and_exclude_rules(make_net):
+    text = """
+    layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 } } }
+    layer { name: "train" type: "Power" bottom: "data" top: "train" include { phase: TRAIN } }
+    layer { name: "test" type: "Power" bottom: "data" top: "test" exclude { phase: TRAIN } }
+    layer { name: "deep" type: "Power" bottom: "data" top: "deep" include { min_level: 2 } }
+    layer { name: "staged" type: "Power" bottom: "data" top: "staged" include { stage: "a" not_stage: "b" } }
+    """
+    assert make_net(text).outputs == ['train']
+    assert make_net(text, caffe.TEST).outputs == ['test']
+    assert make_net(text, caffe.TEST, level=2).outputs == ['test', 'deep']
+    assert make_net(text, caffe.TEST, stages=['a']).outputs == ['test', 'staged']
+    assert make_net(text, caffe.TEST, stages=['a', 'b']).outputs == ['test']
+
+
+def test_a_top_that_is_read_and_weighs_in_the_loss_is_split(make_net):
+    net = make_net("""
+    layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 } } }
+    layer { name: "twice" type: "Power" bottom: "data" top: "twice" power_param { scale: 2 } loss_weight: 3 }
+    layer { name: "more" type: "Power" bottom: "twice" top: "more" power_param { scale: 5 } loss_weight: 1 }
+    force_backward: true
+    """)
+    net.blobs['data'].data[...] = 1
+    loss = net._forward(0, len(net.layers) - 1)
+    assert float(loss) == 2 * 3 + 10 * 1
+    net.backward()
+    assert net.blobs['data'].diff[0] == 2 * 3 + 10
+
+
+@pytest.mark.parametrize(
+    ('old', 'new', 'message'),
+    [
+        ('type: "Silence"', 'type: "Silense"', r"net.prototxt:\d+: layer 'silence' .*unknown layer type 'Silense'.*'Silence'"),
+        ('bottom: "ip" bottom', 'bottom: "ipp" bottom', r"net.prototxt:\d+: layer 'loss' .*Unknown bottom blob 'ipp' .bottom index 0.*'ip'"),
+        ('bottom: "base" top: "ip"', 'bottom: "base" top: "label"', r"layer 'ip' .*top blob 'label' produced by multiple"),
+        ('bottom: "ip" bottom: "label" top', 'bottom: "ip" top', r"layer 'loss' .*takes 2 bottom"),
+        ('propagate_down: false }', 'propagate_down: false propagate_down: true }', r"layer 'silence' .*propagate_down"),
+        ('param { name: "w" }', 'param { } param { } param { name: "w" }', r"layer 'readonly' .*too many params"),
+    ],
+)
+def test_a_wrong_prototxt_is_refused_with_file_line_and_layer(make_net, old, new, message):
+    assert old in TWO_HEADS
+    with pytest.raises(caffe.LayerError, match=message):
+        make_net(TWO_HEADS.replace(old, new))
+
+
+def test_unknown_field_is_refused_with_its_nearest_name(make_net):
+    with pytest.raises(caffe.PrototxtError, match=r'net\.prototxt:6:.*num_outputs.*num_output'):
+        make_net(TWO_HEADS.replace('num_output: 5', 'num_outputs: 5'))
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(FileNotFoundError, match=r'nowhere\.prototxt'):
+        caffe.Net('nowhere.prototxt', caffe.TEST)
+
+
+def test_weights_go_out_and_come_in(make_net, tmp_path):
+    net = make_net(TWO_HEADS)
+    for name in ('a.caffemodel', 'a.caffemodel.h5'):
+        path = str(tmp_path / name)
+        (net.save if name == 'a.caffemodel' else net.save_hdf5)(path)
+        other = make_net(TWO_HEADS)
+        assert (other.params['base'][0].data != net.params['base'][0].data).any()
+        other.copy_from(path)
+        for layer in net.params:
+            for a, b in zip(net.params[layer], other.params[layer], strict=True):
+                np.testing.assert_array_equal(a.data, b.data)
+
+
+def test_copy_from_skips_what_the_net_lacks_and_refuses_other_shapes(make_net, tmp_path, capfd):
+    path = str(tmp_path / 'a.caffemodel')
+    make_net(TWO_HEADS).save(path)
+    make_net(TWO_HEADS.replace('name: "base" type', 'name: "other" type')).copy_from(path)
+    assert 'Ignoring source layer base' in capfd.readouterr().err
+    wider = make_net(TWO_HEADS.replace('num_output: 5', 'num_output: 6'))
+    before = wider.params['ip'][0].data.copy()
+    with pytest.raises(ValueError, match=r"layer 'base'; shape mismatch.  Source param shape is 5 4 \(20\).* 6 4 \(24\)"):
+        wider.copy_from(path)
+    np.testing.assert_array_equal(wider.params['ip'][0].data, before)
+
+
+def test_hooks_run_around_every_layer(make_net):
+    net = make_net(TWO_HEADS)
+    seen = []
+    net.before_forward(lambda i: seen.append(('before', i)))
+    net.after_forward(lambda i: seen.append(('after', i)))
+    net.forward()
+    n = len(net.layers)
+    assert seen == [(when, i) for i in range(n) for when in ('before', 'after')]
+
+
+def test_a_deleted_net_is_freed_and_its_arrays_live_on(make_net):
+    net = make_net(TWO_HEADS)
+    array = net.blobs['base'].data
+    ghost = weakref.ref(net)
+    del net
+    gc.collect()
+    assert ghost() is None
+    array[...] = 1
+    assert array.sum() == 15
+
+
+def test_a_python_layers_exception_arrives_whole(make_net, tmp_path, monkeypatch):
+    (tmp_path / 'my_layers.py').write_text(
+        'import caffe\n'
+        'class Fails(caffe.Layer):\n'
+        '    def setup(self, bottom, top): self.n = int(self.param_str)\n'
+        '    def reshape(self, bottom, top): top[0].reshape(self.n)\n'
+        '    def forward(self, bottom, top): raise KeyError("mine")\n'
+        'not_a_layer = 3\n'
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    text = 'layer { name: "p" type: "Python" top: "t" python_param { module: "my_layers" layer: "Fails" param_str: "2" } }'
+    net = make_net(text)
+    assert net.blobs['t'].shape == (2,)
+    with pytest.raises(KeyError, match='mine'):
+        net.forward()
+    for old, new, message in (
+        ('"my_layers"', '"your_layers"', "module 'your_layers', which Python does not find"),
+        ('"Fails"', '"Succeeds"', "has no 'Succeeds'"),
+        ('"Fails"', '"not_a_layer"', 'derived from caffe.Layer'),
+    ):
+        with pytest.raises(caffe.LayerError, match=message):
+            make_net(text.replace(old, new))

@@ -1,0 +1,75 @@
+"""Names of data sets."""
+
+import shutil
+
+import pytest
+
+from datasets.factory import get_imdb, list_imdbs
+from datasets.pascal_voc import VOC_CLASSES
+
+
+def test_the_voc_sets_are_listed():
+    names = list_imdbs()
+    assert len(names) == 6 * 4
+    assert {'voc_2007_trainval', 'voc_2007_test', 'voc_2012_trainval'} <= set(names)
+
+
+def test_a_near_miss_is_told_the_nearest_names():
+    with pytest.raises(
+        ValueError, match=r"unknown data set 'voc_2007_trianval'; nearest names: voc_2007_trainval"
+    ):
+        get_imdb('voc_2007_trianval')
+
+
+@pytest.mark.parametrize(
+    'name', ['', 'coco', 'voc_2006_train', 'voc_2007_train+', 'folder:', 'folder:x', 'folder::s']
+)
+def test_other_names_are_refused(name, tmp_path):
+    with pytest.raises((ValueError, FileNotFoundError)):
+        get_imdb(name, data_dir=str(tmp_path))
+
+
+def test_a_missing_devkit_says_where_it_was_looked_for_and_what_fetches_it(tmp_path):
+    with pytest.raises(FileNotFoundError) as e:
+        get_imdb('voc_2007_test', data_dir=str(tmp_path))
+    message = str(e.value)
+    assert str(tmp_path / 'VOCdevkit2007' / 'VOC2007') in message
+    assert 'data/scripts/fetch_voc.sh 2007' in message
+
+
+@pytest.mark.parametrize('devkit', ['VOCdevkit2007', 'VOCdevkit'])
+def test_voc_is_found_in_either_devkit_folder(folder, tmp_path, devkit):
+    (tmp_path / 'data' / devkit).mkdir(parents=True)
+    shutil.copytree(folder.root, tmp_path / 'data' / devkit / 'VOC2007')
+    imdb = get_imdb('voc_2007_train', data_dir=str(tmp_path / 'data'))
+    assert imdb.name == 'voc_2007_train' and imdb.num_images == 2
+    assert imdb.classes == ('__background__', *VOC_CLASSES) and imdb.num_classes == 21
+    assert imdb.use_07_metric
+    assert imdb.proposals_path() == str(tmp_path / 'data' / 'selective_search_data' / 'voc_2007_train.h5')
+
+
+def test_later_years_use_the_area(folder, tmp_path):
+    shutil.copytree(folder.root, tmp_path / 'VOCdevkit2012' / 'VOC2012')
+    assert not get_imdb('voc_2012_train', data_dir=str(tmp_path)).use_07_metric
+
+
+def test_a_folder_set(folder):
+    imdb = get_imdb(f'folder:{folder.root}:train')
+    assert imdb.name == 'pets_train'
+    assert imdb.classes == ('__background__', 'cat', 'dog')
+    assert imdb.image_index == ['a', 'b']
+    assert not imdb.use_07_metric
+    assert imdb.proposals_path('random') == str(folder.root / 'proposals' / 'random_train.h5')
+
+
+def test_a_folder_may_have_a_colon_a_space_or_braces_in_its_path(folder):
+    odd = folder.root.parent / 'my {set}: no 1'
+    folder.root.rename(odd)
+    imdb = get_imdb(f'folder:{odd}:train')
+    assert imdb.name == 'my__set___no_1_train'
+    assert imdb.proposals_path() == str(odd / 'proposals' / 'selective_search_train.h5')
+
+
+def test_a_missing_folder_says_how_the_demo_set_is_made(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'no folder .*/demo; .*make_demo_data\.py'):
+        get_imdb(f'folder:{tmp_path}/demo:train')

@@ -1,0 +1,99 @@
+"""tools/make_proposals.py: the same result with any number of processes, and no finished work lost."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from datasets.factory import get_imdb
+
+TOOL = Path(__file__).parents[2] / 'tools' / 'make_proposals.py'
+
+
+def run(*args):
+    return subprocess.run([sys.executable, str(TOOL), *map(str, args)], capture_output=True, text=True)
+
+
+@pytest.fixture
+def many(folder):
+    ids = [f'n{k:02d}' for k in range(18)]  # two pieces
+    for image_id in ids:
+        folder.add(image_id)
+    folder.split('many', *ids)
+    return folder
+
+
+def boxes_of(folder, method='random'):
+    with h5py.File(folder.root / 'proposals' / f'{method}_many.h5') as f:
+        return f['boxes'][()], f['offsets'][()]
+
+
+def test_the_number_of_processes_changes_nothing(many):
+    name = f'folder:{many.root}:many'
+    results = []
+    for jobs in (1, 2):
+        done = run('--imdb', name, '--method', 'random', '--max_boxes', 40, '--jobs', jobs)
+        assert done.returncode == 0, done.stderr
+        results.append(boxes_of(many))
+        (many.root / 'proposals' / 'random_many.h5').unlink()
+    for one, two in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_a_joined_set_and_recall_by_selective_search(folder):
+    name = f'folder:{folder.root}:train+folder:{folder.root}:test'
+    done = run('--imdb', name, '--jobs', 1, '--recall')
+    assert done.returncode == 0, done.stderr
+    assert 'recall of pets_train at IoU 0.5' in done.stdout
+    assert len(get_imdb(name).proposals_of(2)) > 0
+    again = run('--imdb', name)
+    assert again.returncode == 0 and again.stdout.count('is there already') == 2
+
+
+def test_finished_pieces_are_not_computed_again(many):
+    name = f'folder:{many.root}:many'
+    broken = many.root / 'JPEGImages' / 'n17.jpg'
+    picture = broken.read_bytes()
+    broken.write_bytes(b'no picture')
+    done = run('--imdb', name, '--method', 'random', '--jobs', 1)
+    assert done.returncode == 1
+    assert 'n17.jpg: not an image' in done.stderr and 'Traceback' not in done.stderr
+    partial = many.root / 'proposals' / 'random_many.h5.partial'
+    kept = sorted(partial.glob('*.npz'))
+    assert [p.name for p in kept] == ['0000000.npz']
+    written = kept[0].stat().st_mtime_ns
+
+    # A piece of other settings is not taken for one of these.
+    broken.write_bytes(b'still no picture')
+    assert run('--imdb', name, '--method', 'random', '--jobs', 1).returncode == 1
+    assert kept[0].stat().st_mtime_ns == written
+    assert run('--imdb', name, '--method', 'random', '--jobs', 1, '--max_boxes', 7).returncode == 1
+    assert kept[0].stat().st_mtime_ns != written
+
+    broken.write_bytes(picture)
+    assert run('--imdb', name, '--method', 'random', '--jobs', 1, '--max_boxes', 7).returncode == 0
+    assert not partial.exists()
+    assert np.diff(boxes_of(many)[1]).max() == 7
+
+
+def test_proposals_made_otherwise_are_not_overwritten(many):
+    name = f'folder:{many.root}:many'
+    assert run('--imdb', name, '--method', 'random', '--jobs', 1).returncode == 0
+    done = run('--imdb', name, '--method', 'random', '--seed', 4)
+    assert done.returncode == 1 and 'remove it to make it anew' in done.stderr
+
+
+@pytest.mark.parametrize(
+    'args, words',
+    [
+        (('--imdb', 'voc_2007_tst'), 'nearest names: voc_2007_test'),
+        (('--imdb', 'voc_2007_test', '--method', 'edges'), 'invalid choice'),
+        (('--imdb', 'voc_2007_test', '--jobs', '0'), '--jobs is 0'),
+    ],
+)
+def test_wrong_arguments_are_told_in_a_line(args, words):
+    done = run(*args)
+    assert done.returncode != 0 and words in done.stderr and 'Traceback' not in done.stderr

@@ -1,0 +1,189 @@
+"""The proposals file, and computing proposals."""
+
+import pickle
+
+import cv2
+import h5py
+import numpy as np
+import pytest
+
+from datasets.proposals import (
+    Proposals,
+    ProposalsError,
+    propose,
+    random_boxes,
+    selective_search,
+    write_proposals,
+)
+
+IDS = ['a', 'no boxes', 'ü/3']
+BOXES = [np.array([[0, 1, 2, 3], [4, 5, 600, 700]]), np.zeros((0, 4)), np.array([[7, 8, 9, 10]])]
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / 'deep' / 'p.h5'
+    write_proposals(str(path), IDS, BOXES, 'random', {'seed': 3})
+    return path
+
+
+def test_what_was_written_is_read(path):
+    p = Proposals(str(path))
+    for image_id, boxes in zip(IDS, BOXES, strict=True):
+        assert p.of(image_id).dtype == np.float32
+        np.testing.assert_array_equal(p.of(image_id), boxes)
+    assert len(p) == 3 and 'a' in p and 'b' not in p
+    assert p.method == 'random' and p.parameters == {'seed': 3}
+
+
+def test_whole_numbers_take_two_bytes_and_others_keep_their_digits(path, tmp_path):
+    with h5py.File(path) as f:
+        assert f['boxes'].dtype == np.uint16
+    for box in ([0.5, 1, 2, 3], [0, 0, 70000, 10]):
+        write_proposals(str(tmp_path / 'f.h5'), ['a'], [np.array([box])], 'random')
+        assert Proposals(str(tmp_path / 'f.h5')).of('a').tolist() == [box]
+
+
+def test_boxes_are_mapped_not_loaded_and_answers_are_copies(path):
+    p = Proposals(str(path))
+    assert isinstance(p._boxes, np.memmap)
+    p.of('a')[:] = -1
+    np.testing.assert_array_equal(p.of('a'), BOXES[0])
+
+
+def test_it_is_sent_to_other_processes_as_its_path(path):
+    data = pickle.dumps(Proposals(str(path)))
+    assert len(data) < 500
+    np.testing.assert_array_equal(pickle.loads(data).of('a'), BOXES[0])
+
+
+def test_a_missing_file_is_told_with_the_command_that_makes_it(tmp_path):
+    with pytest.raises(
+        ProposalsError, match=r'nowhere\.h5 does not exist; .*--imdb voc_2007_test --method random'
+    ):
+        Proposals(str(tmp_path / 'nowhere.h5'), made_for='voc_2007_test', method='random')
+
+
+def test_a_missing_image_is_named(path):
+    with pytest.raises(ProposalsError, match="no proposals for image 'z'"):
+        Proposals(str(path)).of('z')
+
+
+def test_damaged_files_are_told_from_whole_ones(path):
+    whole = path.read_bytes()
+    for length in (0, 10, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ProposalsError, match='not a whole proposals file'):
+            Proposals(str(path))
+    path.write_bytes(b'<html>not found</html>')
+    with pytest.raises(ProposalsError, match='not a whole proposals file'):
+        Proposals(str(path))
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        lambda f: f.attrs.__setitem__('format', 'else'),
+        lambda f: f.attrs.__setitem__('format_version', 2),
+        lambda f: f.__delitem__('offsets'),
+        lambda f: f['offsets'].__setitem__(1, 99),
+        lambda f: f['offsets'].__setitem__(3, 2),
+        lambda f: (f.__delitem__('boxes'), f.create_dataset('boxes', data=np.zeros((3, 5), np.uint16))),
+        lambda f: (f.__delitem__('boxes'), f.create_dataset('boxes', data=np.zeros((3, 4)))),
+        lambda f: (
+            f.__delitem__('boxes'),
+            f.create_dataset('boxes', data=np.zeros((3, 4), np.uint16), compression='gzip'),
+        ),
+    ],
+)
+def test_hdf5_files_of_another_shape_are_refused(path, change):
+    with h5py.File(path, 'r+') as f:
+        change(f)
+    with pytest.raises(ProposalsError, match='not a whole proposals file'):
+        Proposals(str(path))
+
+
+@pytest.mark.parametrize('box', [[-1, 0, 5, 5], [5, 0, 4, 5], [0, np.nan, 5, 5], [0, 0, np.inf, 5]])
+def test_boxes_that_are_none_are_not_written(tmp_path, box):
+    with pytest.raises(ValueError, match="proposals of image 'a'"):
+        write_proposals(str(tmp_path / 'p.h5'), ['a'], [np.array([box])], 'random')
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_write_leaves_the_earlier_file_and_no_litter(path, monkeypatch):
+    before = path.read_bytes()
+
+    def full(*args, **kwargs):
+        raise OSError('No space left on device')
+
+    monkeypatch.setattr(h5py.Group, 'create_dataset', full)
+    with pytest.raises(OSError, match='No space'):
+        write_proposals(str(path), ['a'], [BOXES[0]], 'random')
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.fixture(scope='module')
+def picture():
+    """A bright disc and a dark box on a plain ground."""
+    image = np.full((90, 120, 3), 120, np.uint8)
+    cv2.circle(image, (35, 45), 20, (40, 40, 230), -1)
+    cv2.rectangle(image, (70, 20), (104, 69), (30, 20, 10), -1)
+    noise = np.random.default_rng(0).integers(-6, 7, image.shape)
+    return np.clip(image + noise, 0, 255).astype(np.uint8)
+
+
+def best_iou(boxes, box):
+    from datasets.voc_eval import iou_matrix
+
+    return iou_matrix(np.array([box]), boxes).max()
+
+
+def test_selective_search_finds_what_stands_out(picture):
+    boxes = selective_search(picture)
+    assert boxes.dtype == np.float32 and boxes.shape[1] == 4
+    assert (boxes >= 0).all() and (boxes[:, 2] <= 119).all() and (boxes[:, 3] <= 89).all()
+    assert (boxes[:, 2:] - boxes[:, :2] + 1 >= 8).all()
+    assert best_iou(boxes, (15, 25, 55, 65)) > 0.85
+    assert best_iou(boxes, (70, 20, 104, 69)) > 0.85
+
+
+def test_the_same_seed_gives_the_same_boxes_in_the_same_order(picture):
+    first = selective_search(picture, seed=1)
+    np.testing.assert_array_equal(first, selective_search(picture, seed=1))
+    other = selective_search(picture, seed=2)
+    assert sorted(map(tuple, first)) == sorted(map(tuple, other))
+    assert len(first) == len({tuple(b) for b in first})
+    np.testing.assert_array_equal(selective_search(picture, seed=1, max_boxes=3), first[:3])
+
+
+def test_boxes_found_in_a_scaled_image_are_of_the_image_given(picture):
+    boxes = selective_search(picture, resize_to=200)
+    assert (boxes[:, 2] <= 119).all() and (boxes[:, 3] <= 89).all()
+    assert best_iou(boxes, (70, 20, 104, 69)) > 0.85
+
+
+@pytest.mark.parametrize(
+    'shape, dtype', [((20, 20), np.uint8), ((20, 20, 4), np.uint8), ((20, 20, 3), np.float32)]
+)
+def test_only_colour_images_are_searched(shape, dtype):
+    with pytest.raises(ValueError, match='expected a BGR image'):
+        selective_search(np.zeros(shape, dtype))
+
+
+def test_random_boxes_lie_in_the_image():
+    boxes = random_boxes(120, 90, 500, seed=0)
+    assert 400 < len(boxes) <= 500
+    assert (boxes[:, :2] >= 0).all() and (boxes[:, 2] <= 119).all() and (boxes[:, 3] <= 89).all()
+    np.testing.assert_array_equal(boxes, random_boxes(120, 90, 500, seed=0))
+    assert len(random_boxes(5, 3, 10)) >= 1  # smaller than the smallest box
+
+
+def test_each_image_has_its_own_random_numbers(picture):
+    a, b = (propose(picture, 'random', image_id, max_boxes=50) for image_id in 'ab')
+    assert a.tolist() != b.tolist()
+    np.testing.assert_array_equal(a, propose(picture, 'random', 'a', max_boxes=50))
+    with pytest.raises(
+        ValueError, match=r"unknown proposal method 'edges'; expected one of selective_search"
+    ):
+        propose(picture, 'edges', 'a')

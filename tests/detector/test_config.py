@@ -1,0 +1,105 @@
+"""Settings: what is accepted, what is refused and in which words."""
+
+import copy
+
+import numpy as np
+import pytest
+
+from fast_rcnn.config import ConfigError, cfg, cfg_from_file, cfg_from_list, get_output_dir
+
+PUBLISHED = """\
+EXP_DIR: fast_rcnn_ohem
+MATLAB: /opt/matlab/8.1/bin/matlab
+TRAIN:
+  BG_THRESH_LO: 0.0
+  IMS_PER_BATCH: 1
+  BATCH_SIZE: 64
+  USE_OHEM: True
+  ASPECT_GROUPING: False"""
+
+
+def from_text(tmp_path, text):
+    path = tmp_path / 'experiment.yml'
+    path.write_text(text)
+    cfg_from_file(str(path))
+
+
+def test_published_ohem_file_loads_as_it_is(tmp_path):
+    from_text(tmp_path, PUBLISHED)
+    assert (cfg.EXP_DIR, cfg.TRAIN.BATCH_SIZE, cfg.TRAIN.USE_OHEM) == ('fast_rcnn_ohem', 64, True)
+    assert cfg.TRAIN.BG_THRESH_LO == 0.0
+    assert cfg.TRAIN.BG_THRESH_HI == 0.5  # not mentioned: as it was
+
+
+@pytest.mark.parametrize('name', ['fast_rcnn', 'fast_rcnn_ohem'])
+def test_our_files_load_and_name_their_output(name):
+    cfg_from_file(f'{cfg.ROOT_DIR}/experiments/cfgs/{name}.yml')
+    assert name == cfg.EXP_DIR
+
+
+def test_python_tuples_of_published_files_are_read(tmp_path):
+    from_text(tmp_path, 'TRAIN:\n  SCALES: !!python/tuple [480, 576]\nPIXEL_MEANS: [1, 2, 3]')
+    assert cfg.TRAIN.SCALES == (480, 576)
+    np.testing.assert_array_equal(cfg.PIXEL_MEANS, [[[1, 2, 3]]])
+
+
+def test_command_line_values():
+    cfg_from_list(
+        ['TRAIN.SCALES', '(400,500)', 'TRAIN.USE_FLIPPED', 'false', 'EXP_DIR', '123', 'TEST.NMS', '1']
+    )
+    assert cfg.TRAIN.SCALES == (400, 500)
+    assert cfg.TRAIN.USE_FLIPPED is False
+    assert cfg.EXP_DIR == '123'  # a key that holds a text takes the words as they stand
+    assert cfg.TEST.NMS == 1.0 and isinstance(cfg.TEST.NMS, float)
+
+
+@pytest.mark.parametrize(
+    ('text', 'words'),
+    [
+        ('TRAIN:\n  BACH_SIZE: 64', ['experiment.yml', 'TRAIN.BACH_SIZE', 'did you mean TRAIN.BATCH_SIZE?']),
+        ('SCALES: [600]', ['no setting SCALES', 'TRAIN.SCALES or TEST.SCALES']),
+        ('TRAIN:\n  BATCH_SIZE: 64.5', ['TRAIN.BATCH_SIZE', 'a whole number, such as 128', 'float 64.5']),
+        ('TRAIN:\n  BATCH_SIZE: True', ['a whole number', 'bool True']),
+        ('TRAIN:\n  USE_OHEM: 1', ['True or False', 'int 1']),
+        ('TRAIN:\n  SCALES: 600', ['a list of whole numbers, such as (600,)', 'int 600']),
+        ('TRAIN:\n  SCALES: []', ['TRAIN.SCALES']),
+        ('TRAIN:\n  BBOX_NORMALIZE_STDS: [0.1, 0.2]', ['a list of 4 numbers']),
+        ('EXP_DIR: 2007', ['quote it', 'int 2007']),
+        ('TRAIN:\n  FG_FRACTION: 25', ['TRAIN.FG_FRACTION', '[0, 1]']),
+        ('EPS: .nan', ['finite']),
+        ('TRAIN:\n  HAS_RPN: True', ['TRAIN.HAS_RPN', 'no region proposal network']),
+        ('TRAIN:\n  RPN_BATCHSIZE: 128', ['TRAIN.RPN_BATCHSIZE', 'Remove']),
+        ('TRAIN: 3', ['TRAIN is a group of settings']),
+        ('just words', ['KEY: VALUE']),
+        ('EXP_DIR: a\nEXP_DIR: b', ['EXP_DIR is given twice']),
+        ('EXP_DIR: [', ['not valid YAML']),
+        ('EXP_DIR: !!python/object/apply:os.getcwd []', ['not valid YAML']),
+    ],
+)
+def test_a_mistake_is_explained_and_changes_nothing(tmp_path, text, words):
+    before = copy.deepcopy(cfg)
+    with pytest.raises(ConfigError) as error:
+        from_text(tmp_path, 'RNG_SEED: 7\n' + text if ':' in text else text)
+    for word in words:
+        assert word in str(error.value)
+    assert cfg.RNG_SEED == before.RNG_SEED  # the correct line before the mistake was not applied either
+    assert cfg.TRAIN == before.TRAIN
+
+
+def test_values_must_come_in_pairs():
+    with pytest.raises(ConfigError, match='pairs KEY VALUE, got 1'):
+        cfg_from_list(['EXP_DIR'])
+
+
+def test_missing_file():
+    with pytest.raises(FileNotFoundError, match=r'no settings file nowhere\.yml'):
+        cfg_from_file('nowhere.yml')
+
+
+def test_output_folder(tmp_path):
+    class Imdb:
+        name = 'voc_2007_test'
+
+    cfg.ROOT_DIR, cfg.EXP_DIR = str(tmp_path), 'mine'
+    assert get_output_dir(Imdb, 'vgg16_iter_1') == str(tmp_path / 'output/mine/voc_2007_test/vgg16_iter_1')
+    assert (tmp_path / 'output/mine/voc_2007_test').is_dir()

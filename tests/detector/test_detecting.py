@@ -1,0 +1,131 @@
+"""Detection: im_detect against the original's, and what test_net makes of it."""
+
+import json
+
+import numpy as np
+import pytest
+from stand_in_data import GOLDEN, ListImdb
+
+import caffe
+from fast_rcnn.config import cfg
+from fast_rcnn.detections_file import load_detections, save_detections
+from fast_rcnn.test import detections, im_detect, load_net
+from fast_rcnn.test import test_net as run_test_net  # not collected as a test
+from roi_data_layer.image_blob import read_image
+
+PHOTO = GOLDEN / 'images' / 'BloodImage_00007.jpg'
+
+
+@pytest.fixture
+def net():
+    cfg.TEST.SCALES, cfg.TEST.MAX_SIZE = (300,), 600
+    caffe.set_mode_cpu()
+    return load_net(str(GOLDEN / 'detect.prototxt'), str(GOLDEN / 'detect.caffemodel'))
+
+
+@pytest.fixture(scope='module')
+def recorded():
+    return dict(np.load(GOLDEN / 'detect.npz'))
+
+
+def test_scores_and_boxes_as_the_original_s(net, recorded):
+    scores, boxes = im_detect(net, read_image(PHOTO), recorded['boxes'])
+    np.testing.assert_allclose(scores, recorded['one/scores'], atol=1e-4)
+    np.testing.assert_allclose(boxes, recorded['one/boxes'], atol=0.05)
+
+
+def test_sharing_duplicates_changes_next_to_nothing(net, recorded):
+    """The original shared them; here all are computed. Cells that round alike may pool a little differently."""
+    cfg.DEDUP_BOXES = 0.0
+    scores, _ = im_detect(net, read_image(PHOTO), recorded['boxes'])
+    other = (np.abs(scores - recorded['one/scores']) > 1e-4).any(axis=1)
+    assert other.sum() <= 2 and np.abs(scores - recorded['one/scores']).max() < 0.05
+
+
+def test_raw_scores_and_plain_boxes(net, recorded):
+    cfg.TEST.SVM, cfg.TEST.BBOX_REG = True, False
+    scores, boxes = im_detect(net, read_image(PHOTO), recorded['boxes'][:5])
+    assert np.abs(scores.sum(axis=1) - 1).max() > 0.01  # not probabilities
+    inside = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(inside, recorded['one/scores'][:5], atol=1e-3)
+    assert boxes.shape == (5, 16)
+
+
+def test_no_proposals(net):
+    scores, boxes = im_detect(net, read_image(PHOTO), np.zeros((0, 4), np.float32))
+    assert scores.shape == (0, 4) and boxes.shape == (0, 16)
+
+
+def test_an_image_pyramid_sends_rois_to_the_level_nearest_224():
+    class Recorder:
+        """A net that keeps what it is given."""
+
+        def __init__(self):
+            blob = type('Blob', (), {'data': np.zeros((1, 2)), 'reshape': lambda self, *shape: None})
+            self.blobs = {name: blob() for name in ('data', 'rois', 'cls_prob')}
+
+        def forward(self, data, rois):
+            self.data, self.rois = data, rois
+            return {
+                'cls_prob': np.ones((len(rois), 2), np.float32),
+                'bbox_pred': np.zeros((len(rois), 8), np.float32),
+            }
+
+    cfg.TEST.SCALES, cfg.DEDUP_BOXES = (480, 960), 0.0
+    net = Recorder()
+    im_detect(net, read_image(PHOTO), np.array([[0, 0, 223, 223], [10, 20, 121, 131]], np.float32))
+    assert net.data.shape == (
+        2,
+        3,
+        750,
+        1000,
+    )  # the larger level is bounded by MAX_SIZE 1000; the smaller is padded
+    scale = 1000 / 640
+    np.testing.assert_allclose(
+        net.rois, [[0, 0, 0, 223, 223], [1, 10 * scale, 20 * scale, 121 * scale, 131 * scale]]
+    )
+
+
+def test_detections_of_an_image():
+    scores = np.array([[0, 0.9, 0.1], [0, 0.8, 0.06], [0, 0.05, 0.5], [0, 0.7, 0.4]], np.float32)
+    boxes = np.tile(np.array([[0, 0, 9, 9], [0, 0, 9, 8], [0, 0, 9, 9], [50, 0, 59, 9]], np.float32), (1, 3))
+    first, second = detections(scores, boxes, 100, 0.05)
+    np.testing.assert_allclose(
+        first, [[0, 0, 9, 9, 0.9], [50, 0, 59, 9, 0.7]]
+    )  # 0.05 is not above the threshold
+    np.testing.assert_allclose(second, [[0, 0, 9, 9, 0.5], [50, 0, 59, 9, 0.4]])
+    first, second = detections(scores, boxes, 3, 0.05)  # the best three of both classes together
+    assert len(first) == 2 and len(second) == 1
+
+
+def test_a_whole_data_set(net, recorded, tmp_path):
+    image = {'path': PHOTO, 'size': (640, 480), 'boxes': [], 'classes': [], 'proposals': recorded['boxes']}
+    empty = {**image, 'proposals': []}
+    imdb = ListImdb([image, empty], ['__background__', 'RBC', 'WBC', 'Platelets'])
+    all_boxes = run_test_net(net, imdb, output_dir=str(tmp_path / 'results'))
+    assert imdb.evaluated is all_boxes
+    assert sum(len(all_boxes[c][0]) for c in range(4)) == 100
+    assert len(all_boxes[0][0]) == 0 and all(len(all_boxes[c][1]) == 0 for c in range(4))
+    stored, classes, image_ids = load_detections(str(tmp_path / 'results/detections.npz'))
+    assert classes == imdb.classes and image_ids == ['0', '1']
+    for c in range(4):
+        for i in range(2):
+            np.testing.assert_array_equal(stored[c][i], all_boxes[c][i])
+
+
+def test_the_wrong_net_is_named(net, tmp_path):
+    image = {'path': PHOTO, 'size': (640, 480), 'boxes': [], 'classes': [], 'proposals': [[0, 0, 99, 99]]}
+    with pytest.raises(ValueError, match='the net knows 4 classes, list_train has 2'):
+        run_test_net(net, ListImdb([image], ['__background__', 'cat']), output_dir=str(tmp_path))
+
+
+def test_detections_files(tmp_path):
+    path = str(tmp_path / 'detections.npz')
+    nothing = np.zeros((0, 5), np.float32)
+    save_detections(path, [[nothing, nothing], [nothing, nothing]], ['__background__', 'cat'], ['a', 'b'])
+    assert load_detections(path)[0][1][1].shape == (0, 5)
+    (tmp_path / 'detections.npz').write_text(json.dumps({}))
+    with pytest.raises(ValueError, match='not a detections file, or damaged'):
+        load_detections(path)
+    with pytest.raises(FileNotFoundError, match='test_net'):
+        load_detections(str(tmp_path / 'none.npz'))

@@ -1,0 +1,195 @@
+"""Training: snapshots, resuming, stopping, and warnings, on a net small enough to train in a test."""
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import caffe
+from fast_rcnn.config import cfg
+from fast_rcnn.train import SolverWrapper, TrainingInterrupted, get_training_roidb, train_net
+
+TRAIN = """
+name: "tiny"
+layer { name: "data" type: "Python" top: "data" top: "rois" top: "labels" top: "bbox_targets"
+  top: "bbox_inside_weights" top: "bbox_outside_weights"
+  python_param { module: "roi_data_layer.layer" layer: "RoIDataLayer" param_str: "'num_classes': 4" } }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+  convolution_param { num_output: 4 kernel_size: 5 stride: 8 weight_filler { type: "xavier" } } }
+layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }
+"""
+BRANCH = """
+layer { name: "pool%(r)s" type: "ROIPooling" bottom: "conv" bottom: "rois%(h)s" top: "pool%(r)s"
+  roi_pooling_param { pooled_w: 2 pooled_h: 2 spatial_scale: 0.125 } %(stop)s }
+layer { name: "fc%(r)s" type: "InnerProduct" bottom: "pool%(r)s" top: "fc%(r)s"
+  param { name: "fc_w" } param { name: "fc_b" }
+  inner_product_param { num_output: 8 weight_filler { type: "xavier" } } }
+layer { name: "drop%(r)s" type: "Dropout" bottom: "fc%(r)s" top: "fc%(r)s" }
+layer { name: "cls_score%(r)s" type: "InnerProduct" bottom: "fc%(r)s" top: "cls_score%(r)s"
+  param { name: "cls_w" } param { name: "cls_b" }
+  inner_product_param { num_output: 4 weight_filler { type: "gaussian" std: 0.01 } } }
+layer { name: "%(box)s%(r)s" type: "InnerProduct" bottom: "fc%(r)s" top: "bbox_pred%(r)s"
+  param { name: "box_w" } param { name: "box_b" }
+  inner_product_param { num_output: 16 weight_filler { type: "gaussian" std: 0.001 } } }
+"""
+MINING = """
+layer { name: "cls_prob_readonly" type: "Softmax" bottom: "cls_score_readonly" top: "cls_prob_readonly" }
+layer { name: "mining" type: "Python" bottom: "cls_prob_readonly" bottom: "bbox_pred_readonly" bottom: "rois"
+  bottom: "labels" bottom: "bbox_targets" bottom: "bbox_inside_weights" bottom: "bbox_outside_weights"
+  top: "rois_hard" top: "labels_hard" top: "bbox_targets_hard" top: "bbox_inside_weights_hard"
+  top: "bbox_outside_weights_hard" propagate_down: [false, false, false, false, false, false, false]
+  python_param { module: "roi_data_layer.layer" layer: "OHEMDataLayer" param_str: "'num_classes': 4" } }
+"""
+LOSSES = """
+layer { name: "loss_cls" type: "SoftmaxWithLoss" bottom: "cls_score" bottom: "labels_hard" top: "loss_cls"
+  loss_weight: 1 }
+layer { name: "loss_bbox" type: "SmoothL1Loss" bottom: "bbox_pred" bottom: "bbox_targets_hard"
+  bottom: "bbox_inside_weights_hard" bottom: "bbox_outside_weights_hard" top: "loss_bbox" loss_weight: 1 }
+"""
+SOLVER = """
+train_net: "%s" base_lr: %s lr_policy: "step" gamma: 0.1 stepsize: 100 momentum: 0.9 weight_decay: 0.0005
+iter_size: 2 average_loss: 10 display: 0 snapshot: 0 snapshot_prefix: "models/somewhere/tiny"
+"""
+
+
+@pytest.fixture
+def solver(tmp_path):
+    """Write a solver and its net; returns the solver's path."""
+
+    def write(base_lr='0.0001', box='bbox_pred'):
+        readonly = {'r': '_readonly', 'h': '', 'stop': 'propagate_down: [false, false]', 'box': box}
+        learning = {'r': '', 'h': '_hard', 'stop': '', 'box': box}
+        net = tmp_path / 'train.prototxt'
+        net.write_text(TRAIN + BRANCH % readonly + MINING + BRANCH % learning + LOSSES)
+        path = tmp_path / 'solver.prototxt'
+        path.write_text(SOLVER % (net, base_lr))
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def roidb(blood_cells):
+    cfg.TRAIN.USE_OHEM, cfg.TRAIN.BG_THRESH_LO = True, 0.0
+    cfg.TRAIN.SCALES, cfg.TRAIN.MAX_SIZE = (96,), 200
+    cfg.TRAIN.IMS_PER_BATCH, cfg.TRAIN.BATCH_SIZE = 1, 32
+    caffe.set_mode_cpu()
+    return get_training_roidb(blood_cells)
+
+
+def weights(path, solver_file):
+    """All parameters in a model file, by way of a fresh net."""
+    net = caffe.Net(str(Path(solver_file).with_name('train.prototxt')), str(path), caffe.TRAIN)
+    return {
+        f'{name}/{i}': blob.data.copy() for name, blobs in net.params.items() for i, blob in enumerate(blobs)
+    }
+
+
+def test_the_deployed_model_predicts_plain_regressions(solver, roidb, tmp_path):
+    cfg.TRAIN.SNAPSHOT_INFIX = 'ohem'
+    out = tmp_path / 'out'
+    paths = train_net(solver(), roidb, str(out), max_iters=3)
+    assert paths == [str(out / 'tiny_ohem_iter_3.caffemodel')]
+    deployed, trained = (
+        weights(out / f'tiny_ohem{kind}_iter_3.caffemodel', solver()) for kind in ('', '_resume')
+    )
+    means, stds = roidb.bbox_means.ravel(), roidb.bbox_stds.ravel()
+    for name, value in trained.items():
+        if name.startswith('bbox_pred') and name.endswith('/0'):
+            value = (value * stds[:, None]).astype(np.float32)
+        elif name.startswith('bbox_pred'):
+            value = (value * stds + means).astype(np.float32)
+        np.testing.assert_array_equal(deployed[name], value, err_msg=name)
+    assert deployed['bbox_pred/1'][4:].any()
+
+
+def test_a_resumed_run_ends_byte_for_byte_like_an_unbroken_one(solver, roidb, tmp_path):
+    """Momentum, mini-batches, mining and dropout all go on; taking a snapshot does not disturb the run."""
+    cfg.TRAIN.SNAPSHOT_ITERS = 2
+    train_net(solver(), roidb, str(tmp_path / 'whole'), max_iters=5)
+    assert sorted(p.name for p in (tmp_path / 'whole').glob('*.solverstate')) == [
+        f'tiny_resume_iter_{n}.solverstate' for n in (2, 4, 5)
+    ]
+    train_net(
+        solver(), roidb, str(tmp_path / 'rest'), max_iters=5,
+        snapshot=str(tmp_path / 'whole/tiny_resume_iter_2.solverstate'),
+    )  # fmt: skip
+    for kind in ('', '_resume'):
+        name = f'tiny{kind}_iter_5.caffemodel'
+        assert (tmp_path / 'whole' / name).read_bytes() == (tmp_path / 'rest' / name).read_bytes()
+
+
+def test_worker_processes_do_not_change_the_result(solver, roidb, tmp_path):
+    train_net(solver(), roidb, str(tmp_path / 'one'), max_iters=2)
+    cfg.TRAIN.USE_PREFETCH = True
+    train_net(solver(), roidb, str(tmp_path / 'many'), max_iters=2)
+    name = 'tiny_iter_2.caffemodel'
+    assert (tmp_path / 'one' / name).read_bytes() == (tmp_path / 'many' / name).read_bytes()
+
+
+def test_training_starts_from_given_weights(solver, roidb, tmp_path):
+    first = train_net(solver(), roidb, str(tmp_path / 'a'), max_iters=1)[0]
+    wrapper = SolverWrapper(solver(), roidb, str(tmp_path / 'b'), pretrained_model=first)
+    np.testing.assert_array_equal(
+        wrapper.solver.net.params['conv'][0].data, weights(first, solver())['conv/0']
+    )
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_a_snapshot_and_says_how_to_go_on(solver, roidb, tmp_path, number):
+    wrapper = SolverWrapper(solver(), roidb, str(tmp_path))
+    step = wrapper.solver.step
+
+    def step_and_press_ctrl_c(n):
+        step(n)
+        if wrapper.solver.iter == 2:
+            os.kill(os.getpid(), number)
+
+    wrapper.solver.step = step_and_press_ctrl_c
+    before = signal.getsignal(number)
+    with pytest.raises(
+        TrainingInterrupted, match=r'iteration 2; .* resume from .*tiny_resume_iter_2.solverstate'
+    ):
+        wrapper.train_model(10)
+    assert (tmp_path / 'tiny_iter_2.caffemodel').exists()
+    assert (tmp_path / 'tiny_resume_iter_2.solverstate').exists()
+    assert signal.getsignal(number) is before
+
+
+def test_a_loss_that_is_not_a_number_stops_training(solver, roidb, tmp_path):
+    wrapper = SolverWrapper(solver(), roidb, str(tmp_path))
+    wrapper.solver.net.params['fc'][0].data[0, 0] = np.nan
+    with pytest.raises(FloatingPointError, match=r'iteration 0: .*BloodImage_.*base_lr is too high'):
+        wrapper.train_model(10)
+    assert not list(tmp_path.glob('*.caffemodel'))
+
+
+def test_a_regression_that_is_never_trained_is_noticed(solver, roidb, tmp_path):
+    cfg.TRAIN.BBOX_INSIDE_WEIGHTS = (0.0, 0.0, 0.0, 0.0)
+    wrapper = SolverWrapper(solver(), roidb, str(tmp_path))
+    with pytest.warns(RuntimeWarning, match='loss_bbox is exactly 0') as caught:
+        wrapper.train_model(3)
+    assert len(caught) == 1
+
+
+def test_a_net_without_bbox_pred_is_noticed(solver, roidb, tmp_path):
+    with pytest.warns(RuntimeWarning, match=r'no layer named bbox_pred'):
+        SolverWrapper(solver(box='boxes'), roidb, str(tmp_path))
+
+
+def test_files_that_do_not_fit(solver, roidb, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'no solver prototxt nowhere\.prototxt'):
+        SolverWrapper('nowhere.prototxt', roidb, str(tmp_path))
+    with pytest.raises(ValueError, match=r'x\.caffemodel: training resumes from a \.solverstate'):
+        SolverWrapper(solver(), roidb, str(tmp_path), snapshot='x.caffemodel')
+    (tmp_path / 'odd.prototxt').write_text('bass_lr: 1')
+    with pytest.raises(ValueError, match=r'odd\.prototxt: not a solver prototxt.*bass_lr'):
+        SolverWrapper(str(tmp_path / 'odd.prototxt'), roidb, str(tmp_path))
+
+
+def test_outputs_must_fit_the_classes(solver, roidb, tmp_path):
+    roidb.bbox_means = roidb.bbox_stds = np.zeros((5, 4))
+    with pytest.raises(ValueError, match='bbox_pred has 16 outputs, but the data set has 5 classes'):
+        SolverWrapper(solver(), roidb, str(tmp_path))

@@ -1,0 +1,77 @@
+"""What the tools share: the family's flags, and one clear message instead of a traceback."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pprint
+import sys
+import traceback
+from collections.abc import Callable
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that every tool of the family takes: --gpu, --cfg, --set, --debug."""
+    parser.add_argument(
+        '--gpu', default='0', metavar='ID', help="GPU to use, by number, or 'cpu' (default: 0)"
+    )
+    parser.add_argument(
+        '--cfg', dest='cfg_file', metavar='FILE', help='YAML file of options that differ from the defaults'
+    )
+    parser.add_argument(
+        '--set',
+        dest='set_cfgs',
+        nargs=argparse.REMAINDER,
+        default=[],
+        metavar='KEY VALUE',
+        help='options that differ from the defaults, as the last of the flags: --set TRAIN.SCALES "[400, 500]" RNG_SEED 4',
+    )
+    parser.add_argument('--debug', action='store_true', help='show the traceback of an error')
+
+
+def configure(args: argparse.Namespace) -> None:
+    """Applies --cfg, --set and --gpu to `cfg` and to Caffe, and prints what came of it."""
+    import caffe
+    from fast_rcnn.config import cfg, cfg_from_file, cfg_from_list
+
+    print('Called with args:')
+    print(args)
+    if args.cfg_file is not None:
+        cfg_from_file(args.cfg_file)
+    if args.set_cfgs and args.set_cfgs[-1] == '--debug':  # --set takes all that follows it
+        args.debug = True
+        args.set_cfgs.pop()
+    if args.set_cfgs:
+        cfg_from_list(args.set_cfgs)
+    if args.gpu.lower() == 'cpu':
+        cfg.USE_GPU_NMS = False
+        caffe.set_mode_cpu()
+    else:
+        if not args.gpu.isdigit():
+            raise ValueError(f"--gpu takes the number of a GPU, or 'cpu'; it was given {args.gpu!r}")
+        cfg.GPU_ID = int(args.gpu)
+        caffe.set_mode_gpu()
+        caffe.set_device(cfg.GPU_ID)
+    print('Using config:')
+    pprint.pprint(cfg)
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Runs a tool's main and exits with its status. An error becomes one line and status 1; --debug shows its traceback."""
+    prog = os.path.basename(sys.argv[0])
+    try:
+        sys.exit(main() or 0)
+    except KeyboardInterrupt:
+        print(f'{prog}: interrupted', file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        sys.stdout.flush()
+        if '--debug' in sys.argv:
+            traceback.print_exc()
+        else:
+            foreseen = isinstance(error, (ValueError, OSError, RuntimeError, ImportError))
+            kind = '' if foreseen else f'{type(error).__name__}: '
+            notes = ''.join(f' ({note})' for note in getattr(error, '__notes__', []))
+            hint = '' if foreseen else ' (run again with --debug to see where)'
+            print(f'{prog}: error: {kind}{error}{notes}{hint}', file=sys.stderr)
+        sys.exit(1)

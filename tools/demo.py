@@ -1,0 +1,98 @@
+#!/usr/bin/env python3
+"""Draws detections on images: finds proposals, runs the detector, writes a PNG an image and one detections.json.
+
+tools/demo.py --gpu cpu --def models/demo/small/fast_rcnn_ohem/test.prototxt \\
+    --net output/demo_ohem/demo_train/small_fast_rcnn_ohem_iter_1000.caffemodel --classes data/demo/classes.txt \\
+    --cfg experiments/cfgs/demo_ohem.yml --images data/demo/JPEGImages/test_000*.jpg --out output/demo_pictures
+"""
+
+import _init_paths  # noqa: F401
+import argparse
+import json
+import os
+
+from _command_line import add_flags, configure, run
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__.split('\n')[0],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=__doc__,
+    )
+    parser.add_argument('--def', dest='prototxt', required=True, metavar='FILE', help='test prototxt')
+    parser.add_argument(
+        '--net', dest='caffemodel', required=True, metavar='FILE', help='trained weights (.caffemodel)'
+    )
+    parser.add_argument('--images', nargs='+', required=True, metavar='FILE', help='photographs')
+    parser.add_argument(
+        '--classes', metavar='FILE', help='names of the classes, one a line (default: those of PASCAL VOC)'
+    )
+    parser.add_argument(
+        '--out', default='output/demo', metavar='FOLDER', help='where pictures go (default: output/demo)'
+    )
+    parser.add_argument(
+        '--proposals', choices=('selective_search',), default='selective_search', help='method'
+    )
+    parser.add_argument(
+        '--det_thresh', type=float, default=0.6, help='least score of a detection drawn (default: 0.6)'
+    )
+    add_flags(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    configure(args)
+
+    import cv2
+    from tqdm import tqdm
+
+    from datasets.pascal_voc import VOC_CLASSES
+    from datasets.proposal_methods import propose
+    from fast_rcnn.config import cfg
+    from fast_rcnn.draw import draw_detections
+    from fast_rcnn.test import detections, im_detect, load_net
+    from roi_data_layer.image_blob import read_image
+
+    if args.classes is None:
+        names = list(VOC_CLASSES)
+    else:
+        with open(args.classes, encoding='utf-8') as file:
+            names = [line.strip() for line in file if line.strip()]
+    net = load_net(args.prototxt, args.caffemodel)
+    num_classes = net.blobs['cls_prob'].data.shape[1]
+    if num_classes != len(names) + 1:
+        raise ValueError(
+            f'{args.prototxt} scores {num_classes} classes with the background, but there are {len(names)} names '
+            f'({args.classes or "those of PASCAL VOC"}): give the right --classes'
+        )
+    os.makedirs(args.out, exist_ok=True)
+    found = {}
+    for path in tqdm(args.images, unit='image', disable=None):
+        image = read_image(path)
+        boxes = propose(image, args.proposals, os.path.basename(path), cfg.RNG_SEED)
+        scores, predicted = im_detect(net, image, boxes)
+        per_class = detections(scores, predicted, 100, args.det_thresh)
+        found[path] = [
+            {
+                'class': names[c],
+                'score': round(float(row[4]), 4),
+                'box': [round(float(v), 1) for v in row[:4]],
+            }
+            for c, dets in enumerate(per_class)
+            for row in dets
+        ]
+        picture = draw_detections(image, found[path], names)
+        target = os.path.join(args.out, os.path.splitext(os.path.basename(path))[0] + '.png')
+        if not cv2.imwrite(target, picture):
+            raise OSError(f'cannot write {target}')
+    with open(os.path.join(args.out, 'detections.json'), 'w', encoding='utf-8') as file:
+        json.dump(found, file, indent=1)
+    print(
+        f'{sum(map(len, found.values()))} detections in {len(found)} images: pictures and detections.json are in {args.out}'
+    )
+
+
+if __name__ == '__main__':
+    run(main)

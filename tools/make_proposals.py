@@ -1,0 +1,186 @@
+#!/usr/bin/env python3
+"""Compute the region proposals of a data set and write them where the data set looks for them.
+
+    python tools/make_proposals.py --imdb folder:data/demo:train+folder:data/demo:test --jobs 2
+
+The result depends on the images, the method, the seed and the limits, not on --jobs. Finished pieces are kept
+beside the output while the work goes on, so an interrupted run continues when the same command is given
+again.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import sys
+import zipfile
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+import _init_paths  # noqa: F401
+from _command_line import run
+from datasets.factory import get_imdb
+from datasets.imdb import JoinedImdb, imdb
+from datasets.proposals import METHODS, Proposals, ProposalsError, propose, write_proposals
+
+PIECE = 16  # images computed and saved together
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument('--imdb', required=True, help='data set, or several joined by +')
+    parser.add_argument('--method', default='selective_search', choices=METHODS)
+    parser.add_argument('--jobs', type=int, default=os.cpu_count() or 1, help='processes')
+    parser.add_argument('--max_boxes', type=int, default=2000, help='at most so many an image')
+    parser.add_argument('--seed', type=int, default=3, help='of the order of the boxes')
+    parser.add_argument('--resize_to', type=int, default=None, help='search in images scaled to this width')
+    parser.add_argument(
+        '--recall', action='store_true', help='report the recall of the ground truth when done'
+    )
+    parser.add_argument('--debug', action='store_true', help='show the traceback of an error')
+    args = parser.parse_args(argv)
+    for name in ('jobs', 'max_boxes', 'resize_to'):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            parser.error(f'--{name} is {value}; expected 1 or more')
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    try:
+        data_set = get_imdb(args.imdb)
+        for part in data_set.parts if isinstance(data_set, JoinedImdb) else [data_set]:
+            make(part, args)
+    except KeyboardInterrupt:
+        print('\ninterrupted; what is finished is kept: give the same command to go on', file=sys.stderr)
+        return 130
+    return 0
+
+
+def make(data_set: imdb, args: argparse.Namespace) -> None:
+    """Make the proposals of one data set; does nothing if they are there, made with the same settings."""
+    path = data_set.proposals_path(args.method)
+    settings = {
+        'method': args.method,
+        'max_boxes': args.max_boxes,
+        'seed': args.seed,
+        'resize_to': args.resize_to,
+        'opencv': cv2.__version__,
+    }
+    if os.path.exists(path):
+        there = Proposals(path, made_for=data_set.spec, method=args.method)
+        # A newer OpenCV is no reason to throw the boxes away.
+        same = {**there.parameters, 'opencv': None} == {**settings, 'opencv': None}
+        if not same or there.image_ids != data_set.image_index:
+            raise ProposalsError(
+                f'{path} is there, but of other images or settings ({json.dumps(there.parameters)}, now '
+                f'{json.dumps(settings)}); remove it to make it anew'
+            )
+        print(f'{path} is there already')
+    else:
+        boxes = compute(data_set, settings, path + '.partial', args.jobs)
+        write_proposals(path, data_set.image_index, boxes, args.method, settings)
+        shutil.rmtree(path + '.partial')
+        print(f'wrote {path}: {len(boxes)} images, {np.mean([len(b) for b in boxes]):.0f} boxes an image')
+    if args.recall:
+        data_set.set_proposal_method(args.method)
+        for threshold, value in recall(data_set).items():
+            print(f'recall of {data_set.name} at IoU {threshold}: {value:.4f}')
+
+
+def compute(data_set: imdb, settings: dict, folder: str, jobs: int) -> list[np.ndarray]:
+    """The boxes of all images, in order. Pieces are saved in ``folder``; those found there are not redone."""
+    os.makedirs(folder, exist_ok=True)
+    pieces = []
+    for start in range(0, data_set.num_images, PIECE):
+        indices = range(start, min(start + PIECE, data_set.num_images))
+        ids = [data_set.image_index[i] for i in indices]
+        key = json.dumps([settings, ids])
+        pieces.append(
+            (os.path.join(folder, f'{start:07d}.npz'), key, ids, [data_set.image_path_at(i) for i in indices])
+        )
+
+    missing = [piece for piece in pieces if load_piece(*piece[:2]) is None]
+    done = sum(len(ids) for _, _, ids, _ in pieces) - sum(len(ids) for _, _, ids, _ in missing)
+    if missing:
+        # Spawned, not forked: a fork would copy the state of OpenCV's threads.
+        pool = ProcessPoolExecutor(min(jobs, len(missing)), get_context('spawn'), initializer=start_worker)
+        try:
+            with tqdm(total=data_set.num_images, initial=done, unit='image', desc=data_set.name) as bar:
+                futures = {pool.submit(compute_piece, *piece, settings): len(piece[2]) for piece in missing}
+                for future in as_completed(futures):
+                    future.result()
+                    bar.update(futures[future])
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+    return [boxes for piece in pieces for boxes in load_piece(*piece[:2])]
+
+
+def start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which lets running pieces finish
+    cv2.setNumThreads(1)
+
+
+def compute_piece(path: str, key: str, ids: list[str], image_paths: list[str], settings: dict) -> None:
+    """Compute and save the boxes of a few images (in a worker process)."""
+    boxes = []
+    for image_id, image_path in zip(ids, image_paths, strict=True):
+        # Annotations are in the pixels as stored, so a rotation in the EXIF data must not be applied.
+        image = cv2.imread(image_path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        if image is None:
+            raise ValueError(
+                f'{image_path}: not an image that can be read; replace it or take its id out of the set'
+            )
+        boxes.append(
+            propose(
+                image,
+                settings['method'],
+                image_id,
+                settings['seed'],
+                settings['max_boxes'],
+                settings['resize_to'],
+            )
+        )
+    temporary = f'{path}.{os.getpid()}.tmp'
+    with open(temporary, 'wb') as f:
+        np.savez(f, key=key, counts=[len(b) for b in boxes], boxes=np.concatenate(boxes))
+    os.replace(temporary, path)
+
+
+def load_piece(path: str, key: str) -> list[np.ndarray] | None:
+    """The boxes of a saved piece, or None if it is not there or was made for something else."""
+    try:
+        with np.load(path, allow_pickle=False) as f:
+            if str(f['key']) != key:
+                return None
+            return np.split(f['boxes'], np.cumsum(f['counts'])[:-1])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def recall(data_set: imdb, thresholds: Sequence[float] = (0.5, 0.7)) -> dict[float, float]:
+    """The part of the ground truth (no difficult objects) that a proposal overlaps with at least that IoU."""
+    from datasets.voc_eval import iou_matrix
+
+    best = [np.zeros(0)]
+    for i in range(data_set.num_images):
+        annotation = data_set.annotation(i)
+        objects = annotation['boxes'][~annotation['difficult']]
+        proposals = data_set.proposals_of(i)
+        if len(objects):
+            best.append(iou_matrix(objects, proposals).max(axis=1, initial=0.0))
+    best = np.concatenate(best)
+    return {t: float((best >= t).mean()) if len(best) else float('nan') for t in thresholds}
+
+
+if __name__ == '__main__':
+    run(main)

@@ -1,0 +1,71 @@
+#!/usr/bin/env python3
+"""Tests a trained network on a data set: detections, AP of each class, mAP.
+
+tools/test_net.py --gpu cpu --def models/demo/small/fast_rcnn_ohem/test.prototxt \\
+    --net output/demo_ohem/demo_train/small_fast_rcnn_ohem_iter_1000.caffemodel \\
+    --imdb folder:data/demo:test --cfg experiments/cfgs/demo_ohem.yml
+"""
+
+import _init_paths  # noqa: F401
+import argparse
+import os
+import time
+
+from _command_line import add_flags, configure, run
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__.split('\n')[0],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=__doc__,
+    )
+    parser.add_argument('--def', dest='prototxt', required=True, metavar='FILE', help='test prototxt')
+    parser.add_argument(
+        '--net', dest='caffemodel', required=True, metavar='FILE', help='trained weights (.caffemodel)'
+    )
+    parser.add_argument(
+        '--imdb', dest='imdb_name', default='voc_2007_test', help='data set (default: voc_2007_test)'
+    )
+    parser.add_argument(
+        '--comp',
+        dest='comp_mode',
+        action='store_true',
+        help='accepted for old scripts: result files always have their plain names',
+    )
+    parser.add_argument(
+        '--num_dets', dest='max_per_image', type=int, default=100, help='detections kept an image'
+    )
+    parser.add_argument('--det_thresh', type=float, default=0.05, help='least score of a detection')
+    parser.add_argument('--wait', action='store_true', help='wait until the weights exist')
+    add_flags(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    if not os.path.isfile(args.prototxt):
+        raise FileNotFoundError(f'there is no test prototxt {args.prototxt}')
+    while args.wait and not os.path.exists(args.caffemodel):
+        print(f'Waiting for {args.caffemodel} to exist...')
+        time.sleep(10)
+    if not os.path.isfile(args.caffemodel):
+        raise FileNotFoundError(
+            f'there are no trained weights {args.caffemodel}; tools/train_net.py makes them'
+        )
+    configure(args)
+
+    from datasets.factory import get_imdb
+    from fast_rcnn.config import cfg
+    from fast_rcnn.test import load_net, test_net
+
+    imdb = get_imdb(args.imdb_name)
+    imdb.set_proposal_method(cfg.TEST.PROPOSAL_METHOD)
+    if args.comp_mode:
+        print('--comp: nothing to change, result files always have their plain names and are kept')
+    net = load_net(args.prototxt, args.caffemodel)
+    test_net(net, imdb, max_per_image=args.max_per_image, thresh=args.det_thresh)
+
+
+if __name__ == '__main__':
+    run(main)

@@ -1,0 +1,166 @@
+#!/usr/bin/env python3
+"""Times training steps of a solver at full size: seconds a step, peak memory, and a table of the layers.
+
+tools/time_step.py --gpu cpu --solver models/pascal_voc/VGG16/fast_rcnn_ohem/solver.prototxt \\
+    --cfg experiments/cfgs/fast_rcnn_ohem.yml --image 600x1000 --rois 2000
+
+The image is noise, the RoIs are random boxes around random objects, the weights random: nothing has to be downloaded,
+and the work is that of a real step.
+"""
+
+import _init_paths  # noqa: F401
+import argparse
+import os
+import resource
+import tempfile
+import time
+from collections import defaultdict
+
+import numpy as np
+from _command_line import add_flags, configure, run
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__.split('\n')[0],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=__doc__,
+    )
+    parser.add_argument('--solver', required=True, metavar='FILE', help='solver prototxt')
+    parser.add_argument(
+        '--image', default='600x1000', metavar='HxW', help='size of the image (default: 600x1000)'
+    )
+    parser.add_argument('--rois', type=int, default=2000, help='RoIs an image (default: 2000)')
+    parser.add_argument(
+        '--steps', type=int, default=1, help='steps to time, after one that is not counted (default: 1)'
+    )
+    add_flags(parser)
+    return parser.parse_args()
+
+
+class NoiseImage:
+    """A data set of one noise image with random objects and proposals around them (the interface of datasets.imdb)."""
+
+    name, num_images = 'noise', 1
+
+    def __init__(self, path: str, height: int, width: int, rois: int, num_classes: int):
+        import cv2
+
+        rng = np.random.default_rng(0)
+        cv2.imwrite(path, rng.integers(0, 255, (height, width, 3), dtype=np.uint8))
+        self.path, self.num_classes, self.size = path, num_classes, (height, width)
+        self.boxes = self._boxes(rng, 5)
+        near = self.boxes[rng.integers(0, 5, rois // 4)] + rng.normal(0, 15, (rois // 4, 4))
+        self.proposals = np.concatenate([self._clipped(near), self._boxes(rng, rois - len(near) - 5)])
+        self.gt_classes = rng.integers(1, num_classes, 5).astype(np.int32)
+
+    def _boxes(self, rng, n: int) -> np.ndarray:
+        height, width = self.size
+        corner = rng.uniform(0, 0.7, (n, 2)) * (width, height)
+        extent = np.exp(rng.uniform(np.log(0.05), np.log(0.6), (n, 2))) * (width, height)
+        return self._clipped(np.concatenate([corner, corner + extent], axis=1))
+
+    def _clipped(self, boxes: np.ndarray) -> np.ndarray:
+        height, width = self.size
+        boxes = np.clip(np.round(boxes), 0, [width - 17, height - 17, width - 1, height - 1])
+        boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 16)
+        return boxes.astype(np.float32)
+
+    def image_path_at(self, i: int) -> str:
+        return self.path
+
+    def annotation(self, i: int) -> dict:
+        height, width = self.size
+        difficult = np.zeros(len(self.boxes), bool)
+        return dict(
+            boxes=self.boxes, gt_classes=self.gt_classes, difficult=difficult, width=width, height=height
+        )
+
+    def proposals_of(self, i: int) -> np.ndarray:
+        return self.proposals
+
+
+def randomise(net) -> None:
+    """Fills parameters that a fine-tuning prototxt leaves at zero, as He et al. would."""
+    rng = np.random.default_rng(1)
+    for blobs in net.params.values():
+        weights = blobs[0].data
+        if not weights.any():
+            std = np.sqrt(2 / np.prod(weights.shape[1:]))
+            weights[...] = rng.standard_normal(weights.shape, dtype=np.float32) * np.float32(std)
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        height, width = (int(side) for side in args.image.lower().split('x'))
+    except ValueError:
+        raise ValueError(
+            f'--image takes HEIGHTxWIDTH in pixels, such as 600x1000; it was given {args.image!r}'
+        ) from None
+    configure(args)
+
+    import caffe
+    from fast_rcnn.config import cfg
+    from roi_data_layer.roidb import Roidb
+
+    cfg.TRAIN.SCALES = (min(height, width),)
+    cfg.TRAIN.MAX_SIZE = max(height, width)
+    solver = caffe.get_solver(args.solver)
+    net = solver.net
+    randomise(net)
+    seconds = defaultdict(float)
+    clock = {}
+
+    def synchronise():
+        if args.gpu.lower() != 'cpu':
+            import torch
+
+            torch.cuda.synchronize()
+
+    def start(i):
+        synchronise()
+        clock['t'] = time.perf_counter()
+
+    def stop(direction):
+        def add(i):
+            synchronise()
+            seconds[i, direction] += time.perf_counter() - clock['t']
+
+        return add
+
+    with tempfile.TemporaryDirectory() as folder:
+        num_classes = net.blobs['cls_score'].data.shape[1]
+        noise = NoiseImage(os.path.join(folder, 'noise.png'), height, width, args.rois, num_classes)
+        net.layers[0].set_roidb(Roidb(noise, use_flipped=False))
+        solver.step(1)  # allocates, chooses kernels
+        synchronise()
+        began = time.perf_counter()
+        solver.step(args.steps)
+        synchronise()
+        step = (time.perf_counter() - began) / args.steps
+        net.before_forward(start)
+        net.after_forward(stop('forward'))
+        net.before_backward(start)
+        net.after_backward(stop('backward'))
+        solver.step(args.steps)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+    passes = args.steps * solver.param.iter_size
+    names = list(net._layer_names)
+    print(f'\n{"layer":28} {"type":16} {"forward ms":>11} {"backward ms":>12}   (a pass; {passes} timed)')
+    for i, name in enumerate(names):
+        row = [1000 * seconds[i, d] / passes for d in ('forward', 'backward')]
+        if max(row) >= 0.05:
+            print(f'{name:28} {net.layers[i].type:16} {row[0]:11.1f} {row[1]:12.1f}')
+    total = [sum(seconds[i, d] for i in range(len(names))) / passes for d in ('forward', 'backward')]
+    print(f'{"sum":28} {"":16} {1000 * total[0]:11.1f} {1000 * total[1]:12.1f}')
+    update = step - solver.param.iter_size * sum(total)
+    print(
+        f'\none step ({solver.param.iter_size} passes of {height}x{width}, {args.rois} RoIs): {step:.2f} s, '
+        f'of which the solver about {max(update, 0):.2f} s; peak memory {peak:.2f} GiB'
+    )
+
+
+if __name__ == '__main__':
+    run(main)

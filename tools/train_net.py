@@ -1,0 +1,77 @@
+#!/usr/bin/env python3
+"""Trains a Fast R-CNN network, with OHEM where the cfg and the solver's net say so.
+
+tools/train_net.py --gpu cpu --solver models/demo/small/fast_rcnn_ohem/solver.prototxt \\
+    --imdb folder:data/demo:train --cfg experiments/cfgs/demo_ohem.yml --iters 1000
+"""
+
+import _init_paths  # noqa: F401
+import argparse
+import os
+
+from _command_line import add_flags, configure, run
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__.split('\n')[0],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=__doc__,
+    )
+    parser.add_argument('--solver', required=True, metavar='FILE', help='solver prototxt')
+    parser.add_argument(
+        '--iters', dest='max_iters', type=int, default=40000, help='number of iterations (default: 40000)'
+    )
+    parser.add_argument(
+        '--weights', dest='pretrained_model', metavar='FILE', help='start from these weights (.caffemodel)'
+    )
+    parser.add_argument('--snapshot', metavar='FILE', help='resume from this .solverstate')
+    parser.add_argument(
+        '--imdb', dest='imdb_name', default='voc_2007_trainval', help='data set (default: voc_2007_trainval)'
+    )
+    parser.add_argument(
+        '--rand', dest='randomize', action='store_true', help='a random seed instead of RNG_SEED'
+    )
+    add_flags(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    for path, what in ((args.solver, 'solver prototxt'), (args.snapshot, 'solver state (--snapshot)')):
+        if path is not None and not os.path.isfile(path):
+            raise FileNotFoundError(f'there is no {what} {path}')
+    if args.pretrained_model is not None and not os.path.isfile(args.pretrained_model):
+        raise FileNotFoundError(
+            f'the weights to start from, {args.pretrained_model}, do not exist; '
+            'data/scripts/fetch_imagenet_models.sh fetches the ImageNet models'
+        )
+    if args.snapshot is not None and args.pretrained_model is not None:
+        raise ValueError('--snapshot resumes with the weights that the state names: leave out --weights')
+    configure(args)
+
+    from datasets.factory import get_imdb
+    from fast_rcnn.config import cfg, get_output_dir
+    from fast_rcnn.train import get_training_roidb, train_net
+
+    if args.randomize:
+        cfg.RNG_SEED = int.from_bytes(os.urandom(4), 'little')
+        print(f'RNG_SEED is {cfg.RNG_SEED} for this run')
+    imdb = get_imdb(args.imdb_name)
+    imdb.set_proposal_method(cfg.TRAIN.PROPOSAL_METHOD)
+    print(f'Loaded dataset `{imdb.name}` for training')
+    roidb = get_training_roidb(imdb)
+    output_dir = get_output_dir(imdb)
+    print(f'Output will be saved to `{output_dir}`')
+    train_net(
+        args.solver,
+        roidb,
+        output_dir,
+        pretrained_model=args.pretrained_model,
+        max_iters=args.max_iters,
+        snapshot=args.snapshot,
+    )
+
+
+if __name__ == '__main__':
+    run(main)
