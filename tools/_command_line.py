@@ -61,8 +61,8 @@ def run(main: Callable[[], int | None]) -> None:
     prog = os.path.basename(sys.argv[0])
     try:
         sys.exit(main() or 0)
-    except KeyboardInterrupt:
-        print(f'{prog}: interrupted', file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f'{prog}: {stop or "interrupted"}', file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         sys.stdout.flush()

@@ -29,7 +29,7 @@ from datasets.factory import get_imdb
 from datasets.imdb import JoinedImdb, imdb
 from datasets.proposals import METHODS, Proposals, ProposalsError, propose, write_proposals
 
-PIECE = 16  # images computed and saved together
+PIECE = 8  # images computed and saved together; Ctrl-C waits for the pieces at work
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -4,7 +4,8 @@
     python data/scripts/make_demo_data.py --out data/demo
 
 Four classes (button, ladybird, leaf, starfish) lie among look-alikes on sand, wood, moss, stone and linen,
-under one lamp. Nothing is downloaded. Picture k of a split is a function of the seed, the split and k alone.
+under one lamp. Nothing is downloaded. Picture k of a split is a function of the seed, the split and k alone
+(another version of OpenCV or NumPy may round a few pixels the other way).
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ if [ ! -d "$MODELS" ]; then
 fi
 
 mkdir -p experiments/logs
-SLUG=$(echo "$*" | tr -c 'A-Za-z0-9.+=-\n' '_')
+SLUG=$(echo "$*" | sed 's,[^A-Za-z0-9.+=-],_,g')
 LOG=experiments/logs/${METHOD}_${VOC_SPLIT}_${NET}_${SLUG}.txt.$(date +'%Y-%m-%d_%H-%M-%S')
 exec &> >(tee -a "$LOG")
 echo "Logging output to $LOG"

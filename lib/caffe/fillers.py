@@ -16,8 +16,9 @@ from caffe.layer import LayerError
 def fill(blob: Blob, filler_param) -> None:
     """Fills a blob's data as a FillerParameter says, in place.
 
-    Random numbers come from `device.host_generator()`: a seed gives the same values on every device. Raises LayerError
-    for an unknown type, an empty blob, `sparse` with any other type than gaussian, or a shape that the type cannot fill.
+    Random numbers come from `device.host_generator()`: a seed gives the same values on every device. Raises
+    LayerError for an unknown type, an empty blob, `sparse` with any other type than gaussian, or a shape that
+    the type cannot fill.
     """
     if filler_param.type not in _FILLERS:
         near = difflib.get_close_matches(filler_param.type, _FILLERS, n=1, cutoff=0.0)[0]
@@ -27,12 +28,14 @@ def fill(blob: Blob, filler_param) -> None:
     if filler_param.sparse < -1:
         raise LayerError(f'filler: sparse must be -1 (fill all) or at least 0, got {filler_param.sparse}')
     if filler_param.sparse != -1 and filler_param.type != 'gaussian':
-        raise LayerError(f"Sparsity not supported by this Filler: sparse belongs to 'gaussian', not '{filler_param.type}'")
+        raise LayerError(
+            f"Sparsity not supported by this Filler: sparse belongs to 'gaussian', not '{filler_param.type}'"
+        )
     _FILLERS[filler_param.type](torch.from_numpy(blob.data), filler_param, device.host_generator())
 
 
 def fan(shape: tuple[int, ...], variance_norm: int) -> float:
-    """The n that xavier and msra divide the variance by: inputs of an output, outputs of an input, or their mean.
+    """What xavier and msra divide the variance by: inputs of an output, outputs of an input, or their mean.
 
     As in Caffe, whatever the layer: fan-in is count / shape[0], fan-out count / shape[1].
     """
@@ -59,7 +62,9 @@ def _gaussian(values: torch.Tensor, param, generator: torch.Generator) -> None:
     if param.sparse >= 0:
         outputs = values.shape[0] if values.dim() else 1
         if param.sparse > outputs:
-            raise LayerError(f'filler gaussian: sparse ({param.sparse}) must not exceed the number of outputs ({outputs})')
+            raise LayerError(
+                f'filler gaussian: sparse ({param.sparse}) must not exceed the number of outputs ({outputs})'
+            )
         values.mul_(torch.empty_like(values).bernoulli_(param.sparse / outputs, generator=generator))
 
 
@@ -69,7 +74,7 @@ def _positive_unitball(values: torch.Tensor, param, generator: torch.Generator) 
 
 
 def _xavier(values: torch.Tensor, param, generator: torch.Generator) -> None:
-    """Glorot and Bengio, 'Understanding the difficulty of training deep feedforward neural networks', 2010."""
+    """Glorot and Bengio, 'Understanding the difficulty of training deep feedforward networks', 2010."""
     bound = math.sqrt(3 / fan(tuple(values.shape), param.variance_norm))
     values.uniform_(-bound, bound, generator=generator)
 

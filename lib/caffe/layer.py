@@ -155,7 +155,8 @@ def layer_type_list() -> list[str]:
 def native_type(name: str) -> type:
     """The class of a native layer type. Raises LayerError with the nearest name that exists."""
     if name not in _TYPES:
-        near = difflib.get_close_matches(name, _TYPES, n=1, cutoff=0.4)
-        hint = f'; the nearest that exists is {near[0]!r}' if near else ''
+        by_lower = {known.lower(): known for known in _TYPES}
+        near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.4)
+        hint = f'; the nearest that exists is {by_lower[near[0]]!r}' if near else ''
         raise LayerError(f'unknown layer type {name!r}{hint}')
     return _TYPES[name]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import itertools
 import math
 import mmap
 import os
@@ -117,7 +118,7 @@ _V2, _V1, _V0 = _Form(1, 2, 7), _Form(4, 5, 6, inner=1), _Form(1, 2, 50)
 
 def _read_layer(buffer, message: wire.Field, form: _Form) -> tuple[str, str, list[StoredBlob]]:
     name, kind, blobs = '', '', []
-    for field in wire.fields(buffer, message.start, message.stop):
+    for field in wire.inside(buffer, message):
         if field.number == form.name:
             name = _text(buffer, field)
         elif field.number == form.type and form is _V1:
@@ -240,19 +241,19 @@ def _read_blob(buffer, message: wire.Field) -> StoredBlob:
     dims, legacy = [], {}
     numbers = {'data': [], 'diff': [], 'double_data': [], 'double_diff': []}
     names = {5: 'data', 6: 'diff', 8: 'double_data', 9: 'double_diff'}
-    for field in wire.fields(buffer, message.start, message.stop):
+    for field in wire.inside(buffer, message):
         if 1 <= field.number <= 4:
             legacy[field.number] = wire.signed(field.value)
         elif field.number == 7:
-            for part in wire.fields(buffer, field.start, field.stop):
+            for part in wire.inside(buffer, field):
                 if part.number == 1:
-                    dims.extend(wire.integers(buffer, part))
+                    dims.extend(itertools.islice(wire.integers(buffer, part), MAX_AXES + 1))
         elif field.number in names:
             name = names[field.number]
             numbers[name].append(wire.floats(buffer, field, '<f8' if name.startswith('double') else '<f4'))
-    shape = [legacy.get(i, 0) for i in (1, 2, 3, 4)] if legacy else dims
+    shape = [legacy.get(i, 0) for i in (1, 2, 3, 4)] if legacy else dims[: MAX_AXES + 1]
     if len(shape) > MAX_AXES or not all(0 <= dim < 2**31 for dim in shape):
-        raise wire.WireError(message.start, f'{shape[: MAX_AXES + 1]} is not the shape of a blob')
+        raise wire.WireError(message.start, f'{shape} is not the shape of a blob')
     data = _joined(numbers['double_data'] or numbers['data'], shape, message)
     diffs = numbers['double_diff'] or numbers['diff']
     return StoredBlob(data, bool(legacy), _joined(diffs, shape, message) if diffs else None)
@@ -355,7 +356,7 @@ def _hdf5_image(fill, *arguments) -> Iterator[bytes]:
     image = io.BytesIO()
     with h5py.File(image, 'w') as file:
         fill(file, *arguments)
-    yield image.getbuffer()
+    yield image.getvalue()
 
 
 def _fill_weights_hdf5(file: h5py.File, layers, write_diff: bool) -> None:

@@ -157,7 +157,7 @@ class Net:
             layer.setup(bottoms, tops)
             layer.reshape(bottoms, tops)
         except Exception as error:
-            raise _located(error, layer, where) from error.__cause__
+            raise _located(error, layer, where, bottoms) from error.__cause__
         if len(layer_param.param) > len(layer.blobs):
             refuse(
                 f'too many params specified: {len(layer_param.param)} param {{ }} blocks '
@@ -249,7 +249,7 @@ class Net:
                 layer.reshape(bottoms, tops)
                 layer.forward(bottoms, tops)
             except Exception as error:
-                raise _located(error, layer, self._where[i]) from error.__cause__
+                raise _located(error, layer, self._where[i], self._bottoms[i]) from error.__cause__
             for top, weight in self._loss_tops[i]:
                 if top.count == 1:
                     loss = loss + weight * top.read().view(())
@@ -272,7 +272,7 @@ class Net:
                 try:
                     self.layers[i].backward(self._tops[i], self._bottom_need_backward[i], self._bottoms[i])
                 except Exception as error:
-                    raise _located(error, self.layers[i], self._where[i]) from error.__cause__
+                    raise _located(error, self.layers[i], self._where[i], self._bottoms[i]) from error.__cause__
                 if self._debug_info:
                     self._log_backward(i)
             for hook in self._hooks['after_backward']:
@@ -334,7 +334,7 @@ class Net:
             try:
                 layer.reshape(self._bottoms[i], self._tops[i])
             except Exception as error:
-                raise _located(error, layer, self._where[i]) from error.__cause__
+                raise _located(error, layer, self._where[i], self._bottoms[i]) from error.__cause__
 
     def clear_param_diffs(self) -> None:
         for blob in self._learnable.blobs:
@@ -576,10 +576,13 @@ def _shape_string(shape: tuple[int, ...]) -> str:
     return ' '.join(map(str, shape)) + f' ({int(np.prod(shape))})'
 
 
-def _located(error: Exception, layer: Layer, where: str) -> Exception:
-    """A native layer's complaint with its place in the prototxt; any other exception whole, with a note of the place."""
+def _located(error: Exception, layer: Layer, where: str, bottoms: list[Blob]) -> Exception:
+    """A native layer's complaint with its place and its bottoms; any other exception whole, with a note of the place."""
+    kind = layer.layer_param.type
     if isinstance(error, LayerError):
-        return LayerError(f"{where}: layer '{layer.name}' ({layer.layer_param.type}): {error}")
+        named = zip(layer.layer_param.bottom, bottoms, strict=True)
+        shapes = ', '.join(f'{name} {blob.shape}' for name, blob in named)
+        return LayerError(f"{where}: layer '{layer.name}' ({kind}): {error}" + (f' [bottoms: {shapes}]' if shapes else ''))
     if hasattr(error, 'add_note'):  # Python 3.11
-        error.add_note(f"in layer '{layer.name}' ({layer.layer_param.type}) of {where}")
+        error.add_note(f"in layer '{layer.name}' ({kind}) of {where}")
     return error

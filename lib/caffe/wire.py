@@ -71,6 +71,13 @@ def fields(buffer, start: int, stop: int) -> Iterator[Field]:
         position = end
 
 
+def inside(buffer, message: Field) -> Iterator[Field]:
+    """The fields of the message that a field holds."""
+    if message.kind != BYTES:
+        raise WireError(message.start, f'field {message.number} should hold a message')
+    return fields(buffer, message.start, message.stop)
+
+
 def varint(buffer, position: int, stop: int) -> tuple[int, int]:
     """A varint and the position after it. Raises WireError if `stop` or 64 bits come first."""
     value = 0

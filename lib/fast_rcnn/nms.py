@@ -7,8 +7,7 @@ scores the earlier row comes first (the original left that order open).
 
 import numpy as np
 
-# Boxes compared at once: a larger block wastes work on boxes about to be suppressed, a smaller one is all
-# overhead
+# Boxes compared at once: larger blocks waste work on boxes soon suppressed, smaller ones are all overhead
 _BLOCK = 128
 
 
@@ -58,8 +57,7 @@ def _scan(boxes: np.ndarray, groups: np.ndarray | None, thresh: float, limit: in
 
     def hits(rows, columns):
         """(len(rows), len(columns)) bool: the IoU of two boxes of one group reaches the threshold."""
-        # take, not corners[:, rows]: that lays the result out by columns, and every line below would be
-        # slower
+        # take, not corners[:, rows], whose memory layout would slow down every line below
         a, b = corners.take(rows, axis=1)[:, :, None], corners.take(columns, axis=1)
         width = np.minimum(a[2], b[2])
         width -= np.maximum(a[0], b[0])
@@ -71,7 +69,8 @@ def _scan(boxes: np.ndarray, groups: np.ndarray | None, thresh: float, limit: in
         shared *= np.maximum(height, 0, out=height)
         union = areas[rows, None] + areas[columns]
         union -= shared
-        reached = np.divide(shared, union, out=union) >= limit_iou
+        with np.errstate(invalid='ignore', divide='ignore'):  # boxes without pixels: 0 / 0 reaches nothing
+            reached = np.divide(shared, union, out=union) >= limit_iou
         if groups is not None:
             reached &= groups[rows, None] == groups[columns]
         return reached

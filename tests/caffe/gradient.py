@@ -1,6 +1,8 @@
-"""A layer on its own: `run_layer` builds and runs one, `check_gradient` compares its backward pass with differences."""
+"""A layer on its own: `run_layer` runs one, `check_gradient` compares its backward pass with differences."""
 
 from __future__ import annotations
+
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -12,10 +14,23 @@ from caffe.layer import Layer, native_type
 from caffe.proto import caffe_pb2
 
 
+@contextmanager
+def one_thread():
+    """With arrays as small as here, waiting for one another is all that threads would do."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 class RunningLayer:
     """A layer with its blobs. bottoms, tops: lists of Blob; in_place lets top i be bottom i."""
 
-    def __init__(self, prototxt: str, bottoms, phase: str = 'TEST', n_tops: int = 1, seed: int = 0, in_place=False):
+    def __init__(
+        self, prototxt: str, bottoms, phase: str = 'TEST', n_tops: int = 1, seed: int = 0, in_place=False
+    ):
         """prototxt: the fields of a LayerParameter; bottoms: arrays, written to the bottoms as float32."""
         device.set_random_seed(seed)
         param = text_format.Parse(prototxt, caffe_pb2.LayerParameter())
@@ -33,7 +48,7 @@ class RunningLayer:
 
     def forward(self) -> list[np.ndarray]:
         """Runs the layer; copies of the tops' data."""
-        with torch.no_grad():
+        with torch.no_grad(), one_thread():
             self.layer.reshape(self.bottoms, self.tops)
             self.layer.forward(self.bottoms, self.tops)
         return [t.data.copy() for t in self.tops]
@@ -50,7 +65,9 @@ class RunningLayer:
         return [b.diff.copy() for b in self.bottoms]
 
 
-def run_layer(prototxt: str, bottoms, phase: str = 'TEST', n_tops: int = 1, seed: int = 0) -> list[np.ndarray]:
+def run_layer(
+    prototxt: str, bottoms, phase: str = 'TEST', n_tops: int = 1, seed: int = 0
+) -> list[np.ndarray]:
     """The tops' data of a layer for these bottoms."""
     return RunningLayer(prototxt, bottoms, phase, n_tops, seed).forward()
 
@@ -69,9 +86,9 @@ def check_gradient(
 ) -> None:
     """Asserts that the gradient of a random weighting of the tops is that of central differences.
 
-    The weighting is the top diffs; the random numbers are seeded anew before each forward pass, so that dropout masks
-    repeat. check: the bottoms whose diffs are compared; the parameters are, too, unless check_params is false. Inputs
-    should lie off the kinks of the layer by more than eps.
+    The weighting is the top diffs; the random numbers are seeded anew before each forward pass, so that
+    dropout masks repeat. check: the bottoms whose diffs are compared; the parameters are, too, unless
+    check_params is false. Inputs should lie off the kinks of the layer by more than eps.
     """
     run = RunningLayer(prototxt, bottoms, phase, n_tops, seed)
     rng = np.random.default_rng(seed + 1)
@@ -79,7 +96,9 @@ def check_gradient(
 
     def value() -> float:
         device.set_random_seed(seed)
-        return sum(float((w.astype(np.float64) * t).sum()) for w, t in zip(weights, run.forward(), strict=True))
+        return sum(
+            float((w.astype(np.float64) * t).sum()) for w, t in zip(weights, run.forward(), strict=True)
+        )
 
     params = [p.data.copy() for p in run.layer.blobs]
     value()
@@ -101,4 +120,6 @@ def check_gradient(
             below = value()
             blob.data.reshape(-1)[k] = original
             want[k] = (above - below) / (2 * eps)
-        np.testing.assert_allclose(got.reshape(-1), want, rtol=rtol, atol=atol, err_msg=f'{name} of {prototxt}')
+        np.testing.assert_allclose(
+            got.reshape(-1), want, rtol=rtol, atol=atol, err_msg=f'{name} of {prototxt}'
+        )

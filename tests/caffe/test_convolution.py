@@ -17,20 +17,26 @@ def image(*shape):
 
 def layer(type, options, *shape, count=1):
     return RunningLayer(
-        f'type: "{type}" convolution_param {{ num_output: 4 {FILL} {options} }}', [image(*shape)] * count, n_tops=count
+        f'type: "{type}" convolution_param {{ num_output: 4 {FILL} {options} }}',
+        [image(*shape)] * count,
+        n_tops=count,
     )
 
 
 def convolve(x, weight, bias, kernel, stride, pad, dilation, group):
     """Convolution as its definition has it: one sum of products for each output pixel."""
     x = np.pad(x, [(0, 0), (0, 0)] + [(p, p) for p in pad])
-    size = [(n - d * (k - 1) - 1) // s + 1 for n, k, s, d in zip(x.shape[2:], kernel, stride, dilation, strict=True)]
+    size = [
+        (n - d * (k - 1) - 1) // s + 1
+        for n, k, s, d in zip(x.shape[2:], kernel, stride, dilation, strict=True)
+    ]
     out = np.zeros((x.shape[0], weight.shape[0], *size))
     per_group, outputs = weight.shape[1], weight.shape[0] // group
     for o, *at in itertools.product(*map(range, out.shape[1:])):
         g = o // outputs
         window = tuple(
-            slice(a * s, a * s + d * (k - 1) + 1, d) for a, s, k, d in zip(at, stride, kernel, dilation, strict=True)
+            slice(a * s, a * s + d * (k - 1) + 1, d)
+            for a, s, k, d in zip(at, stride, kernel, dilation, strict=True)
         )
         taps = x[(slice(None), slice(g * per_group, (g + 1) * per_group), *window)]
         out[(slice(None), o, *at)] = (taps * weight[o]).reshape(x.shape[0], -1).sum(axis=1) + bias[o]
@@ -42,7 +48,11 @@ def convolve(x, weight, bias, kernel, stride, pad, dilation, group):
     [
         ('kernel_size: 3', (2, 4, 6, 5), ((3, 3), (1, 1), (0, 0), (1, 1), 1)),
         ('kernel_size: 3 pad: 1 stride: 2', (2, 4, 6, 5), ((3, 3), (2, 2), (1, 1), (1, 1), 1)),
-        ('kernel_h: 3 kernel_w: 2 stride_h: 2 stride_w: 1 pad_h: 0 pad_w: 1', (1, 4, 6, 5), ((3, 2), (2, 1), (0, 1), (1, 1), 1)),
+        (
+            'kernel_h: 3 kernel_w: 2 stride_h: 2 stride_w: 1 pad_h: 0 pad_w: 1',
+            (1, 4, 6, 5),
+            ((3, 2), (2, 1), (0, 1), (1, 1), 1),
+        ),
         ('kernel_size: 3 kernel_size: 1 pad: 1 pad: 0', (1, 4, 6, 5), ((3, 1), (1, 1), (1, 0), (1, 1), 1)),
         ('kernel_size: 3 dilation: 2 group: 2', (1, 4, 6, 7), ((3, 3), (1, 1), (0, 0), (2, 2), 2)),
         ('kernel_size: 3 stride: 2', (2, 4, 9), ((3,), (2,), (0,), (1,), 1)),
@@ -70,7 +80,9 @@ OPTIONS = [
 @pytest.mark.parametrize('type', ['Convolution', 'Deconvolution'])
 @pytest.mark.parametrize(('options', 'shape'), OPTIONS)
 def test_gradient(type, options, shape):
-    check_gradient(f'type: "{type}" convolution_param {{ num_output: 4 {FILL} {options} }}', [image(*shape)], atol=3e-3)
+    check_gradient(
+        f'type: "{type}" convolution_param {{ num_output: 4 {FILL} {options} }}', [image(*shape)], atol=3e-3
+    )
 
 
 def test_bottoms_share_the_filters():
@@ -83,7 +95,9 @@ def test_bottoms_share_the_filters():
     np.testing.assert_allclose(both, 2 * run.layer.blobs[0].diff, rtol=1e-5)
 
 
-@pytest.mark.parametrize('options', ['kernel_size: 3 stride: 2 pad: 1', 'kernel_size: 2 group: 2', 'kernel_size: 3 dilation: 2'])
+@pytest.mark.parametrize(
+    'options', ['kernel_size: 3 stride: 2 pad: 1', 'kernel_size: 2 group: 2', 'kernel_size: 3 dilation: 2']
+)
 def test_deconvolution_is_the_transpose_of_convolution(options):
     """<convolution(x), y> = <x, deconvolution(y)> with the same filters and no bias."""
     forth = layer('Convolution', options + ' bias_term: false', 1, 4, 7, 7)
@@ -122,11 +136,16 @@ def test_im2col_sets_the_pixels_under_the_filter_in_a_column():
 
 @pytest.mark.parametrize(
     ('options', 'shape'),
-    [('kernel_size: 2 stride: 2 pad: 1 dilation: 2', (2, 2, 4, 5)), ('kernel_size: 2', (1, 2, 4)), ('kernel_size: 2', (1, 1, 2, 3, 2))],
+    [
+        ('kernel_size: 2 stride: 2 pad: 1 dilation: 2', (2, 2, 4, 5)),
+        ('kernel_size: 2', (1, 2, 4)),
+        ('kernel_size: 2', (1, 1, 2, 3, 2)),
+    ],
 )
 def test_im2col_times_filters_is_convolution(options, shape):
     run = RunningLayer(
-        f'type: "Convolution" convolution_param {{ num_output: 3 bias_term: false {FILL} {options} }}', [image(*shape)]
+        f'type: "Convolution" convolution_param {{ num_output: 3 bias_term: false {FILL} {options} }}',
+        [image(*shape)],
     )
     (want,) = run.forward()
     (columns,) = run_layer(f'type: "Im2col" convolution_param {{ {options} }}', [image(*shape)])

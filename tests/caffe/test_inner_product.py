@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 from gradient import RunningLayer, check_gradient
 
 from caffe.layer import LayerError
+from caffe.layers import inner_product
 
 FILL = 'weight_filler { type: "gaussian" } bias_filler { type: "gaussian" }'
 
@@ -28,10 +30,23 @@ def test_axis_counts_from_the_end_where_negative():
     assert run.layer.blobs[0].shape == (4, 5)
 
 
-@pytest.mark.parametrize('options', ['', 'transpose: true', 'bias_term: false', 'axis: 2', 'axis: 2 transpose: true'])
+@pytest.mark.parametrize(
+    'options', ['', 'transpose: true', 'bias_term: false', 'axis: 2', 'axis: 2 transpose: true']
+)
 def test_gradient(options):
     x = np.random.default_rng(0).standard_normal((2, 3, 2))
     check_gradient(f'type: "InnerProduct" inner_product_param {{ num_output: 3 {FILL} {options} }}', [x])
+
+
+def test_large_products_by_onednn_are_the_same(monkeypatch):
+    onednn = getattr(torch.ops.mkldnn, '_linear_pointwise', None)
+    if onednn is None or not torch.backends.mkldnn.is_available():
+        pytest.skip('this torch has no oneDNN')
+    x, weight, bias = torch.randn(64, 1024), torch.randn(512, 1024), torch.randn(512)
+    monkeypatch.setattr(inner_product, '_ONEDNN_PRODUCT', onednn)
+    for b in (bias, None):
+        want = torch.nn.functional.linear(x.double(), weight.double(), None if b is None else b.double())
+        torch.testing.assert_close(inner_product.product(x, weight, b).double(), want, rtol=1e-4, atol=1e-3)
 
 
 def test_diffs_of_parameters_add_up():
@@ -64,7 +79,9 @@ def test_an_axis_that_is_not_there_is_refused():
 
 
 def embed(options, index):
-    return RunningLayer(f'type: "Embed" embed_param {{ num_output: 2 input_dim: 4 {options} {FILL} }}', [index])
+    return RunningLayer(
+        f'type: "Embed" embed_param {{ num_output: 2 input_dim: 4 {options} {FILL} }}', [index]
+    )
 
 
 def test_embed_takes_rows_of_the_weights():

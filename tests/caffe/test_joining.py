@@ -47,7 +47,7 @@ def test_slice(option, tops, sizes):
     text = 'type: "Slice"' + ' top: "y"' * tops + f' slice_param {{ {option} }}'
     for part, want in zip(run(text, A), np.split(A, np.cumsum(sizes)[:-1], axis), strict=True):
         np.testing.assert_array_equal(part, want)
-    check_gradient(text, [A])
+    check_gradient(text, [A], n_tops=tops)
 
 
 def test_slice_refusals():

@@ -12,13 +12,10 @@ CONT = np.array([[0, 0], [1, 1], [1, 0], [1, 1]])  # stream 1 begins anew at ste
 STATIC = RNG.standard_normal((N, 2))
 
 
-def recurrent(kind, options='', tops=1):
+def recurrent(kind, options='', tops=('y',)):
     fillers = 'weight_filler { type: "gaussian" std: 0.5 } bias_filler { type: "uniform" min: -1 max: 1 }'
-    return (
-        f'type: "{kind}" {"top: " + chr(34) + "y" + chr(34)} '
-        + 'top: "s" ' * (tops - 1)
-        + (f'recurrent_param {{ num_output: {D} {fillers} {options} }}')
-    )
+    names = ' '.join(f'top: "{name}"' for name in tops)
+    return f'type: "{kind}" {names} recurrent_param {{ num_output: {D} {fillers} {options} }}'
 
 
 def sigmoid(x):
@@ -86,7 +83,7 @@ def test_the_state_goes_on_in_the_next_pass(kind):
 
 def test_exposed_state_comes_in_and_goes_out():
     h, c = RNG.standard_normal((2, 1, N, D))
-    layer, _, _ = net = make(recurrent('LSTM', 'expose_hidden: true', 3), X, np.ones((T, N)), h, c)
+    layer, _, _ = net = make(recurrent('LSTM', 'expose_hidden: true', tops='yhc'), X, np.ones((T, N)), h, c)
     out, h_last, c_last = forward(*net)
     want = lstm(X, np.ones((T, N)), h[0], c[0], *(b.data for b in layer.blobs))
     for got, expected in zip((out, h_last[0], c_last[0]), want, strict=True):
@@ -102,7 +99,7 @@ def test_refusals():
     with pytest.raises(LayerError, match='must have exactly 2 axes'):
         make(recurrent('RNN'), X, CONT[:3])
     with pytest.raises(LayerError, match='and 2 hidden states'):
-        make(recurrent('LSTM', 'expose_hidden: true', 3), X, CONT)
+        make(recurrent('LSTM', 'expose_hidden: true', tops='yhc'), X, CONT)
     net = make(recurrent('RNN'), X, CONT)
     forward(*net)
     with pytest.raises(LayerError, match='Cannot backpropagate to sequence indicators'):
@@ -114,7 +111,7 @@ def test_refusals():
 
 def test_lstm_unit():
     c, gates = RNG.standard_normal((1, N, D)), RNG.standard_normal((1, N, 4 * D))
-    check_gradient('type: "LSTMUnit" top: "c" top: "h"', [c, gates, [[1, 0]]], check=(0, 1))
+    check_gradient('type: "LSTMUnit" top: "c" top: "h"', [c, gates, [[1, 0]]], check=(0, 1), n_tops=2)
     new_c, h = run('type: "LSTMUnit" top: "c" top: "h"', c, gates, [[1, 0]])
     i, _, o, g = np.split(gates[0, 1], 4)
     np.testing.assert_allclose(new_c[0, 1], sigmoid(i) * np.tanh(g), rtol=1e-5)  # the old cell is forgotten

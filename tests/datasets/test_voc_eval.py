@@ -124,26 +124,23 @@ def test_ap_is_that_of_the_original(case, key, expected):
 
     def ap(break_ties: np.ndarray) -> float:
         of_this_class = [d for d in case['detections'] if d[6] == c]
-        found = [
-            dets(
-                *[
-                    (*d[2:6], d[1] + t)
-                    for d, t in zip(of_this_class, break_ties, strict=False)
-                    if d[0] == image
-                ]
-            )
-            for image in case['images']
-        ]
+        rows = [(d[0], (*d[2:6], d[1] + t)) for d, t in zip(of_this_class, break_ties, strict=False)]
+        found = [dets(*[row for image, row in rows if image == this]) for this in case['images']]
         result = evaluate_class(found, [g[:, :4] for g in gt], [g[:, 4] > 0 for g in gt], float(threshold))
         return result.ap_07 if metric == '11pt' else result.ap_area
 
     count = len(case['detections'])
     if ap(np.zeros(count)) == pytest.approx(expected, abs=1e-12):
         return
-    # Scores were written with three digits, so some are equal, and the original sorts them in no stated order:
-    # some order of the equal ones gives its figure.
+    # Scores have three digits, so some are equal, and the original leaves their order to an unstable
+    # sort: some order of the equal ones gives its figure.
     rng = np.random.default_rng(0)
     assert any(ap(rng.uniform(0, 1e-6, count)) == pytest.approx(expected, abs=1e-12) for _ in range(500))
+
+
+def pixels(box):
+    x1, y1, x2, y2 = map(int, box)
+    return {(x, y) for x in range(x1, x2 + 1) for y in range(y1, y2 + 1)}
 
 
 def brute_force_ap(detections, gt, hard, threshold, use_07):
@@ -155,16 +152,7 @@ def brute_force_ap(detections, gt, hard, threshold, use_07):
     for _, image, box in flat:
         best, best_iou = None, -1.0
         for j, other in enumerate(gt[image]):
-            mine = {
-                (x, y)
-                for x in range(int(box[0]), int(box[2]) + 1)
-                for y in range(int(box[1]), int(box[3]) + 1)
-            }
-            theirs = {
-                (x, y)
-                for x in range(int(other[0]), int(other[2]) + 1)
-                for y in range(int(other[1]), int(other[3]) + 1)
-            }
+            mine, theirs = pixels(box), pixels(other)
             iou = len(mine & theirs) / len(mine | theirs)
             if iou > best_iou:
                 best, best_iou = j, iou

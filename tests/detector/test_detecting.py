@@ -35,7 +35,7 @@ def test_scores_and_boxes_as_the_original_s(net, recorded):
 
 
 def test_sharing_duplicates_changes_next_to_nothing(net, recorded):
-    """The original shared them; here all are computed. Cells that round alike may pool a little differently."""
+    """The original shared them; here all are computed. Cells that round alike may pool differently."""
     cfg.DEDUP_BOXES = 0.0
     scores, _ = im_detect(net, read_image(PHOTO), recorded['boxes'])
     other = (np.abs(scores - recorded['one/scores']) > 1e-4).any(axis=1)

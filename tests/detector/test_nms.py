@@ -86,3 +86,9 @@ def test_a_limit_gives_the_first_of_the_full_result(limit):
     np.testing.assert_array_equal(kept, wanted)
     reached = part >= 0
     np.testing.assert_array_equal(part[reached], full[reached])
+
+
+@pytest.mark.filterwarnings('error')
+def test_boxes_without_pixels_suppress_nothing():
+    dets = np.array([[5, 5, 4, 4, 0.9], [5, 5, 4, 4, 0.8]], dtype=np.float32)
+    assert nms(dets, 0.5).tolist() == [0, 1]

@@ -140,7 +140,8 @@ name: "net" # layer { in a comment
 layer { name: "pool" type: "ROIPooling" bottom: "a" bottom: "rois" top: "pool"
   roi_pooling_param { pooled_w: 7 pooled_h: 6 spatial_scale: 0.0625 # 1/16 }
   } }
-layer { name: "odd } name" type: "InnerProduct" bottom: "pool" top: "ip" inner_product_param { num_output: 3 } }
+layer { name: "odd } name" type: "InnerProduct" bottom: "pool" top: "ip"
+  inner_product_param { num_output: 3 } }
 layer { name: "loss" type: "SmoothL1Loss" bottom: "ip" bottom: "t" top: "loss" loss_weight: 2 }
 """
 

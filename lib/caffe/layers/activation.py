@@ -50,7 +50,8 @@ class ReLU(Layer):
     def backward(self, top, propagate_down, bottom):
         if not propagate_down[0]:
             return
-        # In place the bottom holds the top's data, which has the same sign (for slopes that are not negative).
+        # In place the bottom holds the top's data, which has the same sign (for slopes that are not
+        # negative).
         x, diff = bottom[0].read(), top[0].read_diff()
         if self._slope:
             bottom[0].write_diff(torch.ops.aten.leaky_relu_backward(diff, x, self._slope, False))
@@ -63,10 +64,10 @@ class ReLU(Layer):
 
 @register('PReLU')
 class PReLU(_Elementwise):
-    """max(x, 0) + slope * min(x, 0) with a learned slope for each channel, or one for all with channel_shared.
+    """max(x, 0) + slope * min(x, 0); a slope is learned for each channel, or one with channel_shared.
 
-    Parameter: the slopes (C,), or () when shared, 0.25 unless a filler is given (prelu_layer.cpp; He et al., 'Delving
-    deep into rectifiers', 2015).
+    Parameter: the slopes (C,), or () when shared, 0.25 unless a filler is given (prelu_layer.cpp; He et al.,
+    'Delving deep into rectifiers', 2015).
     """
 
     param_field = 'prelu_param'
@@ -79,7 +80,9 @@ class PReLU(_Elementwise):
         slopes = () if self.param.channel_shared else (self._channels,)
         if self.blobs:
             if self.blobs[0].count != math.prod(slopes):
-                raise LayerError(f'Negative slope size is inconsistent with prototxt config: {self.blobs[0].shape}, {slopes}')
+                raise LayerError(
+                    f'Negative slope size is inconsistent with prototxt config: {self.blobs[0]}, {slopes}'
+                )
             return
         filler = self.param.filler
         if not self.param.HasField('filler'):
@@ -88,7 +91,9 @@ class PReLU(_Elementwise):
 
     def reshape(self, bottom, top):
         if bottom[0].shape[1] != self._channels:
-            raise LayerError(f'PReLU: made for {self._channels} channels, got a bottom of shape {bottom[0].shape}')
+            raise LayerError(
+                f'PReLU: made for {self._channels} channels, got a bottom of shape {bottom[0].shape}'
+            )
         super().reshape(bottom, top)
 
     def compute(self, bottoms, params):
@@ -202,7 +207,7 @@ class Log(_Elementwise):
 
 
 def _log_base(base: float, layer_type: str) -> float:
-    """The natural logarithm of `base`, where -1 stands for e. Raises LayerError for other bases that are not positive."""
+    """The natural logarithm of `base`; -1 stands for e. Raises LayerError where it is not positive."""
     if base == -1:
         return 1.0
     if base <= 0:

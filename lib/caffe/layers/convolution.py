@@ -26,20 +26,22 @@ class Geometry(NamedTuple):
         return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
 
     def output_size(self, size: tuple[int, ...]) -> tuple[int, ...]:
-        """The size of what a convolution makes of an image of this size. Raises LayerError where nothing fits."""
+        """The size of what a convolution makes of an image. Raises LayerError for an image too small."""
         for n, p, e in zip(size, self.pad, self.extent, strict=True):
             if n + 2 * p < e:
                 raise LayerError(
-                    f'the filter spans {self.extent} pixels, more than the padded input: size {size} + 2 * {self.pad}'
+                    f'the filter spans {self.extent}, more than the padded input: {size} + 2 * {self.pad}'
                 )
         return tuple(
-            (n + 2 * p - e) // s + 1 for n, p, e, s in zip(size, self.pad, self.extent, self.stride, strict=True)
+            (n + 2 * p - e) // s + 1
+            for n, p, e, s in zip(size, self.pad, self.extent, self.stride, strict=True)
         )
 
     def enlarged_size(self, size: tuple[int, ...]) -> tuple[int, ...]:
-        """The size of what a deconvolution makes of an image of this size. Raises LayerError where nothing is left."""
+        """The size of what a deconvolution makes of an image. Raises LayerError where nothing is left."""
         out = tuple(
-            s * (n - 1) + e - 2 * p for n, s, e, p in zip(size, self.stride, self.extent, self.pad, strict=True)
+            s * (n - 1) + e - 2 * p
+            for n, s, e, p in zip(size, self.stride, self.extent, self.pad, strict=True)
         )
         if min(out, default=1) < 1:
             raise LayerError(f'pad {self.pad} leaves nothing of the output of an input of size {size}')
@@ -49,8 +51,8 @@ class Geometry(NamedTuple):
 def read_geometry(param, n_axes: int) -> Geometry:
     """The filter that a ConvolutionParameter describes for `n_axes` spatial axes.
 
-    Each option is given once, once an axis, or for two axes as _h and _w. Raises LayerError for any other number, for
-    both ways at once, and for zeros.
+    Each option is given once, once an axis, or for two axes as _h and _w. Raises LayerError for any other
+    number, for both ways at once, and for zeros.
     """
 
     def option(name: str, short: str, default: int | None) -> tuple[int, ...]:
@@ -58,7 +60,9 @@ def read_geometry(param, n_axes: int) -> Geometry:
         pair = [f'{short}_h', f'{short}_w']
         if short != 'dilation' and any(param.HasField(f) for f in pair):
             if n_axes != 2:
-                raise LayerError(f'{pair[0]} & {pair[1]} can only be used for 2D convolution, not for {n_axes} axes.')
+                raise LayerError(
+                    f'{pair[0]} & {pair[1]} can only be used for 2D convolution, not for {n_axes} axes.'
+                )
             if values:
                 raise LayerError(f'Either {name} or {short}_h/w should be specified; not both.')
             return tuple(getattr(param, f) for f in pair)
@@ -88,8 +92,9 @@ def read_geometry(param, n_axes: int) -> Geometry:
 class Convolution(Layer):
     """Each top is its bottom convolved with the same filters, plus the bias.
 
-    Bottoms (..., C, spatial axes), C at `axis`; tops (..., num_output, smaller spatial axes). Parameters: filters
-    (num_output, C / group, kernel), bias (num_output,) with `bias_term`. Without a spatial axis it is a product.
+    Bottoms (..., C, spatial axes), C at `axis`; tops (..., num_output, smaller spatial axes). Parameters:
+    filters (num_output, C / group, kernel), bias (num_output,) with `bias_term`. Without a spatial axis it is
+    a product.
     """
 
     param_field = 'convolution_param'
@@ -113,7 +118,9 @@ class Convolution(Layer):
         if outputs == 0:
             raise LayerError(f'{self.type}: num_output must be positive')
         if group == 0 or self._channels % group:
-            raise LayerError(f'{self.type}: the {self._channels} input channels cannot be split into {group} groups')
+            raise LayerError(
+                f'{self.type}: the {self._channels} input channels cannot be split into {group} groups'
+            )
         if outputs % group:
             raise LayerError(f'Number of output should be multiples of group: {outputs} and {group}')
         first, second = (self._channels, outputs) if self.transposed else (outputs, self._channels)
@@ -130,7 +137,9 @@ class Convolution(Layer):
     def reshape(self, bottom, top):
         shape = bottom[0].shape
         if len(shape) != self._axis + 1 + self._spatial:
-            raise LayerError(f'bottom num_axes may not change: {self._axis + 1 + self._spatial} before, now {shape}')
+            raise LayerError(
+                f'bottom num_axes may not change: {self._axis + 1 + self._spatial} before, now {shape}'
+            )
         if shape[self._axis] != self._channels:
             raise LayerError(
                 'Input size incompatible with convolution kernel: '
@@ -138,7 +147,9 @@ class Convolution(Layer):
             )
         for i, blob in enumerate(bottom):
             if blob.shape != shape:
-                raise LayerError(f'All inputs must have the same shape: bottom 0 is {shape}, bottom {i} {blob.shape}')
+                raise LayerError(
+                    f'All inputs must have the same shape: bottom 0 is {shape}, bottom {i} {blob.shape}'
+                )
         size = shape[self._axis + 1 :]
         if self._spatial:
             size = self._geometry.enlarged_size(size) if self.transposed else self._geometry.output_size(size)
@@ -186,7 +197,8 @@ class Convolution(Layer):
 class Deconvolution(Convolution):
     """The transpose of Convolution: what its backward pass does to the image, as a forward pass.
 
-    Bottoms (..., C, spatial axes); tops (..., num_output, larger spatial axes). Filters (C, num_output / group, kernel).
+    Bottoms (..., C, spatial axes); tops (..., num_output, larger spatial axes). Filters (C, num_output /
+    group, kernel).
     """
 
     transposed = True
@@ -196,7 +208,8 @@ class Deconvolution(Convolution):
 class Im2col(FunctionLayer):
     """The pixels under each position of a filter, one column a position.
 
-    Bottom (..., C, spatial axes) to top (..., C * kernel taps, output axes): all taps of the first channel come first.
+    Bottom (..., C, spatial axes) to top (..., C * kernel taps, output axes): all taps of the first channel
+    come first.
     """
 
     param_field = 'convolution_param'
@@ -207,7 +220,9 @@ class Im2col(FunctionLayer):
         self._axis = canonical_axis(self.param.axis, bottom[0].shape)
         n_axes = len(bottom[0].shape) - self._axis - 1
         if n_axes < 1:
-            raise LayerError(f'Im2col needs a spatial axis after the channels; the bottom has shape {bottom[0].shape}')
+            raise LayerError(
+                f'Im2col needs a spatial axis after the channels; the bottom has shape {bottom[0].shape}'
+            )
         self._geometry = read_geometry(self.param, n_axes)
 
     def reshape(self, bottom, top):

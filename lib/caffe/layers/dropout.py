@@ -1,4 +1,4 @@
-"""Dropout (dropout_layer.cpp; Srivastava et al., 'Dropout: a simple way to prevent neural networks from overfitting', 2014)."""
+"""Dropout (dropout_layer.cpp; Srivastava et al., 'Dropout', JMLR 2014)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from caffe.proto import caffe_pb2
 def keep_mask(shape: tuple[int, ...], keep: float, generator: torch.Generator) -> torch.Tensor:
     """float32 of this shape: 1 with probability `keep`, given to 1/65536, else 0; on the generator's device.
 
-    Four elements share a random 64-bit number: as random as Tensor.bernoulli_, and ten times as fast on a CPU.
+    Four elements share a random 64-bit number: as random as Tensor.bernoulli_, and ten times as fast on a
+    CPU.
     """
     count = math.prod(shape)
     numbers = torch.empty((count + 3) // 4, dtype=torch.int64, device=generator.device)
@@ -26,7 +27,7 @@ def keep_mask(shape: tuple[int, ...], keep: float, generator: torch.Generator) -
 
 @register('Dropout')
 class Dropout(Layer):
-    """In TRAIN, zeroes each element with probability dropout_ratio and multiplies the others by 1 / (1 - dropout_ratio).
+    """In TRAIN zeroes each element with probability dropout_ratio, multiplies the others by 1 / (1 - it).
 
     In TEST the identity: the scaling is done at training time. May be in place.
     """
@@ -38,7 +39,9 @@ class Dropout(Layer):
     def setup(self, bottom, top):
         self._ratio = self.param.dropout_ratio
         if not 0 < self._ratio < 1:
-            raise LayerError(f'Dropout: dropout_ratio must lie between 0 and 1, both excluded; got {self._ratio:g}')
+            raise LayerError(
+                f'Dropout: dropout_ratio must lie between 0 and 1, both excluded; got {self._ratio:g}'
+            )
         self._scale = 1 / (1 - self._ratio)
         self._keep: torch.Tensor | None = None
 

@@ -1,4 +1,4 @@
-"""InnerProduct and Embed: matrix products with a learned matrix (inner_product_layer.cpp, embed_layer.cpp)."""
+"""InnerProduct and Embed: products with a learned matrix (inner_product_layer.cpp, embed_layer.cpp)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from caffe.blob import Blob
 from caffe.layer import Layer, LayerError, register
 
-# MKL takes a slow path on AVX-512 machines of other makers than its own, where oneDNN is twice as fast (fc6 of VGG16 for
-# 2000 RoIs: 1.0 s instead of 2.1 s on two Zen 5 cores). On AVX2 machines both take the same time.
+# MKL takes a slow path on AVX-512 machines of other makers than its own, where oneDNN is twice as fast (fc6
+# of VGG16 for 2000 RoIs: 1.0 s instead of 2.1 s on two Zen 5 cores). On AVX2 machines both take the same
+# time.
 _ONEDNN_PRODUCT = (
     getattr(torch.ops.mkldnn, '_linear_pointwise', None)
     if torch.backends.mkldnn.is_available() and 'AVX512' in torch.backends.cpu.get_cpu_capability()
@@ -44,19 +45,22 @@ def canonical_axis(axis: int, shape: tuple[int, ...]) -> int:
 
 
 def check_params(blobs: list[Blob], shapes: list[tuple[int, ...]]) -> None:
-    """Raises LayerError unless parameters that were given before setup have these shapes (weight, then bias)."""
+    """Raises LayerError unless parameters given before setup have these shapes: weight, then bias."""
     if len(blobs) != len(shapes):
         raise LayerError(f'Incorrect number of weight blobs: expected {len(shapes)}, got {len(blobs)}')
     for name, blob, shape in zip(('weight', 'bias'), blobs, shapes, strict=False):
         if blob.shape != shape:
-            raise LayerError(f'Incorrect {name} shape: expected shape {shape}; instead, shape was {blob.shape}')
+            raise LayerError(
+                f'Incorrect {name} shape: expected shape {shape}; instead, shape was {blob.shape}'
+            )
 
 
 @register('InnerProduct')
 class InnerProduct(Layer):
     """Top (..., num_output) = bottom, flattened from `axis` on, times the weights, plus the bias.
 
-    Parameters: weights (num_output, K), or (K, num_output) with `transpose`; bias (num_output,) with `bias_term`.
+    Parameters: weights (num_output, K), or (K, num_output) with `transpose`; bias (num_output,) with
+    `bias_term`.
     """
 
     param_field = 'inner_product_param'
@@ -116,7 +120,8 @@ class InnerProduct(Layer):
 class Embed(Layer):
     """Top (..., num_output): for each index in the bottom that row of the weights, plus the bias.
 
-    An InnerProduct of one-hot vectors. Parameters: weights (input_dim, num_output); bias (num_output,) with `bias_term`.
+    An InnerProduct of one-hot vectors. Parameters: weights (input_dim, num_output); bias (num_output,) with
+    `bias_term`.
     """
 
     param_field = 'embed_param'

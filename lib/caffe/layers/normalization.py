@@ -10,7 +10,7 @@ from caffe.proto import caffe_pb2
 
 
 def channel_window_sum(x: torch.Tensor, size: int) -> torch.Tensor:
-    """For each channel of x (N, C, H, W) the sum over the `size` (odd) channels around it; outside there are zeros."""
+    """For each channel of x (N, C, H, W) the sum of the `size` (odd) channels around it; 0 outside."""
     total = x.clone()
     for shift in range(1, min(size // 2, x.shape[1] - 1) + 1):
         total[:, shift:] += x[:, :-shift]
@@ -22,8 +22,9 @@ def channel_window_sum(x: torch.Tensor, size: int) -> torch.Tensor:
 class LRN(FunctionLayer):
     """Local response normalization (lrn_layer.cpp; Krizhevsky et al., 2012).
 
-    ACROSS_CHANNELS: x / (k + alpha / n * s) ** beta, where s sums the squares of the n = local_size channels around.
-    WITHIN_CHANNEL: x / (1 + alpha / n**2 * s) ** beta, where s sums the squares of the n x n pixels around.
+    ACROSS_CHANNELS: x / (k + alpha / n * s) ** beta, where s sums the squares of the n = local_size channels
+    around. WITHIN_CHANNEL: x / (1 + alpha / n**2 * s) ** beta, where s sums the squares of the n x n pixels
+    around.
     """
 
     param_field = 'lrn_param'
@@ -41,7 +42,8 @@ class LRN(FunctionLayer):
     def reshape(self, bottom, top):
         if len(bottom[0].shape) != 4:
             raise LayerError(
-                f'Input must have 4 axes, corresponding to (num, channels, height, width); got {bottom[0].shape}'
+                'Input must have 4 axes, corresponding to (num, channels, height, width); '
+                f'got {bottom[0].shape}'
             )
         if top[0] is not bottom[0]:
             top[0].reshape(*bottom[0].shape)
@@ -65,7 +67,9 @@ class LRN(FunctionLayer):
             diff, denominator = top[0].read_diff(), self._denominator(x)
             power = denominator.pow(-self.param.beta)
             ratio = (diff * x).mul_(power).div_(denominator)  # top diff * top / denominator
-            ratio = channel_window_sum(ratio, self._size).mul_(2 * self.param.alpha * self.param.beta / self._size)
+            ratio = channel_window_sum(ratio, self._size).mul_(
+                2 * self.param.alpha * self.param.beta / self._size
+            )
             bottom[0].write_diff(power.mul_(diff).sub_(ratio.mul_(x)))
 
 
@@ -73,10 +77,11 @@ class LRN(FunctionLayer):
 class BatchNorm(Layer):
     """(x - mean) / sqrt(variance + eps) for each channel (batch_norm_layer.cpp; Ioffe and Szegedy, 2015).
 
-    The statistics are those of the batch in TRAIN, the gathered ones in TEST, unless use_global_stats says otherwise.
-    Parameters, which the solver leaves alone: sums of means (C,) and of unbiased variances (C,), each forward pass
-    counting moving_average_fraction times as much as the next; and the sum of these weights (1,), by which the first two
-    are divided when they are used. Scale and shift are a layer of their own, Scale.
+    The statistics are those of the batch in TRAIN, the gathered ones in TEST, unless use_global_stats says
+    otherwise. Parameters, which the solver leaves alone: sums of means (C,) and of unbiased variances (C,),
+    each forward pass counting moving_average_fraction times as much as the next; and the sum of these weights
+    (1,), by which the first two are divided when they are used. Scale and shift are a layer of their own,
+    Scale.
     """
 
     param_field = 'batch_norm_param'
@@ -155,7 +160,7 @@ class BatchNorm(Layer):
 
 @register('MVN')
 class MVN(Layer):
-    """x minus its mean, divided by its standard deviation + eps unless normalize_variance is false (mvn_layer.cpp).
+    """x minus its mean, by default divided by its standard deviation + eps (mvn_layer.cpp).
 
     The statistics are those of each channel of each image, or of each image with across_channels.
     """

@@ -1,4 +1,4 @@
-"""Pooling and SPP: the maximum, mean or a random pixel of windows (pooling_layer.cpp and .cu, spp_layer.cpp)."""
+"""Pooling and SPP: the maximum, mean or a random pixel of windows (pooling_layer.cu, spp_layer.cpp)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Pair = tuple[int, int]
 
 
 class Windows(NamedTuple):
-    """The windows over an image: (height, width) of kernel, stride and pad; how the number of windows is rounded."""
+    """The windows over an image: (height, width) of kernel, stride and pad; how their number is rounded."""
 
     kernel: Pair
     stride: Pair
@@ -30,8 +30,8 @@ class Windows(NamedTuple):
     def count(self, size: Pair) -> Pair:
         """How many windows an image of this size has, down and across. Raises LayerError where it has none.
 
-        ceil((size + 2 * pad - kernel) / stride) + 1, or floor; with padding less one if the last began outside of image
-        and left padding.
+        ceil((size + 2 * pad - kernel) / stride) + 1, or floor; with padding less one if the last began
+        outside of image and left padding.
         """
         counts = []
         for n, k, s, p in zip(size, self.kernel, self.stride, self.pad, strict=True):
@@ -41,11 +41,13 @@ class Windows(NamedTuple):
                 count -= 1
             counts.append(count)
         if min(counts) < 1:
-            raise LayerError(f'Pooling: an input of size {size} is too small for kernel {self.kernel}, pad {self.pad}')
+            raise LayerError(
+                f'Pooling: an input of size {size} is too small for kernel {self.kernel}, pad {self.pad}'
+            )
         return tuple(counts)
 
     def torch_agrees(self, size: Pair) -> bool:
-        """Whether torch's pooling takes these windows as they are: it pads by kernel / 2 at most, and always clips."""
+        """Whether torch's pooling has the same windows: it pads by kernel / 2 at most, and always clips."""
         for n, k, s, p, count in zip(size, self.kernel, self.stride, self.pad, self.count(size), strict=True):
             if 2 * p > k or n + 2 * p < k or (count - 1) * s >= n + p:
                 return False
@@ -62,13 +64,17 @@ class Windows(NamedTuple):
 
 
 def read_windows(param, size: Pair) -> Windows:
-    """The windows that a PoolingParameter describes for images of this size. Raises LayerError as Caffe's CHECKs do."""
+    """The windows of a PoolingParameter for images of this size. Raises LayerError as Caffe's CHECKs do."""
 
     def option(name: str, short: str) -> Pair:
         has_h, has_w = param.HasField(f'{short}_h'), param.HasField(f'{short}_w')
         if has_h != has_w or (has_h and param.HasField(name)):
             raise LayerError(f'{short} is {name} OR {short}_h and {short}_w; not both, and not one of them.')
-        return (getattr(param, f'{short}_h'), getattr(param, f'{short}_w')) if has_h else (getattr(param, name),) * 2
+        return (
+            (getattr(param, f'{short}_h'), getattr(param, f'{short}_w'))
+            if has_h
+            else (getattr(param, name),) * 2
+        )
 
     stride, pad = option('stride', 'stride'), option('pad', 'pad')
     if param.global_pooling:
@@ -97,9 +103,9 @@ def _checked(windows: Windows, pool: int) -> Windows:
 
 
 def max_pool(x: torch.Tensor, windows: Windows, argmax: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """The maximum of each window of x (N, C, H, W), and where asked for its place h * W + w (int64; the first of equals).
+    """The maximum of each window of x (N, C, H, W), and where asked for its place h * W + w, int64.
 
-    A window without a pixel gives the lowest float32 and the place -1.
+    Of equal pixels the first counts. A window without a pixel gives the lowest float32 and the place -1.
     """
     size = x.shape[2:]
     if windows.torch_agrees(size):
@@ -115,7 +121,9 @@ def max_pool(x: torch.Tensor, windows: Windows, argmax: bool) -> tuple[torch.Ten
     return top, torch.where(inside, h * size[1] + w, -1)
 
 
-def max_pool_backward(diff: torch.Tensor, place: torch.Tensor, x: torch.Tensor, windows: Windows) -> torch.Tensor:
+def max_pool_backward(
+    diff: torch.Tensor, place: torch.Tensor, x: torch.Tensor, windows: Windows
+) -> torch.Tensor:
     """The gradient of `max_pool`: each window's goes to the place of its maximum."""
     if windows.torch_agrees(x.shape[2:]):
         options = (windows.kernel, windows.stride, windows.pad, (1, 1), windows.round_up)
@@ -142,7 +150,7 @@ def average_pool(x: torch.Tensor, windows: Windows) -> torch.Tensor:
 
 
 def window_pixels(x: torch.Tensor, windows: Windows) -> torch.Tensor:
-    """The pixels of each window of x (N, C, H, W), row by row, zeros outside: (N, C, windows, kernel pixels)."""
+    """The pixels of each window of x (N, C, H, W), row by row, zeros outside: (N, C, windows, pixels)."""
     n, c = x.shape[:2]
     columns = F.unfold(windows.padded(x, 0.0), windows.kernel, stride=windows.stride)
     return columns.view(n, c, math.prod(windows.kernel), -1).transpose(2, 3)
@@ -158,9 +166,9 @@ def stochastic_mean(x: torch.Tensor, windows: Windows) -> torch.Tensor:
 def stochastic_pool(
     x: torch.Tensor, windows: Windows, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """One pixel of each window, drawn in proportion to its value, and its place h * W + w (Zeiler and Fergus, 2013).
+    """One pixel of each window, drawn in proportion to its value, and its place h * W + w.
 
-    x (N, C, H, W) must not be negative.
+    x (N, C, H, W) must not be negative. Zeiler and Fergus, 'Stochastic pooling', 2013.
     """
     cumulative = window_pixels(x, windows).cumsum(dim=3)
     draw = torch.rand(cumulative.shape[:3], device=x.device, generator=generator)
@@ -207,7 +215,9 @@ class _Pool:
 
 def _check_image(shape: tuple[int, ...]) -> None:
     if len(shape) != 4:
-        raise LayerError(f'Input must have 4 axes, corresponding to (num, channels, height, width); got {shape}')
+        raise LayerError(
+            f'Input must have 4 axes, corresponding to (num, channels, height, width); got {shape}'
+        )
     if 0 in shape[2:]:
         raise LayerError(f'Input dimensions cannot be zero: {shape}')
 
@@ -279,7 +289,8 @@ class SPP(Layer):
         if self._made_for != shape[2:]:
             levels = range(self.param.pyramid_height)
             self._pools = [
-                _Pool(pyramid_windows(shape[2:], i, self.param.pool), self.param.pool, self.phase) for i in levels
+                _Pool(pyramid_windows(shape[2:], i, self.param.pool), self.param.pool, self.phase)
+                for i in levels
             ]
             self._made_for = shape[2:]
         counts = [pool.windows.count(shape[2:]) for pool in self._pools]

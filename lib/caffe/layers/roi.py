@@ -1,4 +1,4 @@
-"""ROIPooling (roi_pooling_layer.cu of the fast-rcnn branch of Caffe; Girshick, 'Fast R-CNN', 2015, section 2.1)."""
+"""ROIPooling (roi_pooling_layer.cu of Caffe's fast-rcnn branch; Girshick, 'Fast R-CNN', section 2.1)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from caffe.blob import Blob
 from caffe.layer import Layer, LayerError, register
 
 _TABLE_BYTES = 256 * 2**20  # the largest table of block maxima on a GPU
-_CPU_CHANNELS, _CPU_ROIS = 128, 32  # what is worked on at once on a CPU: the table and the bins stay in its caches
+# What is worked on at once on a CPU: the table and the bins stay in its caches.
+_CPU_CHANNELS, _CPU_ROIS = 128, 32
 
 
 class Bins(NamedTuple):
     """Where the RoIs' bins lie along one axis of the feature map, in its pixels; int64 but for `length`.
 
-    start, end: (R,) the first and last pixel of each RoI; low, high: (R, P) its P bins, pixels low to high - 1, clipped
-    to the map; length: (R,) float32, the length of a bin before its borders are rounded outwards.
+    start, end: (R,) the first and last pixel of each RoI; low, high: (R, P) its P bins, from pixel low to
+    before high, clipped to the map; length: (R,) float32, the length of a bin before its borders are rounded
+    outwards.
     """
 
     start: torch.Tensor
@@ -29,8 +31,8 @@ class Bins(NamedTuple):
     def reached(self, size: int) -> torch.Tensor:
         """(R, P, size) bool: whether the backward pass takes pixel i to lie in bin p.
 
-        Caffe's backward pass asks each pixel for its bins instead of each bin for its pixels, and float32 rounds the
-        two answers apart now and then; an RoI that ends before it starts has no pixels at all.
+        Caffe's backward pass asks each pixel for its bins instead of each bin for its pixels, and float32
+        rounds the two answers apart now and then; an RoI that ends before it starts has no pixels at all.
         """
         pixel = torch.arange(size, device=self.low.device)
         offset = pixel - self.start[:, None]
@@ -45,8 +47,8 @@ class Bins(NamedTuple):
 def bins_along(first: torch.Tensor, last: torch.Tensor, scale: float, pooled: int, size: int) -> Bins:
     """Parts RoIs into bins along one axis, in Caffe's float32 arithmetic.
 
-    first, last: (R,) float32 corners in image pixels, both included; scale: feature pixels in an image pixel; pooled:
-    the number of bins; size: the pixels of the feature map. Corners are rounded half away from zero.
+    first, last: (R,) float32 corners in image pixels, both included; scale: feature pixels in an image pixel;
+    pooled: the number of bins; size: the pixels of the feature map. Corners are rounded half away from zero.
     """
 
     def rounded(corner: torch.Tensor) -> torch.Tensor:
@@ -55,7 +57,8 @@ def bins_along(first: torch.Tensor, last: torch.Tensor, scale: float, pooled: in
 
     start, end = rounded(first), rounded(last)
     length = (end - start + 1).clamp(min=1).float()
-    bin_size = length / torch.full_like(length, pooled)  # a Python divisor would multiply by 1 / pooled on a GPU
+    # A tensor, since on a GPU torch multiplies by 1 / pooled where the divisor is a number.
+    bin_size = length / torch.full_like(length, pooled)
     edge = torch.arange(pooled + 1, device=first.device, dtype=torch.float32) * bin_size[:, None]
     low = (edge[:, :-1].floor().long() + start[:, None]).clamp(0, size)
     high = (edge[:, 1:].ceil().long() + start[:, None]).clamp(0, size)
@@ -66,11 +69,11 @@ def block_maxima(maps: torch.Tensor, levels: tuple[int, int]) -> torch.Tensor:
     """The maxima of all blocks of 2**i x 2**j pixels, a sparse table for range-maximum queries.
 
     maps: (N, H, W, C), any type; levels: how many powers of two down and across, from 1 pixel on. Returns
-    (levels[0] * levels[1] * N * H * W + 1, C): row ((i * levels[1] + j) * N + n) * H * W + y * W + x is the block of image
-    n that begins at (y, x), if it ends within the map; the last row is zero.
+    (levels[0] * levels[1] * N * H * W + 1, C): row ((i * levels[1] + j) * N + n) * H * W + y * W + x is the
+    block of image n that begins at (y, x), if it ends within the map; the last row is zero.
 
-    Any rectangle is the union of four such blocks, which may overlap: its maximum is one of four rows, however large it
-    is (Bender and Farach-Colton, 'The LCA problem revisited', 2000, in two dimensions).
+    Any rectangle is the union of four such blocks, which may overlap: its maximum is one of four rows,
+    however large it is (Bender and Farach-Colton, 'The LCA problem revisited', 2000, in two dimensions).
     """
     n, h, w, c = maps.shape
     rows = maps.new_empty((levels[0] * levels[1] * n * h * w + 1, c))
@@ -112,7 +115,7 @@ def block_rows(
     return rows.masked_fill_(empty, levels[0] * levels[1] * n * h * w).flatten(1)
 
 
-# A maximum that remembers where it was: value and place in one 64-bit key, so that keys compare as the values do, and of
+# A maximum that remembers where it was: value and place in one 64-bit key. Keys compare as the values do; of
 # equal values the one with the smaller place is the larger key. The key 0 means value 0 at place -1.
 
 
@@ -131,13 +134,19 @@ def from_keys(keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def roi_max_pool(
-    x: torch.Tensor, down: Bins, across: Bins, image: torch.Tensor, argmax: bool, out: torch.Tensor | None = None
+    x: torch.Tensor,
+    down: Bins,
+    across: Bins,
+    image: torch.Tensor,
+    argmax: bool,
+    out: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """The maximum of each bin of each RoI: (R, C, bins down, bins across), 0 for a bin without pixels.
 
-    x: (N, C, H, W) float32 feature maps; image: (R,) int64, 0 ... N - 1. With `argmax` also the places y * W + x of the
-    maxima, int32 (R, C, bins down * bins across): the first in reading order of equals, -1 for a bin without pixels.
-    `out` is memory for the maxima: 200 MB for 2000 RoIs of VGG16, which the system takes long to hand out anew.
+    x: (N, C, H, W) float32 feature maps; image: (R,) int64, 0 ... N - 1. With `argmax` also the places y * W
+    + x of the maxima, int32 (R, C, bins down * bins across): the first in reading order of equals, -1 for a
+    bin without pixels. `out` is memory for the maxima: 200 MB for 2000 RoIs of VGG16, which the system takes
+    long to hand out anew.
     """
     (n, c, h, w), rois = x.shape, image.shape[0]
     n_bins = down.low.shape[1] * across.low.shape[1]
@@ -168,7 +177,7 @@ def roi_max_pool(
 
 
 def _levels(bins: Bins, size: int) -> int:
-    """How many powers of two the longest bin needs; on a GPU, which would have to be waited for, the longest possible."""
+    """How many powers of two the longest bin needs; on a GPU, not to wait for it, the longest possible."""
     longest = size if bins.low.is_cuda else int((bins.high - bins.low).max())
     return max(longest, 1).bit_length()
 
@@ -186,9 +195,10 @@ def _portions(x: torch.Tensor, levels: tuple[int, int], n_bins: int, argmax: boo
 def roi_max_pool_backward(
     diff: torch.Tensor, place: torch.Tensor, down: Bins, across: Bins, image: torch.Tensor, shape: torch.Size
 ) -> torch.Tensor:
-    """The gradient of `roi_max_pool` for maps of shape (N, C, H, W): each bin's goes to the place of its maximum.
+    """The gradient of `roi_max_pool` for maps of this shape: each bin's goes to the place of its maximum.
 
-    diff: (R, C, bins down, bins across). Pixels that Caffe's backward pass does not reach get nothing (`Bins.reached`).
+    diff: (R, C, bins down, bins across). Pixels that Caffe's backward pass does not reach get nothing
+    (`Bins.reached`).
     """
     n, c, h, w = shape
     out = diff.new_zeros(n * c * h * w)
@@ -205,17 +215,18 @@ def roi_max_pool_backward(
     taken &= across.reached(w).view(-1)[x_rows + place - y * w]
     plane = (image[:, None] * c + torch.arange(c, device=diff.device)) * (h * w)
     target = place + plane[:, :, None, None]
-    return out.index_add_(0, target.view(-1), (diff * taken).view(-1)).view(shape)
+    return out.scatter_add_(0, target.view(-1), (diff * taken).view(-1)).view(shape)
 
 
 @register('ROIPooling')
 class ROIPooling(Layer):
     """Max-pools each RoI of a feature map into pooled_h x pooled_w bins.
 
-    Bottoms: features (N, C, H, W); RoIs (R, 5), rows (index of the image in the batch, x1, y1, x2, y2) in image pixels,
-    corners included. Top (R, C, pooled_h, pooled_w). spatial_scale turns image pixels into feature pixels. Corners are
-    rounded; an RoI is at least 1 x 1, and one that ends before it starts gets no gradient; bins are rounded outwards and
-    clipped to the map; a bin without pixels gives 0. RoIs get no gradient.
+    Bottoms: features (N, C, H, W); RoIs (R, 5), rows (index of the image in the batch, x1, y1, x2, y2) in
+    image pixels, corners included. Top (R, C, pooled_h, pooled_w). spatial_scale turns image pixels into
+    feature pixels. Corners are rounded; an RoI is at least 1 x 1, and one that ends before it starts gets no
+    gradient; bins are rounded outwards and clipped to the map; a bin without pixels gives 0. RoIs get no
+    gradient.
     """
 
     param_field = 'roi_pooling_param'
@@ -233,7 +244,9 @@ class ROIPooling(Layer):
         if len(features) != 4:
             raise LayerError(f'ROIPooling: bottom 0 must be features of shape (N, C, H, W), got {features}')
         if not rois or bottom[1].count != rois[0] * 5:
-            raise LayerError(f'ROIPooling: bottom 1 must be RoIs of shape (R, 5): image, x1, y1, x2, y2; got {rois}')
+            raise LayerError(
+                f'ROIPooling: bottom 1 must be RoIs of shape (R, 5): image, x1, y1, x2, y2; got {rois}'
+            )
         top[0].reshape(rois[0], features[1], self.param.pooled_h, self.param.pooled_w)
 
     def forward(self, bottom, top):
@@ -249,7 +262,8 @@ class ROIPooling(Layer):
         image = rois[:, 0].long()
         wrong = (image < 0) | (image >= n)
         if x.is_cuda:
-            # To tell would mean to wait for the GPU. Memory stays safe, and NaN corners leave bins without pixels.
+            # To tell would mean to wait for the GPU. Memory stays safe, and NaN corners leave bins without
+            # pixels.
             image = image.clamp(0, n - 1)
             rois = rois.masked_fill(wrong[:, None], float('nan'))
         elif wrong.any():
@@ -264,10 +278,12 @@ class ROIPooling(Layer):
         return image, down, across
 
     def backward(self, top, propagate_down, bottom):
-        if propagate_down[1]:
-            raise LayerError('ROIPooling cannot backpropagate to the RoIs; say propagate_down: false for bottom 1')
+        if propagate_down[1]:  # rounded corners: what is pooled does not change with small changes of an RoI
+            bottom[1].write_diff(torch.zeros_like(bottom[1].read()))
         if propagate_down[0]:
-            bottom[0].write_diff(roi_max_pool_backward(top[0].read_diff(), *self._kept, bottom[0].read().shape))
+            bottom[0].write_diff(
+                roi_max_pool_backward(top[0].read_diff(), *self._kept, bottom[0].read().shape)
+            )
 
     def allow_force_backward(self, bottom_index):
         return bottom_index != 1
