@@ -5,7 +5,7 @@ cd "$(dirname "$0")/../.."
 PYTHON=${PYTHON:-python3}
 DATA=data/demo OUT=output/demo_ohem
 MODELS=models/demo/small/fast_rcnn_ohem
-ITERS=${ITERS:-1200}
+ITERS=${ITERS:-1400}
 export GLOG_minloglevel=${GLOG_minloglevel:-1}
 LOG=experiments/logs/demo.txt
 mkdir -p experiments/logs

@@ -39,6 +39,8 @@ def pool(x, method, kernel, stride=(1, 1), pad=(0, 0), ceil=True):
 CASES = [
     ('kernel_size: 2 stride: 2', (2, 2), (2, 2), (0, 0), True, (5, 6)),
     ('kernel_size: 3 stride: 2', (3, 3), (2, 2), (0, 0), True, (6, 8)),
+    ('kernel_size: 3 stride: 2', (3, 3), (2, 2), (0, 0), True, (7, 9)),
+    ('kernel_h: 1 kernel_w: 2 stride: 2', (1, 2), (2, 2), (0, 0), True, (5, 6)),
     ('kernel_size: 3 stride: 2 round_mode: FLOOR', (3, 3), (2, 2), (0, 0), False, (6, 8)),
     ('kernel_size: 3 stride: 2 pad: 1', (3, 3), (2, 2), (1, 1), True, (6, 7)),
     (
@@ -64,7 +66,10 @@ def test_pooling_and_gradient(method, case):
     options, *geometry, size = case
     x = distinct(2, 1, *size)
     text = f'type: "Pooling" pooling_param {{ pool: {method} {options} }}'
-    np.testing.assert_allclose(run_layer(text, [x])[0], pool(x, method, *geometry), rtol=1e-4, atol=1e-5)
+    run = RunningLayer(text, [x])
+    for needs_backward in (True, False):
+        run.layer.needs_backward = needs_backward
+        np.testing.assert_allclose(run.forward()[0], pool(x, method, *geometry), rtol=1e-4, atol=1e-5)
     check_gradient(text, [x])
 
 

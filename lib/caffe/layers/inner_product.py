@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from caffe.blob import Blob
 from caffe.layer import Layer, LayerError, register
+from caffe.layers.axes import canonical_axis
 
 # MKL takes a slow path on AVX-512 machines of other makers than its own, where oneDNN is twice as fast (fc6
 # of VGG16 for 2000 RoIs: 1.0 s instead of 2.1 s on two Zen 5 cores). On AVX2 machines both take the same
@@ -35,13 +36,6 @@ def add_product(blob: Blob, a: torch.Tensor, b: torch.Tensor) -> None:
         blob.write_diff(torch.mm(a, b))
     else:
         blob.own_diff().addmm_(a, b)
-
-
-def canonical_axis(axis: int, shape: tuple[int, ...]) -> int:
-    """An axis counted from the front. Raises LayerError where a bottom of this shape has no such axis."""
-    if not -len(shape) <= axis < len(shape):
-        raise LayerError(f'axis {axis} out of range for the {len(shape)}-D bottom of shape {shape}')
-    return axis % len(shape)
 
 
 def check_params(blobs: list[Blob], shapes: list[tuple[int, ...]]) -> None:

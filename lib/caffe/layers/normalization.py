@@ -22,9 +22,8 @@ def channel_window_sum(x: torch.Tensor, size: int) -> torch.Tensor:
 class LRN(FunctionLayer):
     """Local response normalization (lrn_layer.cpp; Krizhevsky et al., 2012).
 
-    ACROSS_CHANNELS: x / (k + alpha / n * s) ** beta, where s sums the squares of the n = local_size channels
-    around. WITHIN_CHANNEL: x / (1 + alpha / n**2 * s) ** beta, where s sums the squares of the n x n pixels
-    around.
+    ACROSS_CHANNELS: x / (k + alpha / n * s) ** beta; s sums squares of the n = local_size channels around.
+    WITHIN_CHANNEL: x / (1 + alpha / n**2 * s) ** beta; s sums squares of the n x n pixels around.
     """
 
     param_field = 'lrn_param'

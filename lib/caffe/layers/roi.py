@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import torch
 
-from caffe.blob import Blob
 from caffe.layer import Layer, LayerError, register
 
 _TABLE_BYTES = 256 * 2**20  # the largest table of block maxima on a GPU
@@ -225,8 +224,11 @@ class ROIPooling(Layer):
     Bottoms: features (N, C, H, W); RoIs (R, 5), rows (index of the image in the batch, x1, y1, x2, y2) in
     image pixels, corners included. Top (R, C, pooled_h, pooled_w). spatial_scale turns image pixels into
     feature pixels. Corners are rounded; an RoI is at least 1 x 1, and one that ends before it starts gets no
-    gradient; bins are rounded outwards and clipped to the map; a bin without pixels gives 0. RoIs get no
-    gradient.
+    gradient; bins are rounded outwards and clipped to the map; a bin without pixels gives 0. The gradient of
+    RoIs is zero.
+
+    An RoI of an image that is not in the batch is refused; on a GPU, where finding one would take a
+    synchronisation in every pass, NaN is pooled from it instead.
     """
 
     param_field = 'roi_pooling_param'
@@ -250,32 +252,24 @@ class ROIPooling(Layer):
         top[0].reshape(rois[0], features[1], self.param.pooled_h, self.param.pooled_w)
 
     def forward(self, bottom, top):
-        x = bottom[0].read()
-        image, down, across = self._bins(bottom[1], x)
-        _, place = roi_max_pool(x, down, across, image, self.needs_backward, out=top[0].own())
-        self._kept = (place, down, across, image) if self.needs_backward else None
-
-    def _bins(self, rois_blob: Blob, x: torch.Tensor) -> tuple[torch.Tensor, Bins, Bins]:
-        """The image of each RoI (R,) int64, its bins down and across."""
+        x, rois = bottom[0].read(), bottom[1].read().view(-1, 5)
         n, _, h, w = x.shape
-        rois = rois_blob.read().view(-1, 5)
         image = rois[:, 0].long()
         wrong = (image < 0) | (image >= n)
-        if x.is_cuda:
-            # To tell would mean to wait for the GPU. Memory stays safe, and NaN corners leave bins without
-            # pixels.
-            image = image.clamp(0, n - 1)
-            rois = rois.masked_fill(wrong[:, None], float('nan'))
-        elif wrong.any():
+        if not x.is_cuda and wrong.any():
             r = int(wrong.nonzero()[0])
             raise LayerError(
                 f'ROIPooling: RoI {r} is of image {float(rois[r, 0]):g} of the batch, '
                 f'but bottom 0 holds {n} (numbered from 0); the RoI is {rois[r].tolist()}'
             )
+        image = image.clamp(0, max(n - 1, 0))
         scale = self.param.spatial_scale
         down = bins_along(rois[:, 2], rois[:, 4], scale, self.param.pooled_h, h)
         across = bins_along(rois[:, 1], rois[:, 3], scale, self.param.pooled_w, w)
-        return image, down, across
+        out, place = roi_max_pool(x, down, across, image, self.needs_backward, out=top[0].own())
+        if x.is_cuda:  # to raise would mean to wait for the GPU: what is not there is not a number
+            out.masked_fill_(wrong[:, None, None, None], float('nan'))
+        self._kept = (place, down, across, image) if self.needs_backward else None
 
     def backward(self, top, propagate_down, bottom):
         if propagate_down[1]:  # rounded corners: what is pooled does not change with small changes of an RoI
