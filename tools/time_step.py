@@ -10,6 +10,7 @@ and the work is that of a real step.
 
 import _init_paths  # noqa: F401
 import argparse
+import json
 import os
 import resource
 import tempfile
@@ -32,8 +33,9 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--rois', type=int, default=2000, help='RoIs an image (default: 2000)')
     parser.add_argument(
-        '--steps', type=int, default=1, help='steps to time, after one that is not counted (default: 1)'
+        '--steps', type=int, default=1, help='steps to time, twice: as they are, and watched layer by layer (default: 1)'
     )
+    parser.add_argument('--json', metavar='FILE', help='write the seconds and the memory there too')
     add_flags(parser)
     return parser.parse_args()
 
@@ -49,6 +51,7 @@ class NoiseImage:
         rng = np.random.default_rng(0)
         cv2.imwrite(path, rng.integers(0, 255, (height, width, 3), dtype=np.uint8))
         self.path, self.num_classes, self.size = path, num_classes, (height, width)
+        self.classes = ['__background__', *(f'class {k}' for k in range(1, num_classes))]
         self.boxes = self._boxes(rng, 5)
         near = self.boxes[rng.integers(0, 5, rois // 4)] + rng.normal(0, 15, (rois // 4, 4))
         self.proposals = np.concatenate([self._clipped(near), self._boxes(rng, rois - len(near) - 5)])
@@ -143,8 +146,10 @@ def main() -> None:
         net.after_forward(stop('forward'))
         net.before_backward(start)
         net.after_backward(stop('backward'))
+        began = time.perf_counter()
         solver.step(args.steps)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        watched = (time.perf_counter() - began) / args.steps
+    peak = _peak_gib(args.gpu)
 
     passes = args.steps * solver.param.iter_size
     names = list(net._layer_names)
@@ -155,11 +160,24 @@ def main() -> None:
             print(f'{name:28} {net.layers[i].type:16} {row[0]:11.1f} {row[1]:12.1f}')
     total = [sum(seconds[i, d] for i in range(len(names))) / passes for d in ('forward', 'backward')]
     print(f'{"sum":28} {"":16} {1000 * total[0]:11.1f} {1000 * total[1]:12.1f}')
-    update = step - solver.param.iter_size * sum(total)
+    update = watched - solver.param.iter_size * sum(total)
     print(
         f'\none step ({solver.param.iter_size} passes of {height}x{width}, {args.rois} RoIs): {step:.2f} s, '
         f'of which the solver about {max(update, 0):.2f} s; peak memory {peak:.2f} GiB'
     )
+    if args.json:
+        measured = {'seconds': step, 'peak_gib': peak, 'forward': total[0], 'backward': total[1]}
+        with open(args.json, 'w', encoding='utf-8') as stream:
+            json.dump(measured, stream)
+
+
+def _peak_gib(gpu: str) -> float:
+    """The most memory that was in use: the process's, or on a GPU what was allocated there."""
+    if gpu.lower() == 'cpu':
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    import torch
+
+    return torch.cuda.max_memory_allocated() / 2**30
 
 
 if __name__ == '__main__':

@@ -3,15 +3,27 @@
 Knows nothing of detection. What is the same as in BVLC Caffe, what is better and what differs: docs/pycaffe.md.
 """
 
-from caffe import layers
+from caffe import io, layers
 from caffe.blob import Blob
+from caffe.classifier import Classifier
+from caffe.detector import Detector
 from caffe.device import set_device, set_mode_cpu, set_mode_gpu, set_random_seed
-from caffe.glog import log
+from caffe.glog import init_log, log
 from caffe.layer import Layer, LayerError, layer_type_list
 from caffe.model_file import ModelFileError
 from caffe.net import Net
+from caffe.net_spec import NetSpec, params, to_proto
 from caffe.proto.caffe_pb2 import TEST, TRAIN
 from caffe.prototxt import PrototxtError
+from caffe.ranks import (
+    NCCL,
+    has_nccl,
+    set_multiprocess,
+    set_solver_count,
+    set_solver_rank,
+    solver_count,
+    solver_rank,
+)
 from caffe.solver import (
     AdaDeltaSolver,
     AdaGradSolver,
@@ -23,32 +35,48 @@ from caffe.solver import (
     SolverError,
     get_solver,
 )
+from caffe.timer import Timer
 
 __version__ = '1.0.0'
 
 __all__ = [
+    'NCCL',
     'TEST',
     'TRAIN',
     'AdaDeltaSolver',
     'AdaGradSolver',
     'AdamSolver',
     'Blob',
+    'Classifier',
+    'Detector',
     'Layer',
     'LayerError',
     'ModelFileError',
     'NesterovSolver',
     'Net',
+    'NetSpec',
     'PrototxtError',
     'RMSPropSolver',
     'SGDSolver',
     'Solver',
     'SolverError',
+    'Timer',
     'get_solver',
+    'has_nccl',
+    'init_log',
+    'io',
     'layer_type_list',
     'layers',
     'log',
+    'params',
     'set_device',
     'set_mode_cpu',
     'set_mode_gpu',
+    'set_multiprocess',
     'set_random_seed',
+    'set_solver_count',
+    'set_solver_rank',
+    'solver_count',
+    'solver_rank',
+    'to_proto',
 ]

@@ -23,12 +23,13 @@ class SyncedArray:
     of different shapes (shared parameters, Split, Reshape).
     """
 
-    __slots__ = ('_device', '_host', '_newest', '_view')
+    __slots__ = ('_device', '_host', '_newest', '_rows', '_view')
 
     def __init__(self):
         self._host: torch.Tensor | None = None
         self._device: torch.Tensor | None = None
-        self._newest = 'nowhere'  # 'nowhere' (all zeros), 'host', 'device' or 'both'
+        self._newest = 'nowhere'  # 'nowhere' (all zeros), 'host', 'device', 'both' or 'rows' (not laid out yet)
+        self._rows: tuple[torch.Tensor, torch.Tensor] | None = None  # with 'rows': the values are rows[index]
         self._view = None  # weak reference to the flat NumPy view of _host; every array handed out has it as base
 
     @property
@@ -46,6 +47,7 @@ class SyncedArray:
 
     def _host_tensor(self, count: int) -> torch.Tensor:
         """The newest values in host memory."""
+        self._lay_out()
         if self._newest == 'device':
             self._host = device.to_host(self._device, self._host)
             self._newest = 'both'
@@ -58,6 +60,7 @@ class SyncedArray:
         """The newest values on the compute device; at least `count` elements of any shape. Not to be changed."""
         if not device.apart():
             return self._host_tensor(count)
+        self._lay_out()
         if self._newest == 'nowhere' or (self._newest != 'host' and self._device.numel() < count):
             self._device = self._zeros(self._device, count, device.current())
             self._newest = 'device'
@@ -68,11 +71,37 @@ class SyncedArray:
             self._device = self._device.to(device.current())
         return self._device
 
+    def write_rows(self, rows: torch.Tensor, index: torch.Tensor) -> None:
+        """Makes rows[index] the newest values, laid out in memory only when somebody reads them so."""
+        self._rows, self._newest = (rows, index), 'rows'
+
+    def read_rows(self, count: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The newest values as (rows, index) if they were written so and not laid out since, else (values, None)."""
+        return self._rows if self._newest == 'rows' else (self.read(count), None)
+
+    def _lay_out(self) -> None:
+        if self._newest == 'rows':
+            (rows, index), self._rows = self._rows, None
+            self.write(rows.index_select(0, index))
+
     def own(self, count: int) -> torch.Tensor:
         """The newest values on the compute device, to be changed in place: that copy becomes the newest."""
         tensor = self.read(count)
         self._newest = 'device' if device.apart() else 'host'
         return tensor
+
+    def overwrite(self, count: int) -> torch.Tensor:
+        """Memory on the compute device for values that the caller writes whole; until then it holds anything."""
+        memory = self._device if device.apart() else self._host
+        if memory is None or memory.numel() < count or not memory.is_contiguous() or memory.device != device.current():
+            memory = torch.empty(count, dtype=torch.float32, device=device.current())
+        if device.apart():
+            self._device, self._newest = memory, 'device'
+        else:
+            if memory is not self._host:
+                self._host, self._view = memory, None
+            self._newest = 'host'
+        return memory
 
     def write(self, tensor: torch.Tensor) -> None:
         """Takes `tensor` (on the compute device) as the newest values; it belongs to this array from now on."""
@@ -199,6 +228,20 @@ class Blob:
         """Makes a float32 tensor on the compute device the data. The blob owns it then: pass no view of another blob."""
         self._data.write(self._fitting(tensor))
 
+    def write_rows(self, rows: torch.Tensor, index: torch.Tensor) -> None:
+        """Makes rows[index] the data, for tops whose rows repeat; a reader of `read_rows` computes each row once.
+
+        rows: (M, ...) float32, index: (N,) int64, both on the compute device. Any other reader sees the data laid out.
+        """
+        if index.numel() * (rows.numel() // max(rows.shape[0], 1)) != self._count:
+            raise ValueError(f'{index.numel()} rows of {tuple(rows.shape[1:])} were written to a blob of {self._shape}')
+        self._data.write_rows(rows, index)
+
+    def read_rows(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(rows, index) with data = rows[index], or (data, None) where it is not known that rows repeat."""
+        rows, index = self._data.read_rows(self._count)
+        return (rows, index) if index is not None else (self._shaped(rows), None)
+
     def own(self) -> torch.Tensor:
         """The data on the compute device, to be changed in place."""
         return self._shaped(self._data.own(self._count))
@@ -214,6 +257,10 @@ class Blob:
     def own_diff(self) -> torch.Tensor:
         """The diff on the compute device, to be changed in place."""
         return self._shaped(self._diff.own(self._count))
+
+    def overwrite_diff(self) -> torch.Tensor:
+        """The diff's memory, for a caller that writes all of it: large memory is slow to come by anew."""
+        return self._shaped(self._diff.overwrite(self._count))
 
     def add_diff(self, tensor: torch.Tensor) -> None:
         """Adds to the diff, as parameters gather theirs over uses and sub-iterations."""

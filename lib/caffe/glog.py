@@ -11,6 +11,14 @@ import sys
 import time
 
 _LEVELS = 'IWEF'
+_quiet_below: int | None = None  # what init_log said
+_warned: set[str] = set()
+
+
+def init_log(level: int = 0) -> None:
+    """Prints lines from this level on, whatever GLOG_minloglevel says: 0 all, 1 warnings, 2 errors."""
+    global _quiet_below
+    _quiet_below = int(level)
 
 
 def log(message: str, where: str = 'caffe.cpp:1', level: str = 'I') -> None:
@@ -22,7 +30,16 @@ def log(message: str, where: str = 'caffe.cpp:1', level: str = 'I') -> None:
     print(f'{level}{stamp} {os.getpid():5d} {where}] {message}', file=sys.stderr, flush=True)
 
 
+def warn_once(message: str, where: str) -> None:
+    """Prints a warning, the first time in this process that there is this one."""
+    if message not in _warned:
+        _warned.add(message)
+        log(message, where, 'W')
+
+
 def _minimum() -> int:
+    if _quiet_below is not None:
+        return _quiet_below
     try:
         return int(os.environ.get('GLOG_minloglevel', '0'))
     except ValueError:

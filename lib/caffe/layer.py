@@ -148,8 +148,8 @@ def register(name: str):
 
 
 def layer_type_list() -> list[str]:
-    """The names of all layer types, sorted."""
-    return sorted(_TYPES)
+    """The names of all layer types, sorted: the native ones, and Python."""
+    return sorted([*_TYPES, 'Python'])
 
 
 def native_type(name: str) -> type:

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import torch
 
-from caffe import model_file
+from caffe import batches, model_file
 from caffe.blob import Blob
 from caffe.layer import Layer, LayerError, native_type
 from caffe.layers.python import python_layer_class
-from caffe.glog import log
+from caffe.glog import log, warn_once
+from caffe.learnable import LearnableParams, shape_string
 from caffe.net_rules import included_layers
 from caffe.proto import caffe_pb2
 from caffe.prototxt import read_net
@@ -65,6 +66,8 @@ class Net:
     # -- making the net (Net::Init)
 
     def _build(self, param: caffe_pb2.NetParameter, source) -> None:
+        for note in source.notes:
+            warn_once(f'{source.path}: {note}', 'upgrade_proto.cpp:53')
         self.name = param.name
         self._param = param
         self._source = source
@@ -322,11 +325,24 @@ class Net:
         if top_diffs:
             _check_names('Top diff arguments do not match net outputs', top_diffs, self.outputs)
             for name, array in top_diffs.items():
-                if np.ndim(array) and np.shape(array)[0] != self.blobs[name].shape[0]:
+                if np.ndim(array) and np.shape(array)[:1] != self.blobs[name].shape[:1]:
                     raise ValueError(f'Diff is not batch sized: {name}')
                 self.blobs[name].diff[...] = array
         self._backward(first, last)
         return {name: self.blobs[name].diff for name in dict.fromkeys([*names, *(diffs or [])])}
+
+    forward_all = batches.forward_all
+    forward_backward_all = batches.forward_backward_all
+    _batch = batches.batch
+
+    def set_input_arrays(self, data: np.ndarray, labels: np.ndarray) -> None:
+        """Gives the net's first layer, a MemoryData, (N, C, H, W) data and N labels to take its batches from."""
+        if not self.layers or self.layers[0].type != 'MemoryData':
+            first = f'it is {self.layers[0].type}' if self.layers else 'there is none'
+            raise ValueError(f'set_input_arrays may only be called if the first layer is a MemoryData; {first}')
+        self.layers[0].set_arrays(np.asarray(data), np.asarray(labels))
+
+    _set_input_arrays = set_input_arrays
 
     def reshape(self) -> None:
         """Carries new input shapes through all layers (Net::Reshape)."""
@@ -382,6 +398,10 @@ class Net:
         for names, layer in zip(self._top_blob_names, self.layers, strict=True):
             weights.update(zip(names, layer.loss_weights, strict=False))
         return weights
+
+    @property
+    def _blob_loss_weights(self) -> list[float]:
+        return list(self.blob_loss_weights.values())
 
     @property
     def learnable_params(self) -> LearnableParams:
@@ -452,8 +472,8 @@ class Net:
                 if not source.fits(target.shape):
                     raise ValueError(
                         f"{weights_file}: Cannot copy param {k} weights from layer '{layer_name}'; shape mismatch.  "
-                        f'Source param shape is {_shape_string(source.data.shape)}; target param shape is '
-                        f"{_shape_string(target.shape)}. To learn this layer's parameters from scratch rather than "
+                        f'Source param shape is {shape_string(source.data.shape)}; target param shape is '
+                        f"{shape_string(target.shape)}. To learn this layer's parameters from scratch rather than "
                         'copying from a saved net, rename the layer.'
                     )
                 copies.append((target, source.data))
@@ -484,71 +504,9 @@ class Net:
                 if mine.shape != its.shape:
                     raise ValueError(
                         f"Cannot share param {k} weights from layer '{name}'; shape mismatch.  Source param shape is "
-                        f'{_shape_string(its.shape)}; target param shape is {_shape_string(mine.shape)}'
+                        f'{shape_string(its.shape)}; target param shape is {shape_string(mine.shape)}'
                     )
                 mine.share_data(its)
-
-
-class LearnableParams:
-    """The parameters of a net as a solver sees them: one entry for each, however many layers share it.
-
-    Parallel lists: blobs, lr_mults, decay_mults (None until some layer states it, then its value; 1.0 if nobody does).
-    """
-
-    def __init__(self):
-        self.blobs: list[Blob] = []
-        self._lr: list[float | None] = []
-        self._decay: list[float | None] = []
-        self._owners: dict[str, tuple[int, Blob, str, int]] = {}  # name -> (entry, blob, layer, index in layer)
-        self._shared: set[int] = set()  # ids of blobs that are somebody else's
-
-    @property
-    def lr_mults(self) -> list[float]:
-        return [1.0 if m is None else m for m in self._lr]
-
-    @property
-    def decay_mults(self) -> list[float]:
-        return [1.0 if m is None else m for m in self._decay]
-
-    def add(self, blob: Blob, spec: caffe_pb2.ParamSpec, layer_index: int, layer: str, k: int) -> None:
-        """Takes in a layer's k-th parameter, sharing it with the first of the same param name (Net::AppendParam)."""
-        if spec.name and spec.name in self._owners:
-            entry, owner, owner_layer, owner_k = self._owners[spec.name]
-            self._check_shapes(blob, owner, spec, f"'{spec.name}' owned by layer '{owner_layer}' param {owner_k}")
-            blob.share_data(owner)
-            blob.share_diff(owner)
-            self._shared.add(id(blob))
-        else:
-            entry = len(self.blobs)
-            self.blobs.append(blob)
-            self._lr.append(None)
-            self._decay.append(None)
-            if spec.name:
-                self._owners[spec.name] = (entry, blob, layer, k)
-        for field, mults in (('lr_mult', self._lr), ('decay_mult', self._decay)):
-            if spec.HasField(field):
-                value = getattr(spec, field)
-                if mults[entry] is not None and mults[entry] != value:
-                    raise LayerError(f"Shared param '{spec.name}' has mismatched {field}: {mults[entry]:g} and {value:g}")
-                mults[entry] = value
-
-    @staticmethod
-    def _check_shapes(blob: Blob, owner: Blob, spec, whose: str) -> None:
-        if spec.share_mode == caffe_pb2.ParamSpec.PERMISSIVE:
-            if blob.count != owner.count:
-                raise LayerError(
-                    f'Cannot share param {whose}; count mismatch. '
-                    f'Owner param shape is {_shape_string(owner.shape)}; sharing {_shape_string(blob.shape)}'
-                )
-        elif blob.shape != owner.shape:
-            raise LayerError(
-                f'Cannot share param {whose}; shape mismatch. '
-                f'Owner param shape is {_shape_string(owner.shape)}; sharing expects {_shape_string(blob.shape)}'
-            )
-
-    def owned(self, layer: Layer) -> list[bool]:
-        """For each of a layer's parameters: whether it is the layer's own, not shared from another."""
-        return [id(blob) not in self._shared for blob in layer.blobs]
 
 
 def _arrays(layer: Layer, with_diff: bool) -> list[tuple[np.ndarray, np.ndarray | None]]:
@@ -570,10 +528,6 @@ def _check_count(refuse, kind: str, count: int, allowed) -> None:
 def _check_names(message: str, given: dict, expected: list[str]) -> None:
     if set(given) != set(expected):
         raise ValueError(f'{message}: given {sorted(given)}, expected {sorted(expected)}')
-
-
-def _shape_string(shape: tuple[int, ...]) -> str:
-    return ' '.join(map(str, shape)) + f' ({int(np.prod(shape))})'
 
 
 def _located(error: Exception, layer: Layer, where: str, bottoms: list[Blob]) -> Exception:

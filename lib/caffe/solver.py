@@ -5,16 +5,23 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 
 from caffe import device, model_file, updates
 from caffe.blob import Blob
-from caffe.glog import log
+from caffe.glog import warn_once
 from caffe.net import Net
 from caffe.proto import caffe_pb2
 from caffe.prototxt import read_net, read_solver, upgraded
+from caffe.ranks import is_root_solver, solver_rank
+from caffe.ranks import log_at_root as log
+
+
+# Parameters are updated in portions that stay in the cache over the steps of an update rule: each number then comes
+# from memory once, not once a step.
+_PORTION = 2**19
 
 
 class SolverError(ValueError):
@@ -26,6 +33,7 @@ class Solver:
 
     Attributes (as in pycaffe): net, test_nets, iter, param; history is a list of Blobs, in Caffe's order.
     `step(n)` runs n iterations, `solve()` all of them; `snapshot()` and `restore(file)` save and resume.
+    level, stages: of the training net, beside those that the files give.
     """
 
     type = 'SGD'
@@ -33,18 +41,26 @@ class Solver:
     histories = 1  # how many history blobs each parameter has
     uses_momentum = True
 
-    def __init__(self, solver_file: str):
+    def __init__(self, solver_file: str, level: int = 0, stages: Iterable[str] = ()):
         path = os.fspath(solver_file)
-        self.param = read_solver(path)
+        notes: list[str] = []
+        self.param = read_solver(path, notes)
+        for note in notes:
+            warn_once(f'{path}: {note}', 'upgrade_proto.cpp:1117')
         self._file = path
+        if level:
+            self.param.train_state.level = level
+        if stages:
+            self.param.train_state.stage.extend(stages)
         self._check_param()
         if self.param.random_seed >= 0:
-            device.set_random_seed(self.param.random_seed)
+            device.set_random_seed(self.param.random_seed + solver_rank())
         self.iter = 0
         self._current_step = 0
         self._losses: deque[float] = deque()
         self._callbacks: list[tuple[Callable[[], None], Callable[[], None]]] = []
         self._stop_requested: str | None = None
+        self._stopped_early = False
         self.net = self._train_net()
         for weights in self.param.weights:
             for name in weights.split(','):
@@ -179,11 +195,13 @@ class Solver:
         p = self.param
         stop = self.iter + iterations
         self._losses = deque(maxlen=p.average_loss)
+        self._stopped_early = False
         while self.iter < stop:
             self.net.clear_param_diffs()
             if p.test_interval and self.iter % p.test_interval == 0 and (self.iter > 0 or p.test_initialization):
-                self.test_all()
+                self._test_at_root()
                 if self._stop_requested == 'stop':
+                    self._stop_requested, self._stopped_early = None, True
                     break
             for on_start, _ in self._callbacks:
                 on_start()
@@ -200,10 +218,10 @@ class Solver:
             self.apply_update()
             self.iter += 1
             request, self._stop_requested = self._stop_requested, None
-            if (p.snapshot and self.iter % p.snapshot == 0) or request == 'snapshot':
+            if is_root_solver() and ((p.snapshot and self.iter % p.snapshot == 0) or request == 'snapshot'):
                 self.snapshot()
             if request == 'stop':
-                self._stop_requested = 'stop'
+                self._stopped_early = True
                 break
 
     def request(self, action: str) -> None:
@@ -226,16 +244,17 @@ class Solver:
         if resume_file:
             self.restore(resume_file)
         self.step(p.max_iter - self.iter)
-        if p.snapshot_after_train and p.snapshot_prefix and (not p.snapshot or self.iter % p.snapshot):
+        after = p.snapshot_after_train and p.snapshot_prefix and (not p.snapshot or self.iter % p.snapshot)
+        if after and is_root_solver():
             self.snapshot()
-        if self._stop_requested == 'stop':
+        if self._stopped_early:
             log('Optimization stopped early.', 'solver.cpp:296')
             return
         if p.display and self.iter % p.display == 0:
             self._losses.append(self.net._forward(0, len(self.net.layers) - 1))
             log(f'Iteration {self.iter}, loss = {self.smoothed_loss:.6g}', 'solver.cpp:317')
         if p.test_interval and self.iter % p.test_interval == 0:
-            self.test_all()
+            self._test_at_root()
         log('Optimization Done.', 'solver.cpp:325')
 
     def add_callback(self, on_start: Callable[[], None], on_gradients_ready: Callable[[], None]) -> None:
@@ -266,14 +285,14 @@ class Solver:
             histories = [self._first_history[i], *self._second_history[i : i + 1]]
             if blob.diff_is_zero and not decay and all(h.data_is_zero for h in histories):
                 continue  # a frozen parameter: every rule's update is zero
-            grad = blob.own_diff()
-            if scale != 1:
-                grad.mul_(scale)
-            if decay:
-                self._regularize(grad, blob.read(), decay)
-            update = self.rule(grad, [h.own() for h in histories], rate * params.lr_mults[i], p, self.iter)
-            grad.copy_(update)
-            blob.own().sub_(grad)
+            tensors = [blob.own_diff(), blob.own(), *(h.own() for h in histories)]
+            for grad, data, *history in zip(*(t.view(-1).split(_PORTION) for t in tensors), strict=True):
+                if scale != 1:
+                    grad.mul_(scale)
+                if decay:
+                    self._regularize(grad, data, decay)
+                grad.copy_(self.rule(grad, history, rate * params.lr_mults[i], p, self.iter))
+                data.sub_(grad)
 
     def _clip_scale(self, blobs: list[Blob]) -> float:
         """Caffe clips the global L2 norm of the diffs before they are divided by iter_size (ClipGradients)."""
@@ -297,6 +316,10 @@ class Solver:
             grad.add_(data.sign(), alpha=decay)
 
     # -- testing (Solver::Test)
+
+    def _test_at_root(self) -> None:
+        if is_root_solver():
+            self.test_all()
 
     def test_all(self) -> None:
         """Runs every test net for its test_iter passes and logs the means of its outputs."""
@@ -420,12 +443,12 @@ _SOLVERS = {
 }
 
 
-def get_solver(solver_file: str) -> Solver:
+def get_solver(solver_file: str, level: int = 0, stages: Iterable[str] = ()) -> Solver:
     """The solver of the type that a solver prototxt names (SGD where it names none)."""
     kind = read_solver(os.fspath(solver_file)).type
     if kind not in _SOLVERS:
         raise SolverError(f'{solver_file}: unknown solver type: {kind!r}; there are {", ".join(_SOLVERS)}')
-    return _SOLVERS[kind](solver_file)
+    return _SOLVERS[kind](solver_file, level, stages)
 
 
 def _beside(state_file: str, learned_net: str) -> str:

@@ -91,6 +91,7 @@ def check_gradient(
     check_params is false. Inputs should lie off the kinks of the layer by more than eps.
     """
     run = RunningLayer(prototxt, bottoms, phase, n_tops, seed)
+    run.forward()  # the data may decide on the shapes of the tops
     rng = np.random.default_rng(seed + 1)
     weights = [rng.standard_normal(t.shape).astype(np.float32) for t in run.tops]
 

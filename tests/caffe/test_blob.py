@@ -142,3 +142,28 @@ def test_gpu_mode_without_a_gpu_is_refused():
         pytest.skip('this machine has a GPU')
     with pytest.raises(RuntimeError, match='no CUDA GPU'):
         device.set_mode_gpu()
+
+
+def test_rows_that_repeat_are_laid_out_when_read():
+    blob = Blob(3, 2)
+    rows = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    index = torch.tensor([1, 0, 1])
+    blob.write_rows(rows, index)
+    assert blob.read_rows()[1] is index
+    np.testing.assert_array_equal(blob.data, [[3, 4], [1, 2], [3, 4]])
+    assert blob.read_rows()[1] is None  # a viewer may have changed a row
+    blob.write_rows(rows, index)
+    blob.write(torch.zeros(3, 2))
+    assert blob.read_rows()[1] is None
+    with pytest.raises(ValueError, match='2 rows'):
+        blob.write_rows(rows, index[:2])
+
+
+def test_memory_to_be_overwritten_is_reused_and_seen():
+    blob = Blob(4)
+    view = blob.diff
+    memory = blob.overwrite_diff()
+    memory[...] = 5
+    assert (view == 5).all()
+    blob.clear_diff()
+    assert blob.overwrite_diff().data_ptr() == memory.data_ptr()

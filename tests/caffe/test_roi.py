@@ -167,3 +167,27 @@ def test_the_gradient_of_rois_is_zero():
     (y,) = run.forward()
     run.bottoms[1].diff[...] = 7
     assert not run.backward([np.ones_like(y)], [True, True])[1].any()
+
+
+def test_rois_alike_are_pooled_once_with_the_same_result(tmp_path):
+    """With most RoIs repeating others, a net gives what it gives when each is pooled for itself."""
+    import caffe
+
+    text = """
+    layer { name: "in" type: "Input" top: "x" top: "rois" input_param { shape { dim: 2 dim: 3 dim: 12 dim: 15 } shape { dim: 40 dim: 5 } } }
+    layer { name: "pool" type: "ROIPooling" bottom: "x" bottom: "rois" top: "pool"
+      roi_pooling_param { pooled_h: 3 pooled_w: 2 spatial_scale: 0.0625 } }
+    layer { name: "ip" type: "InnerProduct" bottom: "pool" top: "ip" inner_product_param { num_output: 4 weight_filler { type: "xavier" } } }
+    """
+    (tmp_path / 'once.prototxt').write_text(text)
+    (tmp_path / 'each.prototxt').write_text(text + ' force_backward: true')  # keeps places: no shortcut
+    once, each = (caffe.Net(str(tmp_path / f'{name}.prototxt'), caffe.TEST) for name in ('once', 'each'))
+    each.share_with(once)
+    rng = np.random.default_rng(0)
+    few = np.column_stack([rng.integers(0, 2, 6), rng.uniform(0, 100, (6, 2)), rng.uniform(100, 230, (6, 2))])
+    rois = few[rng.integers(0, 6, 40)] + np.append(0, rng.uniform(-0.2, 0.2, 4))
+    inputs = {'x': rng.standard_normal((2, 3, 12, 15)), 'rois': rois}
+    a, b = once.forward(**inputs)['ip'].copy(), each.forward(**inputs)['ip']
+    assert len(once.layers[1]._memory) < 40 * 3 * 3 * 2
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(once.blobs['pool'].data, each.blobs['pool'].data)

@@ -112,17 +112,32 @@ class ELU(_Elementwise):
         return [F.elu(bottoms[0], self.param.alpha)]
 
 
+class _FromTop(_Elementwise):
+    """A layer whose gradient follows from its top: nothing is computed again, and in place costs nothing."""
+
+    def forward(self, bottom, top):
+        top[0].write(self.compute([bottom[0].read()], [])[0])
+
+    def backward(self, top, propagate_down, bottom):
+        if propagate_down[0]:
+            bottom[0].write_diff(self.gradient(top[0].read_diff(), top[0].read()))
+
+
 @register('Sigmoid')
-class Sigmoid(_Elementwise):
+class Sigmoid(_FromTop):
     """1 / (1 + exp(-x)) (sigmoid_layer.cpp)."""
+
+    gradient = staticmethod(torch.ops.aten.sigmoid_backward)
 
     def compute(self, bottoms, params):
         return [torch.sigmoid(bottoms[0])]
 
 
 @register('TanH')
-class TanH(_Elementwise):
+class TanH(_FromTop):
     """The hyperbolic tangent (tanh_layer.cpp)."""
+
+    gradient = staticmethod(torch.ops.aten.tanh_backward)
 
     def compute(self, bottoms, params):
         return [torch.tanh(bottoms[0])]
@@ -157,6 +172,10 @@ class AbsVal(_Elementwise):
 
     def compute(self, bottoms, params):
         return [bottoms[0].abs()]
+
+    def backward(self, top, propagate_down, bottom):
+        if propagate_down[0]:
+            bottom[0].write_diff(bottom[0].read().sign().mul_(top[0].read_diff()))
 
 
 @register('Clip')
@@ -227,6 +246,12 @@ class Power(_Elementwise):
             return [torch.full_like(bottoms[0], 1.0 if p.power == 0 else p.shift).pow(p.power)]
         y = bottoms[0] * p.scale + p.shift if p.shift else bottoms[0] * p.scale
         return [y if p.power == 1 else y.pow(p.power)]
+
+    def backward(self, top, propagate_down, bottom):
+        if self.param.power != 1:
+            super().backward(top, propagate_down, bottom)
+        elif propagate_down[0]:
+            bottom[0].write_diff(top[0].read_diff() * self.param.scale)
 
 
 @register('Threshold')

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import torch
 
 from caffe.layer import FunctionLayer, Layer, LayerError, register
-from caffe.layers.inner_product import canonical_axis, check_params
+from caffe.layers.axes import canonical_axis
+from caffe.layers.inner_product import check_params
 
 
 class Geometry(NamedTuple):

@@ -8,8 +8,11 @@ import h5py
 import numpy as np
 import torch
 
-from caffe import device
 from caffe.layer import Layer, LayerError, register
+from caffe.layers.prefetch import Prefetch
+from caffe.layers.transformer import own_generator, write_batch
+
+AHEAD = 4  # batches that are made before they are asked for
 
 
 @register('HDF5Data')
@@ -18,7 +21,7 @@ class HDF5Data(Layer):
 
     hdf5_data_param.source is a text file with the files' paths. Each file has a dataset for each top, named
     like it, all with as many rows; one file is in memory at a time. shuffle shuffles the files, and the rows
-    within each.
+    within each. A background thread makes batches ahead.
     """
 
     param_field = 'hdf5_data_param'
@@ -30,7 +33,23 @@ class HDF5Data(Layer):
             raise LayerError(f'{self.type} does not transform data.')
         if self.param.batch_size == 0:
             raise LayerError('hdf5_data_param { batch_size } must be positive')
-        source = self.param.source
+        rows = _Rows(self.param, list(self.layer_param.top))
+        for blob, array in zip(top, rows.rows, strict=True):
+            blob.reshape(self.param.batch_size, *array.shape[1:])
+        self._batches = Prefetch(rows.batch, AHEAD)
+
+    def forward(self, bottom, top):
+        write_batch(top, self._batches.next())
+
+
+class _Rows:
+    """The rows of the files, batch after batch, over and over. It runs in a thread: the layer is not held."""
+
+    def __init__(self, param, names: list[str]):
+        self.param = param
+        self.names = names
+        self.generator = own_generator()
+        source = param.source
         if not os.path.isfile(source):
             raise LayerError(f'Failed to open source file: {source!r}')
         with open(source, encoding='utf-8') as file:
@@ -40,18 +59,17 @@ class HDF5Data(Layer):
         self.file_order = self._order(len(self.files))
         self.file_index = 0
         self._load()
-        for blob, rows in zip(top, self.rows, strict=True):
-            blob.reshape(self.param.batch_size, *rows.shape[1:])
+        self.shapes = [rows.shape[1:] for rows in self.rows]
 
     def _order(self, count: int) -> np.ndarray:
         if not self.param.shuffle:
             return np.arange(count)
-        return torch.randperm(count, generator=device.host_generator()).numpy()
+        return torch.randperm(count, generator=self.generator).numpy()
 
     def _load(self) -> None:
         """Reads the current file: `rows` has an array for each top."""
         path = self.files[self.file_order[self.file_index]]
-        names = list(self.layer_param.top)
+        names = self.names
         try:
             with h5py.File(path, 'r') as file:
                 missing = [name for name in names if name not in file]
@@ -83,12 +101,13 @@ class HDF5Data(Layer):
             self.file_index = 0
         self._load()
 
-    def forward(self, bottom, top):
-        batch = [blob.data for blob in top]
+    def batch(self) -> list[np.ndarray]:
+        """The next batch_size rows of each dataset."""
+        batch = [np.empty((self.param.batch_size, *shape), np.float32) for shape in self.shapes]
         done = 0
         while done < self.param.batch_size:
             chosen = self.row_order[self.row_index : self.row_index + self.param.batch_size - done]
-            for array, rows, name in zip(batch, self.rows, self.layer_param.top, strict=True):
+            for array, rows, name in zip(batch, self.rows, self.names, strict=True):
                 if rows.shape[1:] != array.shape[1:]:
                     raise LayerError(
                         f'rows of {name!r} have shape {rows.shape[1:]}, those before {array.shape[1:]}'
@@ -96,6 +115,7 @@ class HDF5Data(Layer):
                 array[done : done + len(chosen)] = rows[chosen]
             done += len(chosen)
             self._advance(len(chosen))
+        return batch
 
 
 @register('HDF5Output')

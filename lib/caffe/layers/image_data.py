@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import torch
 
-from caffe import device
 from caffe.layer import Layer, LayerError, register
-from caffe.layers.transformer import ImageTransformer, draw, write_batch
+from caffe.layers.prefetch import Prefetch
+from caffe.layers.transformer import ImageTransformer, draw, own_generator, stacked, write_batch
 
 
 def read_image(path: str, color: bool = True, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -28,11 +28,14 @@ def read_image(path: str, color: bool = True, size: tuple[int, int] | None = Non
     return image.reshape(*image.shape[:2], -1).transpose(2, 0, 1)
 
 
+AHEAD = 4  # batches that are made before they are asked for: the default of data_param.prefetch
+
+
 @register('ImageData')
 class ImageData(Layer):
     """Batches of the images that image_data_param.source lists: a path and a label, a whole number, a line.
 
-    Tops: data (N, C, H, W) and label (N). Images are read when they are needed, in the thread that asks.
+    Tops: data (N, C, H, W) and label (N). A background thread reads the images ahead.
     """
 
     param_field = 'image_data_param'
@@ -47,20 +50,37 @@ class ImageData(Layer):
             )
         if param.batch_size == 0:
             raise LayerError('Positive batch size required')
+        images = _Images(param, self.layer_param.transform_param, train=self.phase == 0)
+        image = images.peek()
+        top[0].reshape(param.batch_size, *image.shape)
+        top[1].reshape(param.batch_size)
+        self._batches = Prefetch(images.batch, AHEAD)
+
+    def forward(self, bottom, top):
+        write_batch(top, self._batches.next())
+
+
+class _Images:
+    """The images of a list, batch after batch, over and over. It runs in a thread: the layer is not held."""
+
+    def __init__(self, param, transform_param, train: bool):
+        self.param = param
         self.size = (param.new_height, param.new_width) if param.new_height else None
-        self.transform = ImageTransformer(self.layer_param.transform_param, train=self.phase == 0)
+        self.generator = own_generator()
+        self.transform = ImageTransformer(transform_param, train, self.generator)
         self.lines = self._read_list(param.source)
         self._shuffle()
         self.position = 0
         if param.rand_skip:
-            self.position = draw(param.rand_skip)
+            self.position = draw(param.rand_skip, self.generator)
             if self.position >= len(self.lines):
                 raise LayerError(
                     f'Not enough points to skip {self.position}: {param.source} lists {len(self.lines)}'
                 )
-        image = self.transform(self._read(*self.lines[self.position])[0])
-        top[0].reshape(param.batch_size, *image.shape)
-        top[1].reshape(param.batch_size)
+
+    def peek(self) -> np.ndarray:
+        """The first image, which comes again with its batch."""
+        return self.transform(self._read(*self.lines[self.position])[0])
 
     def _read_list(self, source: str) -> list[tuple[str, int]]:
         if not os.path.isfile(source):
@@ -83,14 +103,15 @@ class ImageData(Layer):
 
     def _shuffle(self) -> None:
         if self.param.shuffle:
-            order = torch.randperm(len(self.lines), generator=device.host_generator()).tolist()
+            order = torch.randperm(len(self.lines), generator=self.generator).tolist()
             self.lines = [self.lines[i] for i in order]
 
     def _read(self, path: str, label: int) -> tuple[np.ndarray, int, str]:
         path = self.param.root_folder + path
         return read_image(path, self.param.is_color, self.size), label, path
 
-    def forward(self, bottom, top):
+    def batch(self) -> tuple[np.ndarray, np.ndarray]:
+        """The next data (N, C, H, W) and labels (N)."""
         items = []
         for _ in range(self.param.batch_size):
             image, label, path = self._read(*self.lines[self.position])
@@ -99,4 +120,4 @@ class ImageData(Layer):
             if self.position == len(self.lines):
                 self.position = 0
                 self._shuffle()
-        write_batch(top, items)
+        return stacked(items)

@@ -33,7 +33,7 @@ def product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) ->
 def add_product(blob: Blob, a: torch.Tensor, b: torch.Tensor) -> None:
     """Adds a @ b to the diff of a parameter, without a second matrix where there is a diff already."""
     if blob.diff_is_zero:
-        blob.write_diff(torch.mm(a, b))
+        torch.mm(a, b, out=blob.overwrite_diff())
     else:
         blob.own_diff().addmm_(a, b)
 
@@ -91,10 +91,14 @@ class InnerProduct(Layer):
         return tensor.view(tensor.numel() // width, width)
 
     def forward(self, bottom, top):
-        x = self._matrix(bottom[0].read(), self._inputs)
+        rows, index = bottom[0].read_rows()
+        if index is not None and self._axis != 1:
+            rows, index = bottom[0].read(), None
         weight = self.blobs[0].read()
         bias = self.blobs[1].read() if self.param.bias_term else None
-        y = product(x, weight.t() if self._transpose else weight, bias)
+        y = product(self._matrix(rows, self._inputs), weight.t() if self._transpose else weight, bias)
+        if index is not None:
+            y = y.index_select(0, index)
         top[0].write(y.view(top[0].shape))
 
     def backward(self, top, propagate_down, bottom):

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 
 from caffe.layer import Layer, LayerError, register
-from caffe.layers.transformer import ImageTransformer, draw, write_batch
+from caffe.layers.prefetch import Prefetch
+from caffe.layers.transformer import ImageTransformer, draw, own_generator, stacked, write_batch
 from caffe.proto import caffe_pb2
 
 
@@ -36,8 +37,8 @@ def datum_image(datum, force_color: bool = False, force_gray: bool = False) -> n
 class Data(Layer):
     """Batches of the records of an LMDB in the order of their keys, over and over.
 
-    Tops: data (N, C, H, W) and perhaps label (N). Records are read when they are needed, in the thread that
-    asks.
+    Tops: data (N, C, H, W) and perhaps label (N). A background thread reads
+    data_param.prefetch batches ahead.
     """
 
     param_field = 'data_param'
@@ -53,19 +54,43 @@ class Data(Layer):
             )
         if param.batch_size == 0:
             raise LayerError('Positive batch size required')
-        self.transform = ImageTransformer(self.layer_param.transform_param, train=self.phase == 0)
-        self.records = _records(param.source)
-        for _ in range(draw(param.rand_skip) if param.rand_skip else 0):
-            next(self.records)
-        first = next(self.records)
-        self.records = itertools.chain([first], self.records)
-        top[0].reshape(param.batch_size, *self._image(*first)[0].shape)
+        if param.prefetch == 0:
+            raise LayerError('data_param { prefetch } must be positive')
+        images = _Images(param, self.layer_param.transform_param, train=self.phase == 0)
+        top[0].reshape(param.batch_size, *images.peek().shape)
         if len(top) > 1:
             top[1].reshape(param.batch_size)
+        self._batches = Prefetch(images.batch, param.prefetch)
+
+    def forward(self, bottom, top):
+        write_batch(top, self._batches.next())
+
+
+class _Images:
+    """The images of an LMDB, batch after batch, over and over. It runs in a thread: the layer is not held."""
+
+    def __init__(self, param, transform_param, train: bool):
+        self.param = param
+        self.transform_param = transform_param
+        generator = own_generator()
+        self.transform = ImageTransformer(transform_param, train, generator)
+        self.records = _records(param.source)
+        for _ in range(draw(param.rand_skip, generator) if param.rand_skip else 0):
+            next(self.records)
+
+    def peek(self) -> np.ndarray:
+        """The first image, which comes again with its batch."""
+        first = next(self.records)
+        self.records = itertools.chain([first], self.records)
+        return self._image(*first)[0]
+
+    def batch(self) -> tuple[np.ndarray, np.ndarray]:
+        """The next data (N, C, H, W) and labels (N)."""
+        return stacked([self._image(*next(self.records)) for _ in range(self.param.batch_size)])
 
     def _image(self, key: bytes, value: bytes) -> tuple[np.ndarray, int, str]:
         name = f'record {key.decode(errors="replace")!r} of {self.param.source}'
-        transform = self.layer_param.transform_param
+        transform = self.transform_param
         try:
             datum = caffe_pb2.Datum.FromString(value)
             image = datum_image(
@@ -74,9 +99,6 @@ class Data(Layer):
         except Exception as error:
             raise LayerError(f'{name} is no readable Datum: {error}') from error
         return self.transform(image), datum.label, name
-
-    def forward(self, bottom, top):
-        write_batch(top, [self._image(*next(self.records)) for _ in range(self.param.batch_size)])
 
 
 # Two nets may read one database, but a process may open it only once.

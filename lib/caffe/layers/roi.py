@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 
+from caffe.blob import Blob
 from caffe.layer import Layer, LayerError, register
 
 _TABLE_BYTES = 256 * 2**20  # the largest table of block maxima on a GPU
@@ -234,6 +236,7 @@ class ROIPooling(Layer):
     param_field = 'roi_pooling_param'
     num_bottom = 2
     num_top = 1
+    _memory = None  # of the distinct rows, kept: the system takes long to hand out so much anew
 
     def setup(self, bottom, top):
         if self.param.pooled_h == 0:
@@ -266,10 +269,33 @@ class ROIPooling(Layer):
         scale = self.param.spatial_scale
         down = bins_along(rois[:, 2], rois[:, 4], scale, self.param.pooled_h, h)
         across = bins_along(rois[:, 1], rois[:, 3], scale, self.param.pooled_w, w)
+        if not self.needs_backward and not x.is_cuda and self._pool_each_once(x, down, across, image, top[0]):
+            return
         out, place = roi_max_pool(x, down, across, image, self.needs_backward, out=top[0].own())
         if x.is_cuda:  # to raise would mean to wait for the GPU: what is not there is not a number
             out.masked_fill_(wrong[:, None, None, None], float('nan'))
         self._kept = (place, down, across, image) if self.needs_backward else None
+
+    def _pool_each_once(self, x, down: Bins, across: Bins, image: torch.Tensor, top: Blob) -> bool:
+        """Pools RoIs that round to the same pixels once, where a tenth of them or more repeat another.
+
+        Proposals do: at a stride of 16 pixels many fall on the same features. Layers that read rows (InnerProduct)
+        then compute each once too. Not on a GPU, where finding them would take a synchronisation.
+        """
+        corners = torch.stack([image, down.start, down.end, across.start, across.end], dim=1)
+        distinct, index = torch.unique(corners, dim=0, return_inverse=True)
+        if len(distinct) > 0.9 * len(corners):
+            return False
+        first = torch.empty(len(distinct), dtype=torch.long)
+        first[index] = torch.arange(len(index))  # one of those alike, whichever is written last
+        down, across = (Bins(*(t[first] for t in bins)) for bins in (down, across))
+        shape = (len(distinct), *top.shape[1:])
+        if self._memory is None or self._memory.numel() < math.prod(shape):
+            self._memory = x.new_empty(math.prod(shape))
+        rows = self._memory[: math.prod(shape)].view(shape)
+        roi_max_pool(x, down, across, image[first], False, out=rows)
+        top.write_rows(rows, index)
+        return True
 
     def backward(self, top, propagate_down, bottom):
         if propagate_down[1]:  # rounded corners: what is pooled does not change with small changes of an RoI

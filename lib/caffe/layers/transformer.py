@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -10,9 +12,17 @@ from caffe.layer import LayerError
 from caffe.model_file import read_blobproto
 
 
-def draw(count: int) -> int:
-    """A random number of 0 .. count - 1, from the engine's seed."""
-    return int(torch.randint(count, (), generator=device.host_generator()))
+def own_generator() -> torch.Generator:
+    """A random generator for one data layer, seeded from the engine's.
+
+    As in Caffe: what a layer draws ahead of time must not depend on when others draw.
+    """
+    return torch.Generator().manual_seed(draw(2**31, device.host_generator()))
+
+
+def draw(count: int, generator: torch.Generator) -> int:
+    """A random number of 0 .. count - 1."""
+    return int(torch.randint(count, (), generator=generator))
 
 
 class ImageTransformer:
@@ -22,13 +32,15 @@ class ImageTransformer:
     mean is an image (mean_file), one number, or one a channel (mean_value).
     """
 
-    def __init__(self, param, train: bool):
+    def __init__(self, param, train: bool, generator: torch.Generator | None = None):
+        """param: a TransformationParameter. generator: of crops and mirrors; by default the engine's."""
         if param.HasField('mean_file') and param.mean_value:
             raise LayerError('Cannot specify mean_file and mean_value at the same time')
         if param.force_color and param.force_gray:
             raise LayerError('cannot set both force_color and force_gray')
         self.param = param
         self.train = train
+        self._generator = generator
         self.mean_image = None
         if param.HasField('mean_file'):
             mean = read_blobproto(param.mean_file).data
@@ -37,14 +49,15 @@ class ImageTransformer:
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """A float32 (C, h, w) image from a (C, H, W) one; LayerError where sizes do not fit."""
         height, width = image.shape[1:]
-        mirror = self.param.mirror and draw(2)
+        generator = self._generator or device.host_generator()
+        mirror = self.param.mirror and draw(2, generator)
         crop = self.param.crop_size
         y = x = 0
         if crop:
             if crop > min(height, width):
                 raise LayerError(f'crop_size {crop} is larger than an image of {height}x{width}')
             room = height - crop, width - crop
-            y, x = (draw(room[0] + 1), draw(room[1] + 1)) if self.train else (room[0] // 2, room[1] // 2)
+            y, x = (draw(r + 1, generator) if self.train else r // 2 for r in room)
             height = width = crop
         region = np.s_[:, y : y + height, x : x + width]
         values = image[region].astype(np.float32) - self._mean(image.shape, region)
@@ -68,8 +81,11 @@ class ImageTransformer:
         return np.array(means, np.float32).reshape(-1, 1, 1) if means else 0.0
 
 
-def write_batch(top, items: list[tuple[np.ndarray, float, str]]) -> None:
-    """Writes (image, label, name) items into the tops data and, if there, label; images give the shape."""
+def stacked(items: list[tuple[np.ndarray, float, str]]) -> tuple[np.ndarray, np.ndarray]:
+    """(image, label, name) items as two float32 arrays: data (N, C, H, W) and labels (N).
+
+    Raises LayerError with the name of an image that has not the shape of the first.
+    """
     first = items[0][0].shape
     for image, _, name in items:
         if image.shape != first:
@@ -77,8 +93,11 @@ def write_batch(top, items: list[tuple[np.ndarray, float, str]]) -> None:
                 f'{name} is {image.shape} (channels, height, width), the first of its batch {first}: '
                 'use crop_size, new_height and new_width, or batch_size: 1'
             )
-    top[0].reshape(len(items), *first)
-    np.stack([image for image, _, _ in items], out=top[0].data)
-    if len(top) > 1:
-        top[1].reshape(len(items))
-        top[1].data[...] = [label for _, label, _ in items]
+    return np.stack([image for image, _, _ in items]), np.array([label for _, label, _ in items], np.float32)
+
+
+def write_batch(top, arrays: Sequence[np.ndarray]) -> None:
+    """Writes a batch into the tops, which take its shapes; arrays without a top are left out."""
+    for blob, array in zip(top, arrays, strict=False):
+        blob.reshape(*array.shape)
+        blob.data[...] = array

@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 
 from caffe.layer import Layer, LayerError, register
-from caffe.layers.image_data import read_image
-from caffe.layers.transformer import ImageTransformer, draw
+from caffe.layers.image_data import AHEAD, read_image
+from caffe.layers.prefetch import Prefetch
+from caffe.layers.transformer import ImageTransformer, draw, own_generator, write_batch
 
 Box = tuple[int, int, int, int]
 
@@ -76,7 +77,7 @@ class WindowData(Layer):
     of their own, then a line `class overlap x1 y1 x2 y2` for each window. A batch has fg_fraction windows
     with an overlap of at least fg_threshold, after the others, which overlap less than bg_threshold and get
     label 0. Tops: data (N, 3, crop_size, crop_size) and label (N); transform_param has crop_size, mirror,
-    scale and the mean.
+    scale and the mean. A background thread makes batches ahead.
     """
 
     param_field = 'window_data_param'
@@ -84,7 +85,21 @@ class WindowData(Layer):
     num_top = 2
 
     def setup(self, bottom, top):
-        param, transform = self.param, self.layer_param.transform_param
+        windows = _Windows(self.param, self.layer_param.transform_param, train=self.phase == 0)
+        top[0].reshape(self.param.batch_size, 3, windows.crop, windows.crop)
+        top[1].reshape(self.param.batch_size)
+        self._batches = Prefetch(windows.batch, AHEAD)
+
+    def forward(self, bottom, top):
+        write_batch(top, self._batches.next())
+
+
+class _Windows:
+    """Batches of windows at random. It runs in a thread: the layer is not held."""
+
+    def __init__(self, param, transform, train: bool):
+        self.param, self.transform_param = param, transform
+        self.generator = own_generator()
         self.crop = transform.crop_size
         if self.crop == 0 or param.batch_size == 0:
             raise LayerError(
@@ -112,10 +127,8 @@ class WindowData(Layer):
         for kind, (found, wanted) in zip(('background', 'foreground'), self.draws, strict=True):
             if wanted and not found:
                 raise LayerError(f'{param.source} has no {kind} windows, of which a batch needs {wanted}')
-        self.mean = self._mean(ImageTransformer(transform, train=self.phase == 0))
+        self.mean = self._mean(ImageTransformer(transform, train))
         self.cache: dict[int, np.ndarray] = {}
-        top[0].reshape(param.batch_size, 3, self.crop, self.crop)
-        top[1].reshape(param.batch_size)
 
     def _mean(self, transformer: ImageTransformer) -> np.ndarray:
         """The mean of the warped window: (3, crop or 1, crop or 1)."""
@@ -161,20 +174,23 @@ class WindowData(Layer):
         region = np.s_[:, warp.above : warp.above + height, left : left + width]
         mean = self.mean[region] if self.mean.shape[1] > 1 else self.mean
         out = np.zeros((3, self.crop, self.crop), np.float32)
-        scale = self.layer_param.transform_param.scale * self.param.scale
+        scale = self.transform_param.scale * self.param.scale
         out[region] = (pixels.transpose(2, 0, 1) - mean) * np.float32(scale)
         return out
 
-    def forward(self, bottom, top):
-        data, labels = top[0].data, top[1].data
+    def batch(self) -> tuple[np.ndarray, np.ndarray]:
+        """The next data (N, 3, crop, crop) and labels (N)."""
+        data = np.empty((self.param.batch_size, 3, self.crop, self.crop), np.float32)
+        labels = np.empty(self.param.batch_size, np.float32)
         item = 0
         for windows, count in self.draws:
             for _ in range(count):
-                window = windows[draw(len(windows))]
-                mirror = bool(self.layer_param.transform_param.mirror and draw(2))
+                window = windows[draw(len(windows), self.generator)]
+                mirror = bool(self.transform_param.mirror and draw(2, self.generator))
                 data[item] = self._warped(window, mirror)
                 labels[item] = window.label
                 item += 1
+        return data, labels
 
 
 def read_windows(source: str) -> tuple[dict[int, str], list[tuple[Window, float]]]:

@@ -1,0 +1,176 @@
+"""Writes docs/layers.md from the registry of layer types, caffe.proto and the tests.
+
+    python docs/make_layers_page.py
+
+A test fails while the page is not what this script makes.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+from google.protobuf import text_format
+from google.protobuf.descriptor import FieldDescriptor
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / 'lib'))
+
+import caffe  # noqa: E402, F401 (registers the types)
+from caffe.layer import layer_type_list, native_type  # noqa: E402
+from caffe.proto import caffe_pb2  # noqa: E402
+
+PAGE = ROOT / 'docs' / 'layers.md'
+INTRO = """# Layers
+
+Made by `docs/make_layers_page.py`; run it again when a layer, an option or a test changes.
+
+Every type runs in CPU and in GPU mode. *host* means that its forward pass works in the host's memory in both,
+as layers that read files do, and sends its tops to the GPU. *Gradient* names the test file that compares the
+backward pass with finite differences; *none* means that there is no gradient, or only zeros, as in Caffe.
+*Recorded* names the cases of `tests/golden/layers`, whose outputs and gradients come from the original Caffe;
+they run in CPU mode and on the simulated device.
+"""
+MORE = """
+`Python` layers are the user's classes (`python_param`: module, layer, param_str). `Recurrent` is the base of
+LSTM and RNN. Each layer has besides its own options the fields of `LayerParameter`: name, type, bottom, top,
+phase, loss_weight, param, propagate_down, include, exclude.
+"""
+
+
+def page() -> str:
+    """The page's text."""
+    gradients, recorded = gradient_checks(), recorded_cases()
+    rows = ['| type | bottoms | tops | mode | gradient | recorded |', '| --- | --- | --- | --- | --- | --- |']
+    sections = []
+    for name in native_types():
+        cls = native_type(name)
+        mode = 'host' if works_on_host(cls) else 'CPU, GPU'
+        gradient = ', '.join(gradients[name]) or ('' if has_gradient(cls) else 'none')
+        cells = (count(cls.num_bottom), count(cls.num_top), mode, gradient, ', '.join(recorded[name]))
+        rows.append(f'| [{name}](#{name.lower()}) | {" | ".join(cells)} |')
+        sections.append(section(name, cls))
+    return '\n'.join([INTRO, *rows, MORE, *sections])
+
+
+def native_types() -> list[str]:
+    """All types but Python, whose classes are the users'."""
+    return [name for name in layer_type_list() if name != 'Python']
+
+
+def section(name: str, cls: type) -> str:
+    """What a type is, and its options with their defaults."""
+    summary = inspect.getdoc(cls).split('\n\n')[0].replace('\n', ' ')
+    lines = [f'## {name}', '', summary, '']
+    for field in option_fields(cls):
+        message = caffe_pb2.LayerParameter.DESCRIPTOR.fields_by_name[field].message_type
+        options = ', '.join(option(f) for f in message.fields)
+        lines += [f'`{field}` ({message.name}): {options}', '']
+    return '\n'.join(lines)
+
+
+def source_of(cls: type) -> str:
+    """The source of a type, and of what it inherits from other types."""
+    bases = [base for base in cls.__mro__ if base.__module__.startswith('caffe.layers')]
+    return ''.join(inspect.getsource(base) for base in bases)
+
+
+def option_fields(cls: type) -> list[str]:
+    """The fields of LayerParameter that a type reads."""
+    shared = [f for f in ('transform_param', 'loss_param') if f'layer_param.{f}' in source_of(cls)]
+    return ([cls.param_field] if cls.param_field else []) + shared
+
+
+def has_gradient(cls: type) -> bool:
+    """Whether the backward pass writes diffs, or the top's are the bottom's."""
+    backward = inspect.getsource(cls.backward)
+    writes = re.search(r'(write|add|own)_diff|super\(\)', backward)
+    return writes is not None or 'share_diff' in source_of(cls)
+
+
+def option(field: FieldDescriptor) -> str:
+    """A field as `name = default`, `name: type` without a default, or with [] if it may repeat."""
+    if field.default_value == []:  # how a repeated field tells in every protobuf
+        return f'{field.name}[]'
+    if field.message_type:
+        return f'{field.name} {{ {field.message_type.name} }}'
+    if not field.has_default_value:
+        return field.name
+    value = field.default_value
+    if field.enum_type:
+        value = field.enum_type.values_by_number[value].name
+    elif isinstance(value, bool):
+        value = str(value).lower()
+    elif isinstance(value, str):
+        value = f'"{value}"'
+    elif isinstance(value, float):
+        value = f'{value:.6g}'
+    return f'{field.name} = {value}'
+
+
+def count(number) -> str:
+    """A layer's number of blobs: 2, 1-3, 1+."""
+    if isinstance(number, int):
+        return str(number)
+    least, most = number
+    return f'{least}+' if most is None else f'{least}-{most}'
+
+
+def works_on_host(cls: type) -> bool:
+    """Whether the forward pass writes NumPy arrays."""
+    return re.search(r'write_batch|\.data\[|\bfill\(|\.cpu\(', inspect.getsource(cls.forward)) is not None
+
+
+def recorded_cases() -> dict[str, list[str]]:
+    """Type -> the cases of tests/golden/layers."""
+    cases = defaultdict(list)
+    for path in sorted((ROOT / 'tests/golden/layers').glob('*.prototxt')):
+        net = text_format.Parse(path.read_text(), caffe_pb2.NetParameter())
+        for layer in net.layer:
+            if layer.name == 'layer':
+                cases[layer.type].append(path.stem)
+    return cases
+
+
+def gradient_checks() -> dict[str, list[str]]:
+    """Type -> the files of tests/caffe with a test that calls `check_gradient` on it."""
+    files = defaultdict(list)
+    for path in sorted((ROOT / 'tests/caffe').glob('test_*.py')):
+        text = path.read_text()
+        if 'check_gradient' not in text:
+            continue
+        for name in sorted(types_checked(text) & set(native_types())):
+            files[name].append(path.name)
+    return files
+
+
+def types_checked(text: str) -> set[str]:
+    """The words in quotes in tests that call `check_gradient`, and in what they name at the top level."""
+    parts = {}  # name at the top level -> the source of what it is
+    for node in ast.parse(text).body:
+        targets = getattr(node, 'targets', [])
+        names = [node.name] if hasattr(node, 'name') else [t.id for t in targets if hasattr(t, 'id')]
+        first = min([node.lineno, *(d.lineno for d in getattr(node, 'decorator_list', []))])
+        source = '\n'.join(text.split('\n')[first - 1 : node.end_lineno])
+        parts.update(dict.fromkeys(names, source))
+    words = set()
+    for name, source in parts.items():
+        if not (name.startswith('test_') and 'check_gradient(' in source):
+            continue
+        seen, waiting = set(), [source]
+        while waiting:
+            part = waiting.pop()
+            words.update(re.findall(r'["\'](\w+)["\']', part))
+            used = {n for n in re.findall(r'\w+', part) if n in parts and not n.startswith('test_')} - seen
+            seen |= used
+            waiting += [parts[n] for n in used]
+    return words
+
+
+if __name__ == '__main__':
+    PAGE.write_text(page())
+    print(PAGE)

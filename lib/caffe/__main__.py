@@ -1,0 +1,69 @@
+"""`python -m caffe <command>`: the caffe tool (tools/caffe.cpp), and more for prototxts at a shell.
+
+Flags are the caffe tool's, with one dash or two. Results go to standard output, log lines to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import traceback
+
+from caffe.command import draw, summary, test, time, train, upgrade
+
+COMMANDS = {'train': train, 'test': test, 'time': time, 'summary': summary, 'draw': draw, 'upgrade': upgrade}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        """One line, and the status of any other error."""
+        self.exit(1, f'{self.prog}: error: {message} ({self.prog} --help tells more)\n')
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line, described."""
+    main = _Parser(prog='caffe', description='Trains, tests, measures and shows Caffe nets.')
+    commands = main.add_subparsers(dest='command', metavar='command', required=True)
+    for name, module in COMMANDS.items():
+        first_line = module.__doc__.split('\n')[0]
+        command = commands.add_parser(name, help=module.HELP, description=first_line)
+        module.add_flags(command)
+        command.add_argument('--debug', action='store_true', help='show the traceback of an error')
+    return main
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command. Returns the exit status: 0, 1 for an error (one line on stderr), 130 for Ctrl-C."""
+    argv = sys.argv[1:] if argv is None else argv
+    # gflags takes -solver for --solver, and so do people's scripts.
+    argv = [f'-{word}' if re.match(r'-[a-z]{2}', word) else word for word in argv]
+    args = parser().parse_args(argv)
+    try:
+        COMMANDS[args.command].run(args)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print('caffe: interrupted', file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # caffe summary net.prototxt | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:
+        if args.debug:
+            traceback.print_exc()
+        else:
+            print(f'caffe {args.command}: error: {_one_line(error)}', file=sys.stderr)
+        return 1
+    return 0
+
+
+def _one_line(error: Exception) -> str:
+    foreseen = isinstance(error, (ValueError, OSError, RuntimeError, ImportError))
+    kind = '' if foreseen else f'{type(error).__name__}: '
+    notes = ''.join(f' ({note})' for note in getattr(error, '__notes__', []))
+    hint = '' if foreseen else ' (--debug shows where)'
+    return ' '.join(f'{kind}{error}{notes}{hint}'.split())
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,25 @@
+"""The work (caffe.work) of the layers of a net as it stands."""
+
+from __future__ import annotations
+
+from caffe import work
+from caffe.layer import Layer
+from caffe.net import Net
+
+
+def layer_shapes(net: Net) -> list[work.LayerShapes]:
+    """For each layer of the net, what its work depends on."""
+    return [
+        work.LayerShapes(
+            layer.layer_param,
+            [net.blobs[b].shape for b in net.bottom_names[name]],
+            [net.blobs[t].shape for t in net.top_names[name]],
+            [p.shape for p in layer.blobs],
+        )
+        for name, layer in net.layer_dict.items()
+    ]
+
+
+def is_inserted_split(layer: Layer) -> bool:
+    """Whether the net put this Split in itself (splits.py): it is in no prototxt and does no work."""
+    return layer.type == 'Split' and layer.name.endswith('_split')

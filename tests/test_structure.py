@@ -1,0 +1,71 @@
+"""The arrows of the architecture (docs/architecture.md): who may import whom, and by which names the detector knows Caffe."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+LIB = ROOT / 'lib'
+
+# The names of pycaffe that the detector may use: those that a built BVLC Caffe has too.
+PYCAFFE = {
+    'Layer', 'Net', 'get_solver', 'SGDSolver', 'TRAIN', 'TEST', 'set_mode_cpu', 'set_mode_gpu', 'set_device',
+    'set_random_seed', 'layer_type_list', 'proto', 'io', 'NetSpec', 'layers', 'params', 'to_proto',
+}  # fmt: skip
+
+
+def imports(path):
+    """(module, names) of every import in a file; names is None for `import module`."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, None) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module, [alias.name for alias in node.names]
+
+
+def files(*folders):
+    return [path for folder in folders for path in sorted((ROOT / folder).rglob('*.py'))]
+
+
+def packages(path):
+    return {module.split('.')[0] for module, _ in imports(path)}
+
+
+@pytest.mark.parametrize('path', files('lib/caffe'), ids=lambda p: p.name)
+def test_the_engine_knows_nothing_of_detection(path):
+    assert not packages(path) & {'fast_rcnn', 'roi_data_layer', 'datasets'}
+
+
+@pytest.mark.parametrize('path', files('lib/datasets'), ids=lambda p: p.name)
+def test_data_sets_stand_alone(path):
+    assert not packages(path) & {'fast_rcnn', 'roi_data_layer', 'caffe', 'torch'}
+
+
+@pytest.mark.parametrize('path', files('lib/fast_rcnn', 'lib/roi_data_layer', 'tools'), ids=lambda p: p.name)
+def test_the_detector_knows_caffe_by_the_names_of_pycaffe_alone(path):
+    for module, names in imports(path):
+        if module == 'caffe' or module.startswith('caffe.'):
+            assert module in ('caffe', 'caffe.proto', 'caffe.io'), module
+            assert names is None or module != 'caffe' or set(names) <= PYCAFFE
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == 'caffe':
+            assert node.attr in PYCAFFE, f'caffe.{node.attr}'
+
+
+@pytest.mark.parametrize('path', files('lib/fast_rcnn', 'lib/roi_data_layer'), ids=lambda p: p.name)
+def test_the_detector_runs_without_torch(path):
+    assert 'torch' not in packages(path)
+
+
+@pytest.mark.parametrize('name', ['config', 'bbox_transform', 'nms'])
+def test_the_leaves_import_nothing_of_ours(name):
+    path = LIB / 'fast_rcnn' / f'{name}.py'
+    assert not packages(path) & {'roi_data_layer', 'datasets', 'caffe'}
+    assert not any(module.startswith('fast_rcnn') for module, _ in imports(path))
+
+
+def test_roi_data_layer_uses_only_the_leaves_of_fast_rcnn():
+    for path in files('lib/roi_data_layer'):
+        used = {module for module, _ in imports(path) if module.startswith('fast_rcnn')}
+        assert used <= {'fast_rcnn.config', 'fast_rcnn.bbox_transform', 'fast_rcnn.nms'}, path
