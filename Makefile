@@ -16,8 +16,9 @@ all: .venv/installed
 demo: .venv/installed
 	@PYTHON=$(PY) experiments/scripts/demo.sh
 
+# two processes, each on one core: small nets gain nothing from threads
 test: .venv/installed
-	$(PY) -m pytest
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
 
 test-slow: .venv/installed
 	$(PY) -m pytest -m slow

@@ -15,7 +15,7 @@ import shutil
 import signal
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 
@@ -28,6 +28,7 @@ from _command_line import run
 from datasets.factory import get_imdb
 from datasets.imdb import JoinedImdb, imdb
 from datasets.proposals import METHODS, Proposals, ProposalsError, propose, write_proposals
+from datasets.recall import best_overlaps, recall_at
 
 PIECE = 8  # images computed and saved together; Ctrl-C waits for the pieces at work
 
@@ -90,14 +91,16 @@ def make(data_set: imdb, args: argparse.Namespace) -> None:
         boxes = compute(data_set, settings, path + '.partial', args.jobs)
         write_proposals(path, data_set.image_index, boxes, args.method, settings)
         shutil.rmtree(path + '.partial')
-        print(f'wrote {path}: {len(boxes)} images, {np.mean([len(b) for b in boxes]):.0f} boxes an image')
+        made = Proposals(path)
+        print(f'wrote {path}: {len(made)} images, {made.num_boxes / len(made):.0f} boxes an image')
     if args.recall:
         data_set.set_proposal_method(args.method)
-        for threshold, value in recall(data_set).items():
-            print(f'recall of {data_set.name} at IoU {threshold}: {value:.4f}')
+        best, _ = best_overlaps(data_set)
+        for threshold in (0.5, 0.7):
+            print(f'recall of {data_set.name} at IoU {threshold}: {recall_at(best, threshold):.4f}')
 
 
-def compute(data_set: imdb, settings: dict, folder: str, jobs: int) -> list[np.ndarray]:
+def compute(data_set: imdb, settings: dict, folder: str, jobs: int) -> Iterator[np.ndarray]:
     """The boxes of all images, in order. Pieces are saved in ``folder``; those found there are not redone."""
     os.makedirs(folder, exist_ok=True)
     pieces = []
@@ -122,7 +125,7 @@ def compute(data_set: imdb, settings: dict, folder: str, jobs: int) -> list[np.n
                     bar.update(futures[future])
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-    return [boxes for piece in pieces for boxes in load_piece(*piece[:2])]
+    return (boxes for piece in pieces for boxes in load_piece(*piece[:2]))
 
 
 def start_worker() -> None:
@@ -165,21 +168,6 @@ def load_piece(path: str, key: str) -> list[np.ndarray] | None:
             return np.split(f['boxes'], np.cumsum(f['counts'])[:-1])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
-
-
-def recall(data_set: imdb, thresholds: Sequence[float] = (0.5, 0.7)) -> dict[float, float]:
-    """The part of the ground truth (no difficult objects) that a proposal overlaps with at least that IoU."""
-    from datasets.voc_eval import iou_matrix
-
-    best = [np.zeros(0)]
-    for i in range(data_set.num_images):
-        annotation = data_set.annotation(i)
-        objects = annotation['boxes'][~annotation['difficult']]
-        proposals = data_set.proposals_of(i)
-        if len(objects):
-            best.append(iou_matrix(objects, proposals).max(axis=1, initial=0.0))
-    best = np.concatenate(best)
-    return {t: float((best >= t).mean()) if len(best) else float('nan') for t in thresholds}
 
 
 if __name__ == '__main__':

@@ -32,6 +32,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--rand', dest='randomize', action='store_true', help='a random seed instead of RNG_SEED'
     )
+    parser.add_argument(
+        '--tensorboard', action='store_true', help='write TensorBoard event files too (pip install tensorboard)'
+    )
     add_flags(parser)
     return parser.parse_args()
 
@@ -70,6 +73,7 @@ def main() -> None:
         pretrained_model=args.pretrained_model,
         max_iters=args.max_iters,
         snapshot=args.snapshot,
+        tensorboard=args.tensorboard,
     )
 
 

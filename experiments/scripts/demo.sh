@@ -5,7 +5,7 @@ cd "$(dirname "$0")/../.."
 PYTHON=${PYTHON:-python3}
 DATA=data/demo OUT=output/demo_ohem
 MODELS=models/demo/small/fast_rcnn_ohem
-ITERS=${ITERS:-1400}
+ITERS=${ITERS:-1400} TRAIN_IMAGES=${TRAIN_IMAGES:-240} TEST_IMAGES=${TEST_IMAGES:-120}
 export GLOG_minloglevel=${GLOG_minloglevel:-1}
 LOG=experiments/logs/demo.txt
 mkdir -p experiments/logs
@@ -17,7 +17,8 @@ quietly() { # output to the log; progress bars and errors, on standard error, st
 }
 
 say "1/5 images: a small detection data set, drawn from a seed"
-[ -f $DATA/ImageSets/Main/test.txt ] || quietly "$PYTHON" data/scripts/make_demo_data.py --out $DATA
+[ -f $DATA/ImageSets/Main/test.txt ] || quietly "$PYTHON" data/scripts/make_demo_data.py --out $DATA \
+  --train "$TRAIN_IMAGES" --test "$TEST_IMAGES"
 say "2/5 proposals: selective search"
 quietly "$PYTHON" tools/make_proposals.py --imdb folder:$DATA:train
 quietly "$PYTHON" tools/make_proposals.py --imdb folder:$DATA:test

@@ -72,7 +72,10 @@ def _voc(name: str, year: str, split: str, data_dir: str) -> imdb:
             f'or fetch it with data/scripts/fetch_voc.sh {year}'
         )
     pattern = os.path.join(_literal(data_dir), '{method}_data', name + '.h5')
-    return pascal_voc(name, root, split, VOC_CLASSES, pattern, use_07_metric=year == '2007')
+    voc = pascal_voc(name, root, split, VOC_CLASSES, pattern, use_07_metric=year == '2007')
+    if split == 'test' and year != '2007':
+        voc.withheld = not all(os.path.isfile(voc.annotation_path_at(i)) for i in range(voc.num_images))
+    return voc
 
 
 def _folder(name: str) -> imdb:

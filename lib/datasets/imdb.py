@@ -34,6 +34,7 @@ class imdb:
         classes: tuple of names; index 0 is the background.
         image_index: list of image ids, in order.
         use_07_metric: whether AP is the 11-point one unless asked otherwise.
+        withheld: the ground truth is not there, only the evaluation server has it (VOC 2008 ... 2012 test).
         proposal_method: 'selective_search' unless ``set_proposal_method`` says otherwise; 'gt' means none at
             all.
     """
@@ -44,6 +45,7 @@ class imdb:
         self.classes = (BACKGROUND, *classes)
         self.image_index = list(image_index)
         self.use_07_metric = False
+        self.withheld = False
         self.proposal_method = 'selective_search'
         self._annotations: dict[int, dict] = {}
         self._proposals: Proposals | None = None
@@ -172,10 +174,18 @@ class imdb:
             A dictionary: ``mAP``, ``mAP_07``, ``mAP_area``, ``metric`` ('11-point' or 'area'),
             ``iou_threshold``, ``imdb``, ``images``, ``without_ground_truth`` (classes left out of the means),
             and ``classes``: name -> ``ap``, ``ap_07``, ``ap_area``, ``ground_truth``, ``difficult``,
-            ``detections``. The AP of a class without ground truth is nan (null in the file).
+            ``detections``. The AP of a class without ground truth is nan (null in the file). Of a set whose
+            ground truth is withheld: ``mAP`` None, ``withheld`` True, ``imdb`` and ``images``.
         """
         detections = self._checked_detections(all_boxes)
         self.write_voc_results(detections, output_dir)
+        if self.withheld:
+            results = {'imdb': self.name, 'images': self.num_images, 'mAP': None, 'withheld': True}
+            with _written_whole(os.path.join(output_dir, 'results.json')) as f:
+                json.dump(results, f, indent=2)
+            if not quiet:
+                print(f'{self.name}: only the VOC server has its ground truth; submit {output_dir}/comp4_*')
+            return results
         use_07 = self.use_07_metric if use_07_metric is None else use_07_metric
 
         classes = {}

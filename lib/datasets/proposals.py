@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import h5py
 import numpy as np
@@ -29,6 +29,7 @@ __all__ = [
 ]  # fmt: skip
 
 FORMAT_VERSION = 1
+COPIED_ROWS = 1 << 20  # at a time, 16 MB
 
 
 class ProposalsError(ValueError):
@@ -99,6 +100,11 @@ class Proposals:
         """Number of images."""
         return len(self.image_ids)
 
+    @property
+    def num_boxes(self) -> int:
+        """Of all images together."""
+        return len(self._boxes)
+
     def __contains__(self, image_id: str) -> bool:
         return image_id in self._row_of
 
@@ -129,7 +135,7 @@ class Proposals:
 def write_proposals(
     path: str,
     image_ids: Sequence[str],
-    boxes: Sequence[np.ndarray],
+    boxes: Iterable[np.ndarray],
     method: str,
     parameters: dict | None = None,
 ) -> None:
@@ -138,42 +144,58 @@ def write_proposals(
     Args:
         path: of the .h5 file; its folder is made.
         image_ids: n different ids.
-        boxes: n arrays (m, 4), 0-based inclusive pixels.
+        boxes: n arrays (m, 4), 0-based inclusive pixels. They are taken one by one, so a generator keeps
+            memory small.
         method: how they were made.
         parameters: what they were computed with; anything that JSON can hold.
 
     Raises ValueError for boxes that are none.
     """
-    if len(image_ids) != len(boxes) or len(set(image_ids)) != len(image_ids):
-        raise ValueError(f'{len(image_ids)} image ids (all different?) for {len(boxes)} arrays of boxes')
-    arrays = []
-    for image_id, array in zip(image_ids, boxes, strict=True):
-        array = np.asarray(array, np.float32)
-        if array.ndim != 2 or array.shape[1] != 4:
-            raise ValueError(f'proposals of image {image_id!r} have shape {array.shape}; expected (m, 4)')
-        if not (np.isfinite(array).all() and (array >= 0).all() and (array[:, 2:] >= array[:, :2]).all()):
-            raise ValueError(
-                f'proposals of image {image_id!r}: expected 0 <= x1 <= x2 and 0 <= y1 <= y2, all finite'
-            )
-        arrays.append(array)
-    joined = np.concatenate(arrays) if arrays else np.zeros((0, 4), np.float32)
-    if (joined == np.rint(joined)).all() and (joined < 65536).all():
-        joined = joined.astype(np.uint16)
-    offsets = np.cumsum([0, *(len(a) for a in arrays)], dtype=np.int64)
-
+    if len(set(image_ids)) != len(image_ids):
+        raise ValueError(f'{len(image_ids)} image ids, of which only {len(set(image_ids))} are different')
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    temporary = f'{path}.{os.getpid()}.tmp'
+    temporary, raw = f'{path}.{os.getpid()}.tmp', f'{path}.{os.getpid()}.boxes'
     try:
+        counts, dtype = _write_raw(raw, image_ids, boxes)
+        total = sum(counts)
         with h5py.File(temporary, 'w') as f:
             f.attrs['format'] = 'proposals'
             f.attrs['format_version'] = FORMAT_VERSION
             f.attrs['method'] = method
             f.attrs['parameters'] = json.dumps(parameters or {}, sort_keys=True)
-            f.create_dataset('boxes', data=joined)
-            f.create_dataset('offsets', data=offsets)
+            stored = f.create_dataset('boxes', (total, 4), dtype)
+            with open(raw, 'rb') as source:
+                for start in range(0, total, COPIED_ROWS):
+                    rows = min(COPIED_ROWS, total - start)
+                    stored[start : start + rows] = np.fromfile(source, np.float32, 4 * rows).reshape(rows, 4)
+            f.create_dataset('offsets', data=np.cumsum([0, *counts], dtype=np.int64))
             f.create_dataset('image_ids', data=list(image_ids), dtype=h5py.string_dtype())
         os.replace(temporary, path)
-    except BaseException:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-        raise
+    finally:
+        for left in (temporary, raw):
+            if os.path.exists(left):
+                os.unlink(left)
+
+
+def _write_raw(path: str, image_ids: Sequence[str], boxes: Iterable[np.ndarray]) -> tuple[list[int], type]:
+    """Check the boxes and write them as float32, bare. Returns how many each image has and the type that
+    holds them all: how long a contiguous data set has to be, and of what, is known only at the end."""
+    counts, whole = [], True
+    with open(path, 'wb') as f:
+        for array in boxes:
+            array = np.ascontiguousarray(array, np.float32)
+            if len(counts) == len(image_ids):
+                raise ValueError(f'{len(image_ids)} image ids, but boxes of more images')
+            image_id = image_ids[len(counts)]
+            if array.ndim != 2 or array.shape[1] != 4:
+                raise ValueError(f'proposals of image {image_id!r} have shape {array.shape}; expected (m, 4)')
+            if not (np.isfinite(array).all() and (array >= 0).all() and (array[:, 2:] >= array[:, :2]).all()):
+                raise ValueError(
+                    f'proposals of image {image_id!r}: expected 0 <= x1 <= x2 and 0 <= y1 <= y2, all finite'
+                )
+            whole = whole and bool((array == np.rint(array)).all() and (array < 65536).all())
+            array.tofile(f)
+            counts.append(len(array))
+    if len(counts) != len(image_ids):
+        raise ValueError(f'{len(image_ids)} image ids for {len(counts)} arrays of boxes')
+    return counts, np.uint16 if whole else np.float32

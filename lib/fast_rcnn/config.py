@@ -72,6 +72,9 @@ _DEFAULTS = {
         # Before the hardest are taken, drop RoIs that overlap a harder one of the same image and label
         'OHEM_USE_NMS': True,
         'OHEM_NMS_THRESH': 0.7,
+        # What "hardest" goes by: 'both', classification + box regression, as in the paper, or 'cls', the
+        # former alone
+        'OHEM_LOSS': 'both',
         # Keys of Faster R-CNN, known but refused unless left at these values: there is no RPN here
         'HAS_RPN': False,
         'RPN_POSITIVE_OVERLAP': 0.7,
@@ -87,16 +90,26 @@ _DEFAULTS = {
         'RPN_POSITIVE_WEIGHT': -1.0,
     },
     'TEST': {
-        # As in TRAIN; several scales make an image pyramid, where each RoI goes to the level nearest 224 x
-        # 224
+        # As in TRAIN; of several scales each RoI takes what SCALE_CHOICE says
         'SCALES': (600,),
         'MAX_SIZE': 1000,
+        # 'nearest': the scale that brings its area nearest 224 x 224; 'all': every one, and the results are
+        # pooled
+        'SCALE_CHOICE': 'nearest',
         # Drop a detection that overlaps a better one of its class by this IoU or more
         'NMS': 0.3,
         # Take the scores before the softmax (blob cls_score), for classifiers trained as SVMs
         'SVM': False,
         # Move the boxes by the predicted regression
         'BBOX_REG': True,
+        # How often boxes are scored and moved; what comes of every time is pooled. 2 in the OHEM paper's "+B"
+        'BBOX_ITERATIONS': 1,
+        # Which moved boxes are scored again: those whose class scores more than this
+        'BBOX_RESCORE_THRESH': 0.05,
+        # After NMS, replace each box by the mean of all boxes of its class, weighted by score, whose IoU with
+        # it is at least BBOX_VOTE_THRESH (Gidaris and Komodakis, ICCV 2015)
+        'BBOX_VOTE': False,
+        'BBOX_VOTE_THRESH': 0.5,
         # Which proposals to test on
         'PROPOSAL_METHOD': 'selective_search',
         # Keys of Faster R-CNN, as in TRAIN
@@ -145,11 +158,15 @@ _RANGES = {
     'TEST.SCALES': (1, math.inf),
     'TEST.MAX_SIZE': (1, math.inf),
     'TEST.NMS': (0, 1),
+    'TEST.BBOX_ITERATIONS': (1, math.inf),
+    'TEST.BBOX_VOTE_THRESH': (0, 1),
     'DEDUP_BOXES': (0, math.inf),
     'RNG_SEED': (0, 2**31 - 1),
     'EPS': (0, 1),
     'GPU_ID': (0, math.inf),
 }
+
+_CHOICES = {'TRAIN.OHEM_LOSS': ('both', 'cls'), 'TEST.SCALE_CHOICE': ('nearest', 'all')}
 
 
 def _flatten(tree: dict, prefix: str = '') -> dict:
@@ -284,6 +301,8 @@ def _checked(key: str, value, source: str):
             f'{source}: {key} expects {_described(default)}, such as {_example(default)}; '
             f'got {type(value).__name__} {value!r}'
         )
+    if key in _CHOICES and result not in _CHOICES[key]:
+        raise ConfigError(f'{source}: {key} is one of {", ".join(_CHOICES[key])}; got {value!r}')
     low, high = _RANGES.get(key, (-math.inf, math.inf))
     numbers = np.ravel(result) if isinstance(default, (int, float, tuple, np.ndarray)) else []
     for number in numbers:

@@ -1,6 +1,7 @@
-"""Pictures of RoIs and detections, drawn with OpenCV. Colours are Okabe & Ito's, told apart by colour-blind people too.
+"""Pictures of RoIs and detections, drawn with OpenCV. Colours are told apart by colour-blind people too.
 
-Small images are enlarged, so that lines and letters stay legible.
+Classes and kinds have Okabe and Ito's colours, losses those of viridis, dark to yellow. Small images are enlarged, so
+that lines and letters stay legible; a label that would cover another one moves, or is left out.
 """
 
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-# BGR
+# BGR: orange, sky blue, bluish green, yellow, blue, vermilion, reddish purple
 COLOURS = (
     (0, 159, 230),
     (233, 180, 86),
@@ -18,8 +19,16 @@ COLOURS = (
     (0, 94, 213),
     (167, 121, 204),
 )
+_ORANGE, _BLUE = COLOURS[:2]
+_WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 _SHORT_SIDE = 480  # of the picture, in pixels; images of more are left as they are
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+def loss_palette(count: int) -> list[tuple[int, int, int]]:
+    """`count` colours (B, G, R) from viridis, the lowest loss first."""
+    ramp = cv2.applyColorMap(np.linspace(0, 255, count).astype(np.uint8), cv2.COLORMAP_VIRIDIS)
+    return [tuple(int(v) for v in colour) for colour in ramp.reshape(-1, 3)]
 
 
 def draw_detections(image: np.ndarray, detections: Sequence[dict], classes: Sequence[str]) -> np.ndarray:
@@ -28,53 +37,101 @@ def draw_detections(image: np.ndarray, detections: Sequence[dict], classes: Sequ
     `detections`: dictionaries with class (one of `classes`), score and box (x1, y1, x2, y2), the best drawn on top.
     """
     picture, scale = _enlarged(image)
+    thickness = _line(picture)
     labels = []
     for d in sorted(detections, key=lambda d: d['score']):
         colour = COLOURS[list(classes).index(d['class']) % len(COLOURS)]
-        x1, y1, x2, y2 = _scaled(d['box'], scale)
-        _rectangle(picture, (x1, y1, x2, y2), colour, 2)
-        labels.append((f'{d["class"]} {d["score"]:.2f}', (x1, y1, x2, y2), colour))
+        box = _scaled(d['box'], scale)
+        _rectangle(picture, box, colour, thickness)
+        labels.append((f'{d["class"]} {d["score"]:.2f}', box, colour))
     _draw_labels(picture, labels[::-1])
     return picture
 
 
-def draw_mined_rois(
+def draw_by_loss(image: np.ndarray, boxes: np.ndarray, loss: np.ndarray) -> np.ndarray:
+    """All boxes (R, 4) coloured by `loss` (R,), the hardest on top, under a scale of the colours.
+
+    The scale ends at the 99th percentile of the loss.
+    """
+    picture, scale = _enlarged(image)
+    picture = (picture * 0.6).astype(np.uint8)
+    top = max(float(np.percentile(loss, 99)) if len(loss) else 0.0, 1e-6)
+    palette = loss_palette(256)
+    for i in np.argsort(loss, kind='stable'):
+        colour = palette[int(255 * min(loss[i] / top, 1.0))]
+        cv2.rectangle(picture, *_corners(_scaled(boxes[i], scale)), colour, _line(picture) // 2, cv2.LINE_AA)
+    return _titled(picture, [(f'all {len(boxes)} RoIs by loss:  0', None), (f'{top:.1f}', palette)])
+
+
+def draw_chosen(
     image: np.ndarray,
-    rois: np.ndarray,
+    boxes: np.ndarray,
     loss: np.ndarray,
     labels: np.ndarray,
-    kept: np.ndarray,
+    chosen: np.ndarray,
     classes: Sequence[str],
+    title: str = 'mined',
     named: int = 6,
 ) -> np.ndarray:
-    """Two panels side by side: all RoIs coloured by loss, and those that mining kept, the hardest few labelled.
+    """The boxes `chosen` (indices, the first ones on top): orange for objects, blue for background.
 
-    `image` (H, W, 3) BGR uint8; `rois` (R, 4) in its pixels; `loss` (R,); `labels` (R,) int into `classes`, 0 the
-    background; `kept` indices of the mined RoIs, hardest first. Dark RoIs are easy, yellow ones hard.
+    The first `named` of them say their class and loss. `labels` (R,) int into `classes`, 0 the background.
     """
-    everything, scale = _enlarged(image)
-    mined = everything.copy()
-    everything = (everything * 0.6).astype(np.uint8)
-    shade = np.clip(loss / max(float(np.percentile(loss, 99)) if len(loss) else 1.0, 1e-6), 0, 1)
-    palette = cv2.applyColorMap(np.arange(256, dtype=np.uint8), cv2.COLORMAP_VIRIDIS).reshape(256, 3)
-    for i in np.argsort(loss, kind='stable'):
-        colour = tuple(int(v) for v in palette[int(255 * shade[i])])
-        cv2.rectangle(everything, *_corners(_scaled(rois[i], scale)), colour, 1, cv2.LINE_AA)
+    picture, scale = _enlarged(image)
     names = []
-    for rank, i in reversed(list(enumerate(kept))):
-        foreground = labels[i] > 0
-        colour = COLOURS[0] if foreground else COLOURS[1]
-        box = _scaled(rois[i], scale)
-        _rectangle(mined, box, colour, 2 if rank < named else 1)
+    for rank, i in reversed(list(enumerate(chosen))):
+        colour = _ORANGE if labels[i] > 0 else _BLUE
+        box = _scaled(boxes[i], scale)
+        _rectangle(picture, box, colour, _line(picture) if rank < named else _line(picture) // 2)
         if rank < named:
             names.append((f'{classes[int(labels[i])].strip("_")} {loss[i]:.2f}', box, colour))
-    _draw_labels(mined, names[::-1])
-    titles = (
-        f'all {len(rois)} RoIs, yellow = high loss',
-        f'the {len(kept)} mined: orange = object, blue = background',
-    )
-    panels = [_titled(panel, title) for panel, title in zip((everything, mined), titles, strict=True)]
-    return np.hstack([panels[0], np.full((panels[0].shape[0], 8, 3), 255, np.uint8), panels[1]])
+    _draw_labels(picture, names[::-1])
+    parts = [(f'{title}: {int((labels[chosen] > 0).sum())}', None), ('objects,', [_ORANGE])]
+    parts += [(f'{int((labels[chosen] == 0).sum())}', None), ('background', [_BLUE])]
+    return _titled(picture, parts)
+
+
+def draw_repeats(image: np.ndarray, boxes: np.ndarray, by: np.ndarray, kept: np.ndarray, most: int = 5) -> np.ndarray:
+    """What NMS removed, and for whose sake: the `most` kept boxes that removed the most, and what they removed.
+
+    `by` (R,): the box for whose sake each one was removed, or itself. Each kept box has a colour and a heavy line,
+    those that it removed have fine lines of its colour.
+    """
+    picture, scale = _enlarged(image)
+    picture = (picture * 0.6).astype(np.uint8)
+    removed = np.flatnonzero(by != np.arange(len(by)))
+    counts = np.bincount(by[removed], minlength=len(by)) if len(removed) else np.zeros(len(by), int)
+    order = sorted(np.asarray(kept).tolist(), key=lambda i: -counts[i])[:most]
+    shown = [i for i in order if counts[i]]
+    labels = []
+    for rank, i in enumerate(shown):
+        for j in removed[by[removed] == i]:
+            cv2.rectangle(picture, *_corners(_scaled(boxes[j], scale)), COLOURS[rank % 7], 1, cv2.LINE_AA)
+    for rank, i in enumerate(shown):
+        _rectangle(picture, _scaled(boxes[i], scale), COLOURS[rank % 7], _line(picture) + 1)
+        labels.append((f'removed {counts[i]}', _scaled(boxes[i], scale), COLOURS[rank % 7]))
+    _draw_labels(picture, labels)
+    title = f'NMS removed {len(removed)} of {len(boxes)}: heavy lines for whose sake, fine lines what'
+    return _titled(picture, [(title, None)])
+
+
+def draw_mined_rois(batch, image: int, classes: Sequence[str]) -> np.ndarray:
+    """Two panels side by side: all RoIs of an image of a `hard_rois.MiniBatch` by loss, and those mined."""
+    rows = batch.rows(image)
+    place = {int(row): k for k, row in enumerate(rows)}
+    chosen = np.array([place[int(row)] for row in batch.kept if int(row) in place], dtype=int)
+    boxes, loss, labels = batch.rois[rows, 1:], batch.loss[rows], batch.labels[rows]
+    pixels = batch.images[image]
+    return beside(draw_by_loss(pixels, boxes, loss), draw_chosen(pixels, boxes, loss, labels, chosen, classes))
+
+
+def beside(*panels: np.ndarray) -> np.ndarray:
+    """Pictures side by side, on white, with a gap."""
+    height = max(panel.shape[0] for panel in panels)
+    parts = []
+    for panel in panels:
+        parts.append(cv2.copyMakeBorder(panel, 0, height - panel.shape[0], 0, 8, cv2.BORDER_CONSTANT, value=_WHITE))
+    return np.hstack(parts)[:, :-8]
 
 
 def _enlarged(image: np.ndarray) -> tuple[np.ndarray, float]:
@@ -82,6 +139,11 @@ def _enlarged(image: np.ndarray) -> tuple[np.ndarray, float]:
     if scale == 1.0:
         return image.copy(), scale
     return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC), scale
+
+
+def _line(picture: np.ndarray) -> int:
+    """Thickness of a line that stays visible when the picture is shown whole on a screen."""
+    return max(2, round(min(picture.shape[:2]) / 300))
 
 
 def _scaled(box, scale: float) -> tuple[int, int, int, int]:
@@ -96,20 +158,21 @@ def _corners(box):
 
 def _rectangle(picture, box, colour, thickness: int) -> None:
     """A rectangle with a dark rim, seen on any ground."""
-    cv2.rectangle(picture, *_corners(box), (0, 0, 0), thickness + 2, cv2.LINE_AA)
+    cv2.rectangle(picture, *_corners(box), _BLACK, thickness + 2, cv2.LINE_AA)
     cv2.rectangle(picture, *_corners(box), colour, thickness, cv2.LINE_AA)
 
 
 def _draw_labels(picture: np.ndarray, labels) -> None:
-    """Labels at their boxes, the first ones first; a label that would cover another moves down, or is left out."""
+    """Labels at their boxes, the first ones first; a label that would cover another moves, or is left out."""
     size = 0.5 * max(1.0, min(picture.shape[:2]) / 600)
     thickness = max(1, round(size * 1.6))
     taken: list[tuple[int, int, int, int]] = []
-    for text, (x1, y1, _x2, y2), colour in labels:
+    for text, (x1, y1, x2, y2), colour in labels:
         (w, h), base = cv2.getTextSize(text, _FONT, size, thickness)
         w, h = w + 6, h + base + 4
-        x = int(np.clip(x1, 0, max(picture.shape[1] - w, 0)))
-        for y in (y1 - h, y1, y2 - h, y2, y1 + h, y1 + 2 * h):
+        left, right = (int(np.clip(x, 0, max(picture.shape[1] - w, 0))) for x in (x1, x2 - w))
+        spots = [(left, y1 - h), (left, y1), (left, y2 - h), (left, y2), (right, y1 - h), (right, y2)]
+        for x, y in [*spots, (left, y1 + h), (left, y1 + 2 * h)]:
             y = int(np.clip(y, 0, max(picture.shape[0] - h, 0)))
             if all(x >= a + c or a >= x + w or y >= b + d or b >= y + h for a, b, c, d in taken):
                 break
@@ -117,13 +180,38 @@ def _draw_labels(picture: np.ndarray, labels) -> None:
             continue
         taken.append((x, y, w, h))
         cv2.rectangle(picture, (x, y), (x + w - 1, y + h - 1), colour, -1)
-        cv2.putText(picture, text, (x + 3, y + h - base - 1), _FONT, size, (0, 0, 0), thickness, cv2.LINE_AA)
+        # black on the light colours, white on the dark ones
+        ink = _BLACK if np.dot(colour, (0.114, 0.587, 0.299)) > 110 else _WHITE
+        cv2.putText(picture, text, (x + 3, y + h - base - 1), _FONT, size, ink, thickness, cv2.LINE_AA)
 
 
-def _titled(panel: np.ndarray, title: str) -> np.ndarray:
-    size = 0.55
-    while cv2.getTextSize(title, _FONT, size, 1)[0][0] > panel.shape[1] - 12 and size > 0.25:
-        size -= 0.05
-    bar = np.full((30, panel.shape[1], 3), 255, np.uint8)
-    cv2.putText(bar, title, (6, 20), _FONT, size, (0, 0, 0), 1, cv2.LINE_AA)
+def _titled(panel: np.ndarray, parts: Sequence[tuple[str, Sequence | None]]) -> np.ndarray:
+    """`panel` under a line of text; a part (text, colours) has a patch of these colours before its text."""
+    size = 0.55 * max(1.0, min(panel.shape[:2]) / 600)
+    thickness = max(1, round(size * 1.5))
+
+    def lay_out(size):
+        """Each part's (text, colours, x of the patch, its width, x of the text) and the end of the line."""
+        x, placed = round(8 * size / 0.55), []
+        for text, colours in parts:
+            patch = 0 if colours is None else round((110 if len(colours) > 9 else 16) * size / 0.55)
+            at = x + patch + (round(6 * size / 0.55) if patch else 0)
+            placed.append((text, colours, x, patch, at))
+            x = at + cv2.getTextSize(text, _FONT, size, thickness)[0][0] + round(9 * size / 0.55)
+        return placed, x
+
+    placed, end = lay_out(size)
+    if end > panel.shape[1]:
+        size *= panel.shape[1] / end
+        thickness = max(1, round(size * 1.5))
+        placed, _ = lay_out(size)
+    height = round(30 * max(size, 0.4) / 0.55)
+    bar = np.full((height, panel.shape[1], 3), 255, np.uint8)
+    letter = cv2.getTextSize('A', _FONT, size, thickness)[0][1]
+    baseline = (height + letter) // 2
+    for text, colours, x, patch, at in placed:
+        if patch:
+            ramp = np.array([colours[k * len(colours) // patch] for k in range(patch)], np.uint8)
+            bar[baseline - letter : baseline + 1, x : x + patch] = ramp
+        cv2.putText(bar, text, (at, baseline), _FONT, size, _BLACK, thickness, cv2.LINE_AA)
     return np.vstack([bar, panel])

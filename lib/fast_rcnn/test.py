@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 import caffe
 from fast_rcnn.bbox_transform import bbox_transform_inv, clip_boxes
-from fast_rcnn.config import cfg, get_output_dir
+from fast_rcnn.box_voting import vote
+from fast_rcnn.config import ConfigError, cfg, get_output_dir
 from fast_rcnn.detections_file import save_detections
 from fast_rcnn.nms import nms
 from roi_data_layer.image_blob import image_scale, read_image, resized, stacked
@@ -35,33 +36,28 @@ def im_detect(net, im: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.nd
     """Class scores and boxes for the proposals `boxes` (R, 4) in the image `im` (H, W, 3), BGR, uint8.
 
     `net` has the inputs data and rois, and the outputs cls_prob and, if cfg.TEST.BBOX_REG, bbox_pred. Returns
-    scores (R, K), K counting the background, and boxes (R, 4K) in pixels of `im`, cut to it; both float32.
+    scores (R', K), K counting the background, and boxes (R', 4K) in pixels of `im`, cut to it; both float32.
+
+    R' is R, row for row, unless results are pooled: over scales (cfg.TEST.SCALE_CHOICE 'all'; the OHEM
+    paper's "+M") or over iterations (cfg.TEST.BBOX_ITERATIONS above 1; see `_rescored`). Raises ConfigError
+    if boxes are to be scored again that cannot move.
     """
+    if cfg.TEST.BBOX_ITERATIONS > 1 and not cfg.TEST.BBOX_REG:
+        raise ConfigError(
+            f'TEST.BBOX_ITERATIONS is {cfg.TEST.BBOX_ITERATIONS}, but with TEST.BBOX_REG False no box moves: '
+            'set the former to 1, or the latter True'
+        )
     num_classes = net.blobs['cls_prob'].data.shape[1]
     if len(boxes) == 0:
         return np.zeros((0, num_classes), np.float32), np.zeros((0, 4 * num_classes), np.float32)
-    data, scales = _image_pyramid(im)
-    rois = _project(boxes, scales)
-    if cfg.DEDUP_BOXES > 0:
-        # Proposals that fall on the same cells of the feature map give the same result: compute one of them
-        codes = np.round(rois * cfg.DEDUP_BOXES).dot([1, 1e3, 1e6, 1e9, 1e12])
-        _, index, inverse = np.unique(codes, return_index=True, return_inverse=True)
-        rois, boxes = rois[index], boxes[index]
-
-    net.blobs['data'].reshape(*data.shape)
-    net.blobs['rois'].reshape(*rois.shape)
-    outputs = net.forward(data=data, rois=rois)
-    scores = np.array(
-        (net.blobs['cls_score'].data if cfg.TEST.SVM else outputs['cls_prob']).reshape(len(rois), -1)
-    )
-    if cfg.TEST.BBOX_REG:
-        deltas = outputs['bbox_pred'].reshape(len(rois), -1)
-        predicted = clip_boxes(bbox_transform_inv(boxes, deltas), im.shape)
-    else:
-        predicted = np.tile(boxes.astype(np.float32), (1, scores.shape[1]))
-    if cfg.DEDUP_BOXES > 0:
-        scores, predicted = scores[inverse], predicted[inverse]
-    return scores, predicted
+    scores, predicted = [], []
+    for scales in _scale_groups(im.shape):
+        found = [_score(net, im.shape, boxes, scales, _image_pyramid(im, scales))]
+        for _ in range(1, cfg.TEST.BBOX_ITERATIONS):
+            found.append(_rescored(net, im.shape, *found[-1], scales))
+        scores += [part[0] for part in found]
+        predicted += [part[1] for part in found]
+    return np.concatenate(scores), np.concatenate(predicted)
 
 
 def test_net(
@@ -69,10 +65,10 @@ def test_net(
 ) -> list:
     """Detect in every image of `imdb`, write detections.npz (see `detections_file`) and evaluate.
 
-    A class's detections in an image are those with a score above `thresh` that survive NMS at cfg.TEST.NMS;
-    over all classes an image keeps the best `max_per_image` (0: all). `output_dir` is `get_output_dir(imdb,
-    net)` unless given. Returns all_boxes[class][image], (n, 5) float32 arrays of x1, y1, x2, y2, score, best
-    first.
+    A class's detections in an image are those with a score above `thresh` that survive NMS at cfg.TEST.NMS,
+    then moved by box voting if cfg.TEST.BBOX_VOTE (see `box_voting`); over all classes an image keeps the
+    best `max_per_image` (0: all). `output_dir` is `get_output_dir(imdb, net)` unless given. Returns
+    all_boxes[class][image], (n, 5) float32 arrays of x1, y1, x2, y2, score, best first.
     """
     output_dir = get_output_dir(imdb, net) if output_dir is None else output_dir
     os.makedirs(output_dir, exist_ok=True)
@@ -106,7 +102,8 @@ def detections(scores: np.ndarray, boxes: np.ndarray, max_per_image: int, thresh
     for cls in range(1, scores.shape[1]):
         rows = np.flatnonzero(scores[:, cls] > thresh)
         dets = np.column_stack((boxes[rows, 4 * cls : 4 * cls + 4], scores[rows, cls])).astype(np.float32)
-        per_class.append(dets[nms(dets, cfg.TEST.NMS)])
+        kept = dets[nms(dets, cfg.TEST.NMS)]
+        per_class.append(vote(kept, dets, cfg.TEST.BBOX_VOTE_THRESH) if cfg.TEST.BBOX_VOTE else kept)
     found = np.concatenate([dets[:, 4] for dets in per_class])
     if 0 < max_per_image < len(found):
         weakest = np.sort(found)[-max_per_image]
@@ -114,10 +111,82 @@ def detections(scores: np.ndarray, boxes: np.ndarray, max_per_image: int, thresh
     return per_class
 
 
-def _image_pyramid(im: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`im` at each of cfg.TEST.SCALES, (levels, 3, H, W) float32, and the factor of each level, (levels,)."""
-    scales = np.array([image_scale(*im.shape[:2], size, cfg.TEST.MAX_SIZE) for size in cfg.TEST.SCALES])
-    return stacked([resized(im, scale, cfg.PIXEL_MEANS) for scale in scales]), scales
+def _scale_groups(im_shape: tuple) -> list[np.ndarray]:
+    """The factors by which the image is resized, in groups that run through the net as one pyramid.
+
+    'nearest': one group, every RoI goes to one of its levels. 'all': a group for each factor, so that memory
+    does not grow with the number of scales; those that MAX_SIZE makes equal run once.
+    """
+    factors = [image_scale(*im_shape[:2], size, cfg.TEST.MAX_SIZE) for size in cfg.TEST.SCALES]
+    if cfg.TEST.SCALE_CHOICE == 'nearest':
+        return [np.array(factors)]
+    return [np.array([factor]) for factor in dict.fromkeys(factors)]
+
+
+def _image_pyramid(im: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """`im` resized by each of `scales` (levels,): (levels, 3, H, W) float32."""
+    return stacked([resized(im, scale, cfg.PIXEL_MEANS) for scale in scales])
+
+
+def _score(
+    net, im_shape: tuple, boxes: np.ndarray, scales: np.ndarray, data: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scores (R, K) and moved boxes (R, 4K) of `boxes` (R, 4), R > 0, in the pyramid `data` of factors
+    `scales`. Without `data`, on the features that the net still holds from the last call.
+    """
+    rois = _project(boxes, scales)
+    if cfg.DEDUP_BOXES > 0:
+        # Proposals that fall on the same cells of the feature map give the same result: compute one of them
+        codes = np.round(rois * cfg.DEDUP_BOXES).dot([1, 1e3, 1e6, 1e9, 1e12])
+        _, index, inverse = np.unique(codes, return_index=True, return_inverse=True)
+        rois, boxes = rois[index], boxes[index]
+    net.blobs['rois'].reshape(*rois.shape)
+    if data is not None:
+        net.blobs['data'].reshape(*data.shape)
+        outputs = net.forward(data=data, rois=rois)
+    else:
+        net.blobs['rois'].data[...] = rois
+        outputs = net.forward(start=_first_roi_layer(net))
+    scores = np.array(
+        (net.blobs['cls_score'].data if cfg.TEST.SVM else outputs['cls_prob']).reshape(len(rois), -1)
+    )
+    if cfg.TEST.BBOX_REG:
+        deltas = outputs['bbox_pred'].reshape(len(rois), -1)
+        predicted = clip_boxes(bbox_transform_inv(boxes, deltas), im_shape)
+    else:
+        predicted = np.tile(boxes.astype(np.float32), (1, scores.shape[1]))
+    if cfg.DEDUP_BOXES > 0:
+        scores, predicted = scores[inverse], predicted[inverse]
+    return scores, predicted
+
+
+def _rescored(
+    net, im_shape: tuple, scores: np.ndarray, boxes: np.ndarray, scales: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """One more iteration of "+B": the high-scoring of the moved `boxes` (R, 4K), scored and moved again.
+
+    A box that was moved for a class stands for that class alone: of its new `scores` the other columns are
+    -inf, which no threshold lets pass. Gidaris and Komodakis, section 4; the OHEM paper, section 6.
+    """
+    rows, classes = np.nonzero(scores[:, 1:] > cfg.TEST.BBOX_RESCORE_THRESH)
+    if len(rows) == 0:
+        return scores[:0], boxes[:0]
+    classes += 1
+    again = boxes.reshape(len(boxes), -1, 4)[rows, classes]
+    new_scores, new_boxes = _score(net, im_shape, again, scales)
+    only = np.full_like(new_scores, -np.inf)
+    each = np.arange(len(rows))
+    only[each, classes] = new_scores[each, classes]
+    return only, new_boxes
+
+
+def _first_roi_layer(net) -> str | None:
+    """The layer to start from when only the RoIs are new: the first that reads them.
+
+    None, to run the whole net, on a pycaffe too old to name the bottoms of layers.
+    """
+    bottoms = getattr(net, 'bottom_names', {})
+    return next((name for name, blobs in bottoms.items() if 'rois' in blobs), None)
 
 
 def _project(boxes: np.ndarray, scales: np.ndarray) -> np.ndarray:

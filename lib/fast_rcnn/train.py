@@ -2,24 +2,27 @@
 
 Two kinds of file are written at a snapshot of iteration N, into the output folder:
 
-    <prefix>[_<infix>]_iter_N.caffemodel                       for testing: bbox_pred predicts plain (dx, dy,
-    dw, dh) <prefix>[_<infix>]_resume_iter_N.{solverstate,caffemodel}  for resuming: the solver's own,
-    bbox_pred as it is trained
+* <prefix>[_<infix>]_iter_N.caffemodel: for testing; bbox_pred predicts plain (dx, dy, dw, dh).
+* <prefix>[_<infix>]_resume_iter_N.{solverstate,caffemodel}: for resuming; the solver's own, bbox_pred as it is
+  trained.
 
 The net is trained on normalised regression targets; the first file has their means and deviations folded into
 bbox_pred, as Fast R-CNN does. Undoing that is not exact in floating point, hence the second.
+
+Beside them <prefix>[_<infix>]_record.jsonl grows by a line an iteration (see `record`).
 
 A run is reproducible, and may stop and resume anywhere: before iteration i the random generator is seeded by
 (cfg.RNG_SEED, i), and mini-batches are numbered, i * iter_size being the first of iteration i.
 """
 
 import collections
+import contextlib
 import os
 import re
 import signal
+import sys
 import threading
 import warnings
-from contextlib import contextmanager
 
 import numpy as np
 from google.protobuf import text_format
@@ -28,6 +31,9 @@ from tqdm import tqdm
 import caffe
 from caffe.proto import caffe_pb2
 from fast_rcnn.config import cfg
+from fast_rcnn.diagnosis import no_box_loss, not_finite
+from fast_rcnn.record import TrainingRecord
+from roi_data_layer.layer import HardRoiMiningLayer
 from roi_data_layer.roidb import Roidb, add_bbox_regression_targets
 from roi_data_layer.stand_ins import prototxt_with_stand_ins
 
@@ -55,9 +61,10 @@ def train_net(
     pretrained_model: str | None = None,
     max_iters: int = 40000,
     snapshot: str | None = None,
+    tensorboard: bool = False,
 ) -> list[str]:
     """Train a net and return the models written. See `SolverWrapper` for the parameters and errors."""
-    wrapper = SolverWrapper(solver_prototxt, roidb, output_dir, pretrained_model, snapshot)
+    wrapper = SolverWrapper(solver_prototxt, roidb, output_dir, pretrained_model, snapshot, tensorboard)
     try:
         return wrapper.train_model(max_iters)
     finally:
@@ -69,8 +76,9 @@ class SolverWrapper:
 
     `solver_prototxt` names the net; its snapshot_prefix names the files, cfg.TRAIN.SNAPSHOT_ITERS when they
     are written to `output_dir`. Training starts from the net's fillers, from the weights in
-    `pretrained_model` (a .caffemodel), or goes on from `snapshot` (a .solverstate). Raises ValueError if net
-    and roidb do not fit together.
+    `pretrained_model` (a .caffemodel), or goes on from `snapshot` (a .solverstate). With `tensorboard`, what
+    the record holds goes to event files in `output_dir`/tensorboard as well. Raises ValueError if net and
+    roidb do not fit together.
     """
 
     def __init__(
@@ -80,6 +88,7 @@ class SolverWrapper:
         output_dir: str,
         pretrained_model: str | None = None,
         snapshot: str | None = None,
+        tensorboard: bool = False,
     ):
         if snapshot is not None and not snapshot.endswith(('.solverstate', '.solverstate.h5')):
             raise ValueError(
@@ -87,12 +96,14 @@ class SolverWrapper:
             )
         self.output_dir = output_dir
         os.makedirs(output_dir, exist_ok=True)
-        self.solver_param = _read_solver(solver_prototxt)
+        self.solver_param = read_solver(solver_prototxt)
         infix = f'_{cfg.TRAIN.SNAPSHOT_INFIX}' if cfg.TRAIN.SNAPSHOT_INFIX else ''
         self._prefix = (
             os.path.join(output_dir, os.path.basename(self.solver_param.snapshot_prefix) or 'model') + infix
         )
         self._model_paths = []
+        self._on_terminal = sys.stderr.isatty()
+        self._events = os.path.join(output_dir, 'tensorboard') if tensorboard else None
 
         caffe.set_random_seed(_seed(_FILLERS, 0))
         self.solver = caffe.get_solver(self._own_solver_file())
@@ -108,6 +119,10 @@ class SolverWrapper:
             raise ValueError(f'{solver_prototxt}: its net has {len(found)} RoIDataLayer, expected one')
         self.data_layer = found[0]
         self.data_layer.set_roidb(roidb)
+        self._classes = getattr(roidb, 'classes', ())
+        self._mining = next(
+            (layers[i] for i in range(len(layers)) if isinstance(layers[i], HardRoiMiningLayer)), None
+        )
         self._regression = self._regression_statistics(roidb)
 
     def train_model(self, max_iters: int) -> list[str]:
@@ -116,23 +131,30 @@ class SolverWrapper:
         Raises FloatingPointError when a loss is not a finite number, and TrainingInterrupted after Ctrl-C or
         SIGTERM, once the iteration is done and a snapshot written; a second Ctrl-C stops at once.
         """
-        smoothed = collections.deque(maxlen=max(self.solver_param.average_loss, 1))
         iter_size = self.solver_param.iter_size
         saved_at = None
-        # disable=None: a bar on a terminal only; elsewhere Caffe's own log lines are the record
+        record = TrainingRecord(
+            f'{self._prefix}_record.jsonl',
+            self.solver,
+            self.data_layer,
+            self._mining,
+            self._classes,
+            self._events,
+            on_not_finite=self._stop_at_scored_roi,
+        )
         with (
+            contextlib.closing(record),
             _deferred_signals() as stop,
-            tqdm(total=max_iters, initial=self.solver.iter, unit='iter', disable=None) as bar,
+            _Progress(max_iters, self.solver.iter, self.solver_param.average_loss) as progress,
         ):
             while self.solver.iter < max_iters:
                 caffe.set_random_seed(_seed(_ITERATIONS, self.solver.iter))
                 self.data_layer.set_position(self.solver.iter * iter_size)
+                record.start()
                 self.solver.step(1)
                 losses = _losses(self.solver.net)
                 self._check(losses)
-                smoothed.append(sum(losses.values()))
-                bar.set_postfix(loss=f'{np.mean(smoothed):.4f}', refresh=False)
-                bar.update()
+                progress.show(record.finish(losses))
                 if self.solver.iter % cfg.TRAIN.SNAPSHOT_ITERS == 0 or stop:
                     self._model_paths.append(self.snapshot())
                     saved_at = self.solver.iter
@@ -146,11 +168,12 @@ class SolverWrapper:
 
     def snapshot(self) -> str:
         """Write both kinds of file for the present iteration; returns the path of the model for testing."""
-        self.solver.snapshot()
         path = f'{self._prefix}_iter_{self.solver.iter}.caffemodel'
-        with self._plain_regression():
-            self.solver.net.save(path)
-        print(f'Wrote snapshot to: {path}')
+        with tqdm.external_write_mode():  # takes a progress bar away while lines are written
+            self.solver.snapshot()
+            with self._plain_regression():
+                self.solver.net.save(path)
+            print(f'Wrote snapshot to: {path}')
         return path
 
     def _state_path(self) -> str:
@@ -167,6 +190,8 @@ class SolverWrapper:
         param.CopyFrom(self.solver_param)
         param.snapshot = 0
         param.snapshot_prefix = f'{self._prefix}_resume'
+        if self._on_terminal:  # where a progress bar shows the losses; elsewhere Caffe's own lines do
+            param.display = 0
         for field in ('net', 'train_net'):
             if param.HasField(field):
                 setattr(param, field, prototxt_with_stand_ins(getattr(param, field), self.output_dir))
@@ -200,7 +225,7 @@ class SolverWrapper:
             )
         return means, stds
 
-    @contextmanager
+    @contextlib.contextmanager
     def _plain_regression(self):
         """Meanwhile bbox_pred predicts regressions that are not normalised; afterwards it is what it was, bit
         by bit.
@@ -223,26 +248,75 @@ class SolverWrapper:
 
     def _check(self, losses: dict[str, float]) -> None:
         if not all(np.isfinite(value) for value in losses.values()):
-            raise FloatingPointError(
-                f'iteration {self.solver.iter - 1}: the loss is not a number any more ({losses}), on '
-                f'{", ".join(self.data_layer.shown)}. Usually base_lr is too high; resume from an earlier '
-                f'snapshot with a lower one.'
-            )
-        blobs = self.solver.net.blobs
+            self._stop(f'the loss is not a number any more ({losses})', self.solver.iter - 1, updated=True)
         if losses.get('loss_bbox') == 0 and not self._warned:
-            labels = next((blobs[name] for name in ('labels_hard', 'labels') if name in blobs), None)
-            if labels is not None and (labels.data > 0).any():
+            cause = no_box_loss(self.solver.net)
+            if cause is not None:
                 self._warned = True
-                warnings.warn(
-                    f'iteration {self.solver.iter - 1}: there are foreground RoIs, but loss_bbox is exactly '
-                    '0. '
-                    f'Are the bottoms of loss_bbox in order, and TRAIN.BBOX_INSIDE_WEIGHTS not 0?',
-                    RuntimeWarning,
-                    stacklevel=3,
-                )
+                with tqdm.external_write_mode(file=sys.stderr):
+                    warnings.warn(
+                        f'iteration {self.solver.iter - 1}: there are foreground RoIs, but loss_bbox is exactly 0: '
+                        f'{cause}',
+                        RuntimeWarning,
+                        stacklevel=3,
+                    )
+
+    def _stop_at_scored_roi(self) -> None:
+        """Called by the record in the middle of a forward pass, so that the weights are still as they were."""
+        self._stop('the loss of an RoI is not a number', self.solver.iter, updated=False)
+
+    def _stop(self, what: str, iteration: int, updated: bool) -> None:
+        folder = f'{self._prefix}_not_finite_iter_{iteration}'
+        found = not_finite(self.solver.net, self.data_layer.shown, folder, weights_are_old=not updated)
+        raise FloatingPointError(
+            f'iteration {iteration}: {what}; {found}. Usually base_lr is too high; resume from an earlier snapshot '
+            'with a lower one.'
+        )
 
 
-def _read_solver(path: str):
+class _Progress:
+    """On a terminal, a bar with the iteration, smoothed losses, images/s and the time left; elsewhere nothing.
+
+    Losses are means over the last `average_loss` iterations, as Caffe smooths them: of all RoIs and of those
+    mined, or of those sampled if nothing is mined.
+    """
+
+    def __init__(self, max_iters: int, start: int, average_loss: int):
+        self._recent = collections.deque(maxlen=max(average_loss, 1))
+        self._bar = tqdm(
+            total=max_iters,
+            initial=start,
+            unit='iter',
+            disable=None,
+            dynamic_ncols=True,
+            bar_format='{n_fmt}/{total_fmt} |{bar}| {remaining} left{postfix}',
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._bar.close()
+
+    def show(self, entry: dict) -> None:
+        """Counts an iteration; `entry` is its line of the record."""
+        self._bar.update()
+        if self._bar.disable:
+            return
+        seconds = entry['seconds']['step'] / max(entry['images'], 1)
+        if 'all' in entry:
+            self._recent.append((entry['all']['loss'], entry['mined']['loss'], seconds))
+            everything, mined, seconds = np.mean(self._recent, axis=0)
+            losses = f'loss all {everything:.4f}, mined {mined:.4f}'
+        else:
+            self._recent.append((sum(entry['loss'].values()), seconds))
+            sampled, seconds = np.mean(self._recent, axis=0)
+            losses = f'loss {sampled:.4f}'
+        self._bar.set_postfix_str(f'{losses}, {1 / seconds:.1f} images/s', refresh=False)
+
+
+def read_solver(path: str):
+    """The SolverParameter in a solver prototxt. Raises FileNotFoundError, or ValueError naming the file."""
     if not os.path.isfile(path):
         raise FileNotFoundError(f'no solver prototxt {path}')
     param = caffe_pb2.SolverParameter()
@@ -267,7 +341,7 @@ def _losses(net) -> dict[str, float]:
     return {name: weight * float(net.blobs[name].data.sum()) for name, weight in weights.items() if weight}
 
 
-@contextmanager
+@contextlib.contextmanager
 def _deferred_signals():
     """Yields a list that becomes non-empty on Ctrl-C or SIGTERM; a second one acts as ever."""
     received, before = [], {}

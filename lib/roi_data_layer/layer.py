@@ -73,10 +73,14 @@ class RoIDataLayer(caffe.Layer):
             _fill(top[i], blobs[name])
 
     @property
+    def entries(self) -> list[dict]:
+        """The roidb entries of the last mini-batch."""
+        return [self._roidb[i] for i in self._indices]
+
+    @property
     def shown(self) -> list[str]:
         """The image files of the last mini-batch; a mirrored one is marked so."""
-        entries = [self._roidb[i] for i in self._indices]
-        return [entry['image'] + (' (mirrored)' if entry['flipped'] else '') for entry in entries]
+        return [entry['image'] + (' (mirrored)' if entry['flipped'] else '') for entry in self.entries]
 
     def reshape(self, bottom, top):
         pass  # the shapes are known in forward
@@ -92,8 +96,8 @@ class HardRoiMiningLayer(caffe.Layer):
     bbox_targets, bbox_inside_weights, bbox_outside_weights (R, 4K). Tops: the hardest rows, hardest first, of
     all bottoms but the first two; at most cfg.TRAIN.BATCH_SIZE.
 
-    `last` holds what the last forward pass found: cls_loss, bbox_loss, loss (R,) float64 and kept, the
-    indices of the rows passed on; None before it.
+    `last` holds what the last forward pass found: cls_loss, bbox_loss, loss (R,) float64, the last of which
+    ranks the RoIs as cfg.TRAIN.OHEM_LOSS says, and kept, the indices of the rows passed on; None before it.
     """
 
     last = None
@@ -109,7 +113,7 @@ class HardRoiMiningLayer(caffe.Layer):
         cls_prob, bbox_pred, rois, labels = (bottom[i].data for i in range(4))
         boxes = [bbox_pred, *(bottom[i].data for i in range(4, 7))] if cfg.TRAIN.BBOX_REG else []
         cls_loss, bbox_loss = roi_losses(cls_prob, labels, *boxes)
-        loss = cls_loss + bbox_loss
+        loss = cls_loss if cfg.TRAIN.OHEM_LOSS == 'cls' else cls_loss + bbox_loss
         kept = mine_hard_rois(
             loss,
             rois,

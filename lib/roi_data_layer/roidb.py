@@ -20,34 +20,42 @@ class Roidb(Sequence):
     to leave out those that have no RoI to train on and to measure the regression targets.
 
     roidb[i] is a dictionary:
-        image         path of the image file width, height of the image in pixels flipped       bool: mirror
-        the image (the boxes are mirrored already) boxes         (n, 4) float32, ground truth first, then
-        proposals gt_classes    (n,) int32: the class of a ground-truth box, 0 for a proposal max_overlaps
-        (n,) float32: highest IoU with a ground-truth box max_classes   (n,) int32: the class of that
-        ground-truth box, 0 where the overlap is 0 bbox_targets  (n, 5) float32: class and normalised (dx, dy,
-        dw, dh), all 0 below an IoU of TRAIN.BBOX_THRESH
+        image: path of the image file.
+        width, height: of the image in pixels.
+        flipped: bool: mirror the image (the boxes are mirrored already).
+        boxes: (n, 4) float32, ground truth first, then proposals.
+        gt_classes: (n,) int32, the class of a ground-truth box, 0 for a proposal.
+        max_overlaps: (n,) float32, highest IoU with a ground-truth box.
+        max_classes: (n,) int32, the class of that ground-truth box, 0 where the overlap is 0.
+        bbox_targets: (n, 5) float32, class and normalised (dx, dy, dw, dh), all 0 below an IoU of BBOX_THRESH.
 
-    Attributes: num_classes; widths, heights (len(roidb),); bbox_means, bbox_stds (num_classes, 4), by which
+    Attributes: num_classes; classes, their names; widths, heights (len(roidb),); bbox_means, bbox_stds (num_classes, 4), by which
     targets are normalised if cfg.TRAIN.BBOX_NORMALIZE_TARGETS.
     """
 
     def __init__(self, imdb, use_flipped: bool | None = None):
         self._imdb = imdb
         self.num_classes = imdb.num_classes
+        self.classes = tuple(imdb.classes)
         self._flipped = cfg.TRAIN.USE_FLIPPED if use_flipped is None else use_flipped
         self.bbox_means = np.zeros((imdb.num_classes, 4))
         self.bbox_stds = np.ones((imdb.num_classes, 4))
         self._images, sizes, moments = [], [], _Moments(imdb.num_classes)
+        unusable = []
         for i in range(imdb.num_images):
             entry = self._entry(i, flipped=False)
             if _trainable(entry['max_overlaps']):
                 self._images.append(i)
                 sizes.append((entry['width'], entry['height']))
                 moments.add(entry['bbox_targets'])
-        left_out = imdb.num_images - len(self._images)
-        if left_out:
+            else:
+                unusable.append(f'{entry["image"]} ({_what_it_has(entry["max_overlaps"])})')
+        if unusable:
+            named = ', '.join(unusable[:5]) + (', ...' if len(unusable) > 5 else '')
             print(
-                f'{imdb.name}: {left_out} of {imdb.num_images} images left out: they have no RoI to train on'
+                f'{imdb.name}: {len(unusable)} of {imdb.num_images} images left out: they have no RoI to train on, '
+                f'which needs an IoU of at least {cfg.TRAIN.FG_THRESH}, or in [{cfg.TRAIN.BG_THRESH_LO}, '
+                f'{cfg.TRAIN.BG_THRESH_HI}): {named}'
             )
         if not self._images:
             raise ValueError(
@@ -158,6 +166,12 @@ def _trainable(overlaps: np.ndarray) -> bool:
     """Whether an image with RoIs of these overlaps has any foreground or background to train on."""
     background = (overlaps >= cfg.TRAIN.BG_THRESH_LO) & (overlaps < cfg.TRAIN.BG_THRESH_HI)
     return bool(np.any(background | (overlaps >= cfg.TRAIN.FG_THRESH)))
+
+
+def _what_it_has(overlaps: np.ndarray) -> str:
+    if len(overlaps) == 0:
+        return 'it has neither objects nor proposals'
+    return f'{len(overlaps)} RoIs of IoU {overlaps.min():.2f} to {overlaps.max():.2f}'
 
 
 def _precomputed(num_classes: int) -> tuple[np.ndarray, np.ndarray] | None:

@@ -1,7 +1,9 @@
 """Names of data sets."""
 
+import json
 import shutil
 
+import numpy as np
 import pytest
 
 from datasets.factory import get_imdb, list_imdbs
@@ -73,3 +75,16 @@ def test_a_folder_may_have_a_colon_a_space_or_braces_in_its_path(folder):
 def test_a_missing_folder_says_how_the_demo_set_is_made(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'no folder .*/demo; .*make_demo_data\.py'):
         get_imdb(f'folder:{tmp_path}/demo:train')
+
+
+def test_a_voc_test_set_without_ground_truth_is_written_for_the_server(folder, tmp_path):
+    root = tmp_path / 'VOCdevkit2012' / 'VOC2012'
+    shutil.copytree(folder.root, root)
+    shutil.copy(root / 'ImageSets/Main/train.txt', root / 'ImageSets/Main/test.txt')
+    shutil.rmtree(root / 'Annotations')
+    voc = get_imdb('voc_2012_test', data_dir=str(tmp_path))
+    nothing = [[np.zeros((0, 5))] * voc.num_images for _ in range(voc.num_classes)]
+    results = voc.evaluate_detections(nothing, str(tmp_path / 'out'))
+    assert voc.withheld and results['mAP'] is None
+    assert json.loads((tmp_path / 'out/results.json').read_text()) == results
+    assert (tmp_path / 'out/comp4_det_test_cat.txt').exists()

@@ -1,0 +1,110 @@
+"""Why a training step went wrong: the first blob that is not finite, and why no box is ever learned."""
+
+import json
+import os
+
+import cv2
+import numpy as np
+
+from fast_rcnn.config import cfg
+
+
+def not_finite(net, shown: list[str], folder: str, weights_are_old: bool) -> str:
+    """Says which blob of `net` is the first that is not finite, for which image and box; and dumps it.
+
+    `shown` names the images of the mini-batch. `weights_are_old`: the update of this iteration has not been applied,
+    so that weights which are not finite are the cause. Written to `folder`: blobs.npz (the blob, rois, labels and
+    whatever else has a row an RoI), summary.json and, if it is known, the image with the box (image.png).
+    """
+    bad = next((name for name, blob in net.blobs.items() if not np.isfinite(blob.data).all()), None)
+    if bad is None:
+        return 'no blob of the net is infinite or NaN now'
+    value = net.blobs[bad].data
+    first = tuple(int(i) for i in np.argwhere(~np.isfinite(value))[0])
+    said = f'the first blob that is not finite is {bad}, at {list(first)} of {list(value.shape)}'
+    summary = {'blob': bad, 'shape': list(value.shape), 'first': list(first), 'images': shown}
+    summary['not_finite'] = int((~np.isfinite(value)).sum())
+    if weights_are_old:
+        spoilt = [
+            name
+            for name, blobs in net.params.items()
+            if not all(np.isfinite(blobs[i].data).all() for i in range(len(blobs)))
+        ]
+        summary['weights_not_finite'] = spoilt
+        if spoilt:
+            said += f'; the weights of {", ".join(spoilt)} were not finite before'
+    os.makedirs(folder, exist_ok=True)
+    image, box = _place(net, value, first)
+    if image is not None and image < len(shown):
+        said += f'; image {shown[image]}'
+        summary['image'] = shown[image]
+        if box is not None:
+            said += f', box ({", ".join(f"{v:.1f}" for v in box)}) in network pixels'
+            summary['box'] = [float(v) for v in box]
+        _draw(os.path.join(folder, 'image.png'), net.blobs['data'].data[image], box)
+    else:
+        said += f'; images {", ".join(shown)}'
+    rows = net.blobs['rois'].data.shape[0] if 'rois' in net.blobs else 0
+    arrays = {
+        name.replace('/', '_'): blob.data
+        for name, blob in net.blobs.items()
+        if name == bad or (blob.data.ndim in (1, 2) and blob.data.shape[0] == rows and blob.data.shape[-1] <= 4096)
+    }
+    np.savez_compressed(os.path.join(folder, 'blobs.npz'), **arrays)
+    with open(os.path.join(folder, 'summary.json'), 'w', encoding='utf-8') as stream:
+        json.dump(summary, stream, indent=1)
+    return f'{said}. Look at {folder}'
+
+
+def no_box_loss(net) -> str | None:
+    """Why loss_bbox is exactly 0 although there are foreground RoIs; None if there are none."""
+    suffix = '_hard' if 'labels_hard' in net.blobs else ''
+
+    def blob(name):
+        name = name + suffix if name + suffix in net.blobs else name
+        return net.blobs[name].data if name in net.blobs else None
+
+    labels = blob('labels')
+    if labels is None or not (labels > 0).any():
+        return None
+    inside, outside = blob('bbox_inside_weights'), blob('bbox_outside_weights')
+    if inside is not None and not inside.any():
+        if not any(cfg.TRAIN.BBOX_INSIDE_WEIGHTS):
+            return 'TRAIN.BBOX_INSIDE_WEIGHTS is all 0'
+        return f'no foreground RoI reaches TRAIN.BBOX_THRESH, {cfg.TRAIN.BBOX_THRESH}: all inside weights are 0'
+    if outside is not None and not outside.any():
+        return 'all outside weights are 0'
+    bottoms = getattr(net, 'bottom_names', {}).get('loss_bbox') if hasattr(net, 'bottom_names') else None
+    if bottoms is not None and len(bottoms) == 4:
+        expected = ('bbox_pred', 'bbox_targets', 'bbox_inside_weights', 'bbox_outside_weights')
+        if not all(name.startswith(prefix) for name, prefix in zip(bottoms, expected, strict=True)):
+            return f'the bottoms of loss_bbox are {", ".join(bottoms)}; expected is the order {", ".join(expected)}'
+    return 'are the bottoms of loss_bbox in order: bbox_pred, targets, inside weights, outside weights?'
+
+
+def _place(net, value: np.ndarray, first: tuple) -> tuple[int | None, np.ndarray | None]:
+    """The image, and the box (4,) in it, that row `first[0]` of a blob belongs to, as far as that can be told."""
+    rois_name = next(
+        (name for name in ('rois', 'rois_hard') if name in net.blobs and _rows(value, net.blobs[name].data)), None
+    )
+    if rois_name is not None:
+        roi = net.blobs[rois_name].data[first[0]]
+        if np.isfinite(roi).all():
+            return int(roi[0]), roi[1:]
+    if 'data' in net.blobs and value.ndim == 4 and value.shape[0] == net.blobs['data'].data.shape[0]:
+        return first[0], None
+    return None, None
+
+
+def _rows(value: np.ndarray, rois: np.ndarray) -> bool:
+    return value.ndim > 0 and value.shape[0] == rois.shape[0]
+
+
+def _draw(path: str, data: np.ndarray, box: np.ndarray | None) -> None:
+    pixels = np.nan_to_num(data.transpose(1, 2, 0)) + cfg.PIXEL_MEANS
+    image = np.ascontiguousarray(np.clip(pixels, 0, 255).astype(np.uint8))
+    if box is not None:
+        x1, y1, x2, y2 = (round(float(np.clip(v, -1e4, 1e4))) for v in box)
+        cv2.rectangle(image, (x1, y1), (x2, y2), (0, 0, 0), 4)
+        cv2.rectangle(image, (x1, y1), (x2, y2), (66, 228, 240), 2)
+    cv2.imwrite(path, image)

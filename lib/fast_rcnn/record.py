@@ -1,0 +1,248 @@
+"""The record of a training run: <prefix>_record.jsonl, one JSON object a line, one line an iteration.
+
+    iteration  0, 1, ...; lr  its learning rate (null where Caffe does not tell); images  in its mini-batches
+    loss       {blob: weighted loss} as Caffe reports it: of the last sub-iteration, dropout included
+    all        of all RoIs that were scored, over all sub-iterations (OHEM only): rois, fg their numbers; cls, bbox,
+               loss (= cls + bbox) their means; by_class {class: rois, cls, bbox}, classes that occur
+    mined      of the RoIs learned from: rois, fg, bg their numbers and, with OHEM, cls, bbox, loss as scored
+    seconds    step, the whole; of it data and mining (the Python layers), forward (the rest of it) and backward
+    memory     host_peak_mb, and gpu_peak_mb on a GPU: the most so far
+
+Times are the host's: what a GPU still computes is counted where it is waited for. A run that resumes from iteration
+N keeps the lines before N and goes on after them.
+"""
+
+import importlib
+import json
+import os
+import resource
+import sys
+import time
+
+import numpy as np
+
+PARTS = ('data', 'forward', 'mining', 'backward')
+
+
+def read_record(path: str) -> list[dict]:
+    """The lines of a record, in order. A last line that was cut off, by a crash, is left out.
+
+    Raises FileNotFoundError, or ValueError naming the file and the line.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f'no training record {path}; tools/train_net.py writes <prefix>_record.jsonl')
+    with open(path, encoding='utf-8', errors='replace') as stream:
+        lines = stream.read().split('\n')
+    entries = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+            if not isinstance(entry.get('iteration'), int):
+                raise ValueError('no whole number "iteration"')
+        except (ValueError, AttributeError) as error:
+            if number == len(lines):  # a whole line ends in a newline
+                break
+            raise ValueError(f'{path}, line {number}: not a line of a training record: {error}') from None
+        entries.append(entry)
+    return entries
+
+
+class TrainingRecord:
+    """Watches a solver by pycaffe's public names, and writes a line for each `start`, step, `finish`.
+
+    `data_layer` and `mining_layer` (or None) are the net's; `classes` the names of the classes, background first.
+    Lines of `path` from the solver's present iteration on are dropped. With a folder `tensorboard`, event files
+    go there too. `on_not_finite()` is called when the loss of a scored RoI is not finite, with the blobs as they are.
+    """
+
+    def __init__(
+        self, path, solver, data_layer, mining_layer=None, classes=(), tensorboard=None, on_not_finite=None
+    ):
+        self._solver, self._mining = solver, mining_layer
+        self._classes = [str(name).strip('_') for name in classes]
+        self._on_not_finite = on_not_finite
+        self._seconds = dict.fromkeys(PARTS, 0.0)
+        self._batches = []  # of each sub-iteration: labels, cls_loss, bbox_loss, kept
+        self._labels = []
+        self._images = 0
+        self._watched = []
+        self._watch(data_layer, 'data', self._after_data)
+        if mining_layer is not None:
+            self._watch(mining_layer, 'mining', self._after_mining)
+        self._has_hooks = all(hasattr(solver.net, name) for name in ('before_forward', 'after_backward'))
+        if self._has_hooks:
+            self._add_hooks(solver.net)
+        self._events = None if tensorboard is None else _event_writer(tensorboard)
+        self._stream = _opened_at(path, solver.iter)
+
+    def start(self) -> None:
+        """To be called before an iteration."""
+        for part in PARTS:
+            self._seconds[part] = 0.0
+        self._batches, self._labels, self._images = [], [], 0
+        self._iteration = self._solver.iter
+        self._lr = getattr(self._solver, 'lr', None)
+        self._started = time.perf_counter()
+
+    def finish(self, losses: dict[str, float]) -> dict:
+        """To be called after it, with its weighted losses by blob; writes its line and returns that."""
+        entry = {
+            'iteration': int(self._iteration),
+            'lr': _short(self._lr),
+            'images': self._images,
+            'loss': {name: _short(value) for name, value in losses.items()},
+        }
+        if self._batches:
+            entry |= self._of_mining()
+        else:
+            labels = np.concatenate([*self._labels, np.zeros(0)])
+            entry['mined'] = {'rois': len(labels), **_fg_bg(labels)}
+        seconds = {'step': time.perf_counter() - self._started, **self._seconds}
+        if self._has_hooks:
+            seconds['forward'] = max(seconds['forward'] - seconds['data'] - seconds['mining'], 0.0)
+        else:
+            del seconds['forward'], seconds['backward']
+        entry['seconds'] = {part: round(value, 6) for part, value in seconds.items()}
+        entry['memory'] = _peak_memory()
+        self._stream.write(json.dumps(entry, separators=(',', ':')) + '\n')
+        self._stream.flush()
+        if self._events is not None:
+            for tag, value in scalars(entry):
+                self._events.add_scalar(tag, value, entry['iteration'])
+        return entry
+
+    def close(self) -> None:
+        """Leave the layers as they were, and close the files."""
+        for layer in self._watched:
+            layer.__dict__.pop('forward', None)
+        self._stream.close()
+        if self._events is not None:
+            self._events.close()
+
+    def _watch(self, layer, part: str, after) -> None:
+        forward = layer.forward
+
+        def watched(bottom, top):
+            if len(bottom):
+                bottom[0].data  # noqa: B018  read by the mining anyway; a GPU's work up to here counts as forward
+            started = time.perf_counter()
+            forward(bottom, top)
+            self._seconds[part] += time.perf_counter() - started
+            after(bottom, top)
+
+        layer.forward = watched
+        self._watched.append(layer)
+
+    def _add_hooks(self, net) -> None:
+        last, mark = len(net.layers) - 1, [0.0]
+
+        def passed(part):
+            now = time.perf_counter()
+            self._seconds[part] += now - mark[0]
+            mark[0] = now
+
+        def begin(i):
+            if i == 0:
+                mark[0] = time.perf_counter()
+
+        net.before_forward(begin)
+        net.after_forward(lambda i: passed('forward') if i == last else None)
+        net.after_backward(lambda i: passed('backward') if i == 0 else None)
+
+    def _after_data(self, bottom, top) -> None:
+        self._images += len(top[0].data)
+        if self._mining is None:
+            self._labels.append(top[2].data.copy())
+
+    def _after_mining(self, bottom, top) -> None:
+        last = self._mining.last
+        self._batches.append((bottom[3].data.astype(np.int64), last['cls_loss'], last['bbox_loss'], last['kept']))
+        if self._on_not_finite is not None and not np.isfinite(last['loss']).all():
+            self._on_not_finite()
+
+    def _of_mining(self) -> dict:
+        labels, cls, bbox = (np.concatenate([batch[k] for batch in self._batches]) for k in range(3))
+        starts = np.cumsum([0] + [len(batch[0]) for batch in self._batches])
+        kept = np.concatenate([start + batch[3] for start, batch in zip(starts, self._batches, strict=False)])
+        counts = np.bincount(labels)
+        sums = {'cls': np.bincount(labels, cls), 'bbox': np.bincount(labels, bbox)}
+        by_class = {
+            self._name(c): {
+                'rois': int(counts[c]),
+                **{part: _short(of_class[c] / counts[c]) for part, of_class in sums.items()},
+            }
+            for c in np.flatnonzero(counts).tolist()
+        }
+        return {
+            'all': {
+                'rois': len(labels),
+                'fg': int((labels > 0).sum()),
+                **_means(cls, bbox),
+                'by_class': by_class,
+            },
+            'mined': {'rois': len(kept), **_fg_bg(labels[kept]), **_means(cls[kept], bbox[kept])},
+        }
+
+    def _name(self, c: int) -> str:
+        return self._classes[c] if c < len(self._classes) else str(c)
+
+
+def scalars(entry: dict) -> list[tuple[str, float]]:
+    """The numbers of a line under names such as all/by_class/cat/cls, as TensorBoard shows them."""
+    found = []
+
+    def visit(name, value):
+        if isinstance(value, dict):
+            for key, item in value.items():
+                visit(f'{name}/{key}' if name else str(key), item)
+        elif value is not None and name != 'iteration':
+            found.append((name, float(value)))
+
+    visit('', entry)
+    return found
+
+
+def _opened_at(path: str, iteration: int):
+    """`path`, open for appending, with the lines before `iteration` alone."""
+    kept = []
+    if iteration > 0 and os.path.exists(path):
+        kept = [entry for entry in read_record(path) if entry['iteration'] < iteration]
+    with open(path + '.part', 'w', encoding='utf-8') as stream:
+        stream.writelines(json.dumps(entry, separators=(',', ':')) + '\n' for entry in kept)
+    os.replace(path + '.part', path)
+    return open(path, 'a', encoding='utf-8')
+
+
+def _event_writer(folder: str):
+    try:
+        return importlib.import_module('tensorboard.summary').Writer(folder)
+    except ImportError as error:
+        raise ImportError(
+            f'TensorBoard event files need the package tensorboard: pip install tensorboard ({error})'
+        ) from None
+
+
+def _means(cls: np.ndarray, bbox: np.ndarray) -> dict[str, float | None]:
+    cls_mean, bbox_mean = (float(x.mean()) if len(x) else 0.0 for x in (cls, bbox))
+    return {'loss': _short(cls_mean + bbox_mean), 'cls': _short(cls_mean), 'bbox': _short(bbox_mean)}
+
+
+def _fg_bg(labels: np.ndarray) -> dict[str, int]:
+    foreground = int((labels > 0).sum())
+    return {'fg': foreground, 'bg': len(labels) - foreground}
+
+
+def _short(value) -> float | None:
+    """Six digits are enough, and keep the file small."""
+    return None if value is None else float(f'{value:.6g}')
+
+
+def _peak_memory() -> dict[str, float]:
+    unit = 2**20 if sys.platform == 'darwin' else 2**10
+    memory = {'host_peak_mb': round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)}
+    cuda = getattr(sys.modules.get('torch'), 'cuda', None)  # there if it is torch that computes
+    if cuda is not None and cuda.is_initialized():
+        memory['gpu_peak_mb'] = round(cuda.max_memory_allocated() / 2**20, 1)
+    return memory

@@ -1,0 +1,53 @@
+#!/usr/bin/env python3
+"""Recall of a data set's proposals: at IoU 0.5 and 0.7, averaged over IoU (AR), and by the size of objects.
+
+tools/eval_recall.py --imdb voc_2007_test --method selective_search
+tools/eval_recall.py --imdb folder:data/demo:test --max_boxes 300
+"""
+
+import argparse
+import json
+import os
+
+import _init_paths  # noqa: F401
+from _command_line import run
+from datasets.factory import get_imdb
+from datasets.recall import SIZES, best_overlaps, recall_table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__.split('\n')[0],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=__doc__,
+    )
+    parser.add_argument('--imdb', required=True, metavar='NAME', help='data set, or several joined by +')
+    parser.add_argument('--method', default='selective_search', help='proposals (default: selective_search)')
+    parser.add_argument('--max_boxes', type=int, metavar='N', help='the first N boxes of each image only')
+    parser.add_argument('--json', metavar='FILE', help='write the numbers there too')
+    parser.add_argument('--debug', action='store_true', help='show the traceback of an error')
+    args = parser.parse_args()
+    if args.max_boxes is not None and args.max_boxes < 1:
+        parser.error(f'--max_boxes is {args.max_boxes}; expected 1 or more')
+
+    data_set = get_imdb(args.imdb)
+    data_set.set_proposal_method(args.method)
+    table = recall_table(*best_overlaps(data_set, args.max_boxes))
+    boxes = 'all boxes' if args.max_boxes is None else f'the first {args.max_boxes} boxes of each image'
+    print(f'{data_set.name}: {data_set.num_images} images, {args.method}, {boxes}')
+    print('objects                    number  recall at 0.5  recall at 0.7      AR')
+    for name, r in table.items():
+        low, high = SIZES[name]
+        upper = f'< {high**0.5:.0f}²' if high < float('inf') else f'>= {low**0.5:.0f}²'
+        label = 'all' if name == 'all' else f'{name} ({upper} pixels)'
+        print(f'{label:24} {r["objects"]:8d} {r["recall_50"]:14.4f} {r["recall_70"]:14.4f} {r["AR"]:7.4f}')
+    if args.json:
+        part = f'{args.json}.{os.getpid()}.tmp'
+        with open(part, 'w', encoding='utf-8') as f:
+            json.dump({k: {n: v if v == v else None for n, v in r.items()} for k, r in table.items()}, f, indent=1)
+            f.write('\n')
+        os.replace(part, args.json)
+
+
+if __name__ == '__main__':
+    run(main)
