@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 
-.PHONY: all demo test test-slow lint clean
+.PHONY: all demo test test-slow lint clean bench
 
 all: .venv/installed
 
@@ -22,6 +22,9 @@ test: .venv/installed
 
 test-slow: .venv/installed
 	$(PY) -m pytest -m slow
+
+bench: .venv/installed
+	$(PY) experiments/bench.py
 
 lint: .venv/installed
 	$(PY) -m ruff check . && $(PY) -m ruff format --check .

@@ -1,16 +1,21 @@
 #!/usr/bin/env python3
-"""Draws detections on images: finds proposals, runs the detector, writes a PNG an image and one detections.json.
+"""Draws detections on images: finds proposals, runs the detector, writes PNGs and detections.json.
 
 tools/demo.py --gpu cpu --def models/demo/small/fast_rcnn_ohem/test.prototxt \\
-    --net output/demo_ohem/demo_train/small_fast_rcnn_ohem_iter_1000.caffemodel --classes data/demo/classes.txt \\
-    --cfg experiments/cfgs/demo_ohem.yml --images data/demo/JPEGImages/test_000*.jpg --out output/demo_pictures
+    --net output/demo_ohem/demo_train/small_fast_rcnn_ohem_iter_1400.caffemodel \\
+    --classes data/demo/classes.txt \\
+    --cfg experiments/cfgs/demo_ohem.yml --images data/demo/JPEGImages/test_000*.jpg --proposals auto \\
+    --out output/demo_pictures
+
+--proposals auto is selective search, of photographs wider than 500 pixels at that width, as Fast R-CNN's
+boxes were made; random boxes where OpenCV lacks it.
 """
 
-import _init_paths  # noqa: F401
 import argparse
 import json
 import os
 
+import _init_paths  # noqa: F401
 from _command_line import add_flags, configure, run
 
 
@@ -32,7 +37,10 @@ def parse_args() -> argparse.Namespace:
         '--out', default='output/demo', metavar='FOLDER', help='where pictures go (default: output/demo)'
     )
     parser.add_argument(
-        '--proposals', choices=('selective_search',), default='selective_search', help='method'
+        '--proposals',
+        choices=('auto', 'selective_search', 'selective_search_quality', 'random'),
+        default='auto',
+        help='where objects are looked for (default: auto, see below)',
     )
     parser.add_argument(
         '--det_thresh', type=float, default=0.6, help='least score of a detection drawn (default: 0.6)'
@@ -43,6 +51,15 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    for path in (args.prototxt, args.caffemodel, *args.images):
+        if not os.path.isfile(path):
+            raise FileNotFoundError(f'there is no file {path}')
+    stems = [os.path.splitext(os.path.basename(path))[0] for path in args.images]
+    twice = [path for path, name in zip(args.images, stems, strict=True) if stems.count(name) > 1]
+    if twice:
+        raise ValueError(
+            f'these images would have one picture, {twice[0]} and {twice[1]}: draw them one at a time'
+        )
     configure(args)
 
     import cv2
@@ -64,14 +81,22 @@ def main() -> None:
     num_classes = net.blobs['cls_prob'].data.shape[1]
     if num_classes != len(names) + 1:
         raise ValueError(
-            f'{args.prototxt} scores {num_classes} classes with the background, but there are {len(names)} names '
-            f'({args.classes or "those of PASCAL VOC"}): give the right --classes'
+            f'{args.prototxt} scores {num_classes} classes with the background, but there are {len(names)} '
+            f'names ({args.classes or "those of PASCAL VOC"}): give the right --classes'
+        )
+    if args.proposals == 'auto' and not hasattr(cv2, 'ximgproc'):
+        print(
+            'This OpenCV has no selective search (opencv-contrib-python-headless has): random boxes instead'
         )
     os.makedirs(args.out, exist_ok=True)
     found = {}
     for path in tqdm(args.images, unit='image', disable=None):
         image = read_image(path)
-        boxes = propose(image, args.proposals, os.path.basename(path), cfg.RNG_SEED)
+        method, width = args.proposals, None
+        if method == 'auto':
+            method = 'selective_search' if hasattr(cv2, 'ximgproc') else 'random'
+            width = 500 if image.shape[1] > 500 else None
+        boxes = propose(image, method, os.path.basename(path), cfg.RNG_SEED, resize_to=width)
         scores, predicted = im_detect(net, image, boxes)
         per_class = detections(scores, predicted, 100, args.det_thresh)
         found[path] = [
@@ -87,10 +112,13 @@ def main() -> None:
         target = os.path.join(args.out, os.path.splitext(os.path.basename(path))[0] + '.png')
         if not cv2.imwrite(target, picture):
             raise OSError(f'cannot write {target}')
-    with open(os.path.join(args.out, 'detections.json'), 'w', encoding='utf-8') as file:
+    target = os.path.join(args.out, 'detections.json')
+    with open(target + '.part', 'w', encoding='utf-8') as file:
         json.dump(found, file, indent=1)
+    os.replace(target + '.part', target)
     print(
-        f'{sum(map(len, found.values()))} detections in {len(found)} images: pictures and detections.json are in {args.out}'
+        f'{sum(map(len, found.values()))} detections in {len(found)} images: pictures and detections.json '
+        f'are in {args.out}'
     )
 
 

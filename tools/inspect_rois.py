@@ -1,18 +1,19 @@
 #!/usr/bin/env python3
-"""Shows what OHEM mines: a page to explore (index.html) and a picture of each image, all RoIs beside those mined.
+"""Shows what OHEM mines: a page to explore (index.html), and pictures, all RoIs beside those mined.
 
 tools/inspect_rois.py --gpu cpu --solver models/demo/small/fast_rcnn_ohem/solver.prototxt \\
     --weights output/demo_ohem/demo_train/small_fast_rcnn_ohem_iter_1400.caffemodel \\
     --imdb folder:data/demo:train --cfg experiments/cfgs/demo_ohem.yml --out report
 
 Either kind of snapshot will do. Those for testing (_iter_N) predict plain box regressions, those for resuming
-(_resume_iter_N) normalised ones, as mining needs them: which it is is found out by running the net once, and said.
+(_resume_iter_N) normalised ones, as mining needs them: which it is is found out by running the net once,
+and said.
 """
 
-import _init_paths  # noqa: F401
 import argparse
 import os
 
+import _init_paths  # noqa: F401
 from _command_line import add_flags, configure, run
 
 
@@ -35,7 +36,9 @@ def parse_args() -> argparse.Namespace:
         default='auto',
         help='what the weights predict (default: auto, found out by their loss)',
     )
-    parser.add_argument('--out', default='report', metavar='FOLDER', help='where to write (default: report)')
+    parser.add_argument(
+        '--out', default='output/report', metavar='FOLDER', help='where to write (default: output/report)'
+    )
     add_flags(parser)
     return parser.parse_args()
 
@@ -46,7 +49,9 @@ def main() -> None:
         if not os.path.isfile(path):
             raise FileNotFoundError(f'there is no {what} {path}')
     if args.batches < 1 or args.first < 0:
-        raise ValueError(f'--batches must be 1 or more and --first 0 or more; given {args.batches}, {args.first}')
+        raise ValueError(
+            f'--batches must be 1 or more and --first 0 or more; given {args.batches}, {args.first}'
+        )
     configure(args)
 
     import cv2
@@ -67,7 +72,9 @@ def main() -> None:
     net = load_training_net(args.solver, args.weights)
     data = python_layer(net, RoIDataLayer)
     if data is None or python_layer(net, HardRoiMiningLayer) is None:
-        raise ValueError(f'the net of {args.solver} has no RoIDataLayer with a HardRoiMiningLayer: nothing is mined')
+        raise ValueError(
+            f'the net of {args.solver} has no RoIDataLayer with a HardRoiMiningLayer: nothing is mined'
+        )
     data.set_roidb(roidb)
     caffe.set_random_seed(cfg.RNG_SEED)
     reading = normalise_regression(net, *add_bbox_regression_targets(roidb), args.bbox_pred)

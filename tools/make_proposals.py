@@ -17,6 +17,7 @@ import sys
 import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 
 import cv2
@@ -27,6 +28,7 @@ import _init_paths  # noqa: F401
 from _command_line import run
 from datasets.factory import get_imdb
 from datasets.imdb import JoinedImdb, imdb
+from datasets.proposal_methods import check_edge_model
 from datasets.proposals import METHODS, Proposals, ProposalsError, propose, write_proposals
 from datasets.recall import best_overlaps, recall_at
 
@@ -44,6 +46,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--seed', type=int, default=3, help='of the order of the boxes')
     parser.add_argument('--resize_to', type=int, default=None, help='search in images scaled to this width')
     parser.add_argument(
+        '--edge_model', metavar='FILE', help="for edge_boxes: OpenCV's model of structured forests"
+    )
+    parser.add_argument(
         '--recall', action='store_true', help='report the recall of the ground truth when done'
     )
     parser.add_argument('--debug', action='store_true', help='show the traceback of an error')
@@ -57,6 +62,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
+    if args.method == 'edge_boxes':
+        check_edge_model(args.edge_model)
     try:
         data_set = get_imdb(args.imdb)
         for part in data_set.parts if isinstance(data_set, JoinedImdb) else [data_set]:
@@ -77,10 +84,13 @@ def make(data_set: imdb, args: argparse.Namespace) -> None:
         'resize_to': args.resize_to,
         'opencv': cv2.__version__,
     }
+    if args.method == 'edge_boxes':
+        settings['edge_model'] = args.edge_model
     if os.path.exists(path):
         there = Proposals(path, made_for=data_set.spec, method=args.method)
         # A newer OpenCV is no reason to throw the boxes away.
-        same = {**there.parameters, 'opencv': None} == {**settings, 'opencv': None}
+        immaterial = {'opencv': None, 'edge_model': None}
+        same = {**there.parameters, **immaterial} == {**settings, **immaterial}
         if not same or there.image_ids != data_set.image_index:
             raise ProposalsError(
                 f'{path} is there, but of other images or settings ({json.dumps(there.parameters)}, now '
@@ -123,6 +133,11 @@ def compute(data_set: imdb, settings: dict, folder: str, jobs: int) -> Iterator[
                 for future in as_completed(futures):
                     future.result()
                     bar.update(futures[future])
+        except BrokenProcessPool:
+            raise RuntimeError(
+                'a process that computes proposals ended unexpectedly. Out of memory? Try fewer --jobs; what '
+                'is finished is kept'
+            ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
     return (boxes for piece in pieces for boxes in load_piece(*piece[:2]))
@@ -151,6 +166,7 @@ def compute_piece(path: str, key: str, ids: list[str], image_paths: list[str], s
                 settings['seed'],
                 settings['max_boxes'],
                 settings['resize_to'],
+                settings.get('edge_model'),
             )
         )
     temporary = f'{path}.{os.getpid()}.tmp'

@@ -4,20 +4,21 @@
 tools/time_step.py --gpu cpu --solver models/pascal_voc/VGG16/fast_rcnn_ohem/solver.prototxt \\
     --cfg experiments/cfgs/fast_rcnn_ohem.yml --image 600x1000 --rois 2000
 
-The image is noise, the RoIs are random boxes around random objects, the weights random: nothing has to be downloaded,
-and the work is that of a real step.
+The image is noise, the RoIs are random boxes around random objects, the weights random: nothing has to be
+downloaded, and the work is that of a real step.
 """
 
-import _init_paths  # noqa: F401
 import argparse
 import json
 import os
 import resource
 import tempfile
 import time
-from collections import defaultdict
+from typing import NamedTuple
 
 import numpy as np
+
+import _init_paths  # noqa: F401
 from _command_line import add_flags, configure, run
 
 
@@ -33,7 +34,10 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--rois', type=int, default=2000, help='RoIs an image (default: 2000)')
     parser.add_argument(
-        '--steps', type=int, default=1, help='steps to time, twice: as they are, and watched layer by layer (default: 1)'
+        '--steps',
+        type=int,
+        default=1,
+        help='steps to time, twice: as they are, and watched layer by layer (default: 1)',
     )
     parser.add_argument('--json', metavar='FILE', help='write the seconds and the memory there too')
     add_flags(parser)
@@ -41,20 +45,29 @@ def parse_args() -> argparse.Namespace:
 
 
 class NoiseImage:
-    """A data set of one noise image with random objects and proposals around them (the interface of datasets.imdb)."""
+    """A data set of one noise image, random objects and proposals around them (as datasets.imdb).
+
+    `picture` (H, W, 3) uint8 and `proposals` (R, 4) take the place of the noise and of the random boxes.
+    """
 
     name, num_images = 'noise', 1
 
-    def __init__(self, path: str, height: int, width: int, rois: int, num_classes: int):
+    def __init__(
+        self, path: str, height: int, width: int, rois: int, num_classes: int, picture=None, proposals=None
+    ):
         import cv2
 
         rng = np.random.default_rng(0)
-        cv2.imwrite(path, rng.integers(0, 255, (height, width, 3), dtype=np.uint8))
+        if picture is None:
+            picture = rng.integers(0, 255, (height, width, 3), dtype=np.uint8)
+        cv2.imwrite(path, picture)
         self.path, self.num_classes, self.size = path, num_classes, (height, width)
         self.classes = ['__background__', *(f'class {k}' for k in range(1, num_classes))]
         self.boxes = self._boxes(rng, 5)
-        near = self.boxes[rng.integers(0, 5, rois // 4)] + rng.normal(0, 15, (rois // 4, 4))
-        self.proposals = np.concatenate([self._clipped(near), self._boxes(rng, rois - len(near) - 5)])
+        if proposals is None:
+            near = self.boxes[rng.integers(0, 5, rois // 4)] + rng.normal(0, 15, (rois // 4, 4))
+            proposals = np.concatenate([self._clipped(near), self._boxes(rng, rois - len(near) - 5)])
+        self.proposals = proposals
         self.gt_classes = rng.integers(1, num_classes, 5).astype(np.int32)
 
     def _boxes(self, rng, n: int) -> np.ndarray:
@@ -75,9 +88,13 @@ class NoiseImage:
     def annotation(self, i: int) -> dict:
         height, width = self.size
         difficult = np.zeros(len(self.boxes), bool)
-        return dict(
-            boxes=self.boxes, gt_classes=self.gt_classes, difficult=difficult, width=width, height=height
-        )
+        return {
+            'boxes': self.boxes,
+            'gt_classes': self.gt_classes,
+            'difficult': difficult,
+            'width': width,
+            'height': height,
+        }
 
     def proposals_of(self, i: int) -> np.ndarray:
         return self.proposals
@@ -91,6 +108,61 @@ def randomise(net) -> None:
         if not weights.any():
             std = np.sqrt(2 / np.prod(weights.shape[1:]))
             weights[...] = rng.standard_normal(weights.shape, dtype=np.float32) * np.float32(std)
+
+
+class Times(NamedTuple):
+    """Seconds: `step` of one step as it is; `forward`, `backward` of one pass of each layer, by its number;
+    `solver` of a step outside of the layers.
+    """
+
+    step: float
+    forward: list[float]
+    backward: list[float]
+    solver: float
+
+
+def time_steps(solver, roidb, steps: int, on_gpu: bool) -> Times:
+    """Trains on `roidb` for 1 + 2 * `steps` steps: to warm up, as they are, and watched layer by layer."""
+    net = solver.net
+    seconds = {d: [0.0] * len(net.layers) for d in ('forward', 'backward')}
+    clock = {}
+
+    def synchronise():
+        if on_gpu:
+            import torch
+
+            torch.cuda.synchronize()
+
+    def start(i):
+        synchronise()
+        clock['t'] = time.perf_counter()
+
+    def stop(direction):
+        def add(i):
+            synchronise()
+            seconds[direction][i] += time.perf_counter() - clock['t']
+
+        return add
+
+    def step() -> float:
+        synchronise()
+        began = time.perf_counter()
+        solver.step(steps)
+        synchronise()
+        return (time.perf_counter() - began) / steps
+
+    net.layers[0].set_roidb(roidb)
+    solver.step(1)  # allocates, chooses kernels
+    as_it_is = step()
+    net.before_forward(start)
+    net.after_forward(stop('forward'))
+    net.before_backward(start)
+    net.after_backward(stop('backward'))
+    watched = step()
+    passes = steps * solver.param.iter_size
+    forward, backward = ([t / passes for t in seconds[d]] for d in ('forward', 'backward'))
+    rest = watched - solver.param.iter_size * (sum(forward) + sum(backward))
+    return Times(as_it_is, forward, backward, max(rest, 0.0))
 
 
 def main() -> None:
@@ -112,66 +184,31 @@ def main() -> None:
     solver = caffe.get_solver(args.solver)
     net = solver.net
     randomise(net)
-    seconds = defaultdict(float)
-    clock = {}
-
-    def synchronise():
-        if args.gpu.lower() != 'cpu':
-            import torch
-
-            torch.cuda.synchronize()
-
-    def start(i):
-        synchronise()
-        clock['t'] = time.perf_counter()
-
-    def stop(direction):
-        def add(i):
-            synchronise()
-            seconds[i, direction] += time.perf_counter() - clock['t']
-
-        return add
-
     with tempfile.TemporaryDirectory() as folder:
         num_classes = net.blobs['cls_score'].data.shape[1]
         noise = NoiseImage(os.path.join(folder, 'noise.png'), height, width, args.rois, num_classes)
-        net.layers[0].set_roidb(Roidb(noise, use_flipped=False))
-        solver.step(1)  # allocates, chooses kernels
-        synchronise()
-        began = time.perf_counter()
-        solver.step(args.steps)
-        synchronise()
-        step = (time.perf_counter() - began) / args.steps
-        net.before_forward(start)
-        net.after_forward(stop('forward'))
-        net.before_backward(start)
-        net.after_backward(stop('backward'))
-        began = time.perf_counter()
-        solver.step(args.steps)
-        watched = (time.perf_counter() - began) / args.steps
-    peak = _peak_gib(args.gpu)
+        times = time_steps(solver, Roidb(noise, use_flipped=False), args.steps, args.gpu.lower() != 'cpu')
+    peak = peak_gib(args.gpu)
 
     passes = args.steps * solver.param.iter_size
-    names = list(net._layer_names)
     print(f'\n{"layer":28} {"type":16} {"forward ms":>11} {"backward ms":>12}   (a pass; {passes} timed)')
-    for i, name in enumerate(names):
-        row = [1000 * seconds[i, d] / passes for d in ('forward', 'backward')]
+    for i, name in enumerate(net._layer_names):
+        row = 1000 * times.forward[i], 1000 * times.backward[i]
         if max(row) >= 0.05:
             print(f'{name:28} {net.layers[i].type:16} {row[0]:11.1f} {row[1]:12.1f}')
-    total = [sum(seconds[i, d] for i in range(len(names))) / passes for d in ('forward', 'backward')]
+    total = sum(times.forward), sum(times.backward)
     print(f'{"sum":28} {"":16} {1000 * total[0]:11.1f} {1000 * total[1]:12.1f}')
-    update = watched - solver.param.iter_size * sum(total)
     print(
-        f'\none step ({solver.param.iter_size} passes of {height}x{width}, {args.rois} RoIs): {step:.2f} s, '
-        f'of which the solver about {max(update, 0):.2f} s; peak memory {peak:.2f} GiB'
+        f'\none step ({solver.param.iter_size} passes of {height}x{width}, {args.rois} RoIs): '
+        f'{times.step:.2f} s, of which the solver about {times.solver:.2f} s; peak memory {peak:.2f} GiB'
     )
     if args.json:
-        measured = {'seconds': step, 'peak_gib': peak, 'forward': total[0], 'backward': total[1]}
+        measured = {'seconds': times.step, 'peak_gib': peak, 'forward': total[0], 'backward': total[1]}
         with open(args.json, 'w', encoding='utf-8') as stream:
             json.dump(measured, stream)
 
 
-def _peak_gib(gpu: str) -> float:
+def peak_gib(gpu: str) -> float:
     """The most memory that was in use: the process's, or on a GPU what was allocated there."""
     if gpu.lower() == 'cpu':
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -5,10 +5,10 @@ tools/train_net.py --gpu cpu --solver models/demo/small/fast_rcnn_ohem/solver.pr
     --imdb folder:data/demo:train --cfg experiments/cfgs/demo_ohem.yml --iters 1000
 """
 
-import _init_paths  # noqa: F401
 import argparse
 import os
 
+import _init_paths  # noqa: F401
 from _command_line import add_flags, configure, run
 
 
@@ -33,7 +33,9 @@ def parse_args() -> argparse.Namespace:
         '--rand', dest='randomize', action='store_true', help='a random seed instead of RNG_SEED'
     )
     parser.add_argument(
-        '--tensorboard', action='store_true', help='write TensorBoard event files too (pip install tensorboard)'
+        '--tensorboard',
+        action='store_true',
+        help='write TensorBoard event files too (pip install tensorboard)',
     )
     add_flags(parser)
     return parser.parse_args()

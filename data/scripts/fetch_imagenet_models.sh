@@ -8,11 +8,12 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/archive.sh
-URL=${IMAGENET_MODELS_URL:-https://dl.dropboxusercontent.com/s/riazjuizq0w7dqm}
+SITES=("${IMAGENET_MODELS_URL:-https://dl.dropboxusercontent.com/s/riazjuizq0w7dqm}")
+[ -n "${IMAGENET_MODELS_URL:-}" ] || SITES+=(https://people.eecs.berkeley.edu/~rbg/fast-rcnn-data)
 
 if [ -e imagenet_models ]; then
     echo "$PWD/imagenet_models is there already"
 else
-    fetch_archive "$URL/imagenet_models.tgz" imagenet_models.tgz 8b1d4b9da0593fc70ef403284f810adc
+    fetch_archive imagenet_models.tgz 8b1d4b9da0593fc70ef403284f810adc "${SITES[@]}"
     unpack_into imagenet_models imagenet_models.tgz
 fi

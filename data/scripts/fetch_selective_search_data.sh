@@ -8,11 +8,12 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/archive.sh
-URL=${SELECTIVE_SEARCH_URL:-https://dl.dropboxusercontent.com/s/orrt7o6bp6ae0tc}
+SITES=("${SELECTIVE_SEARCH_URL:-https://dl.dropboxusercontent.com/s/orrt7o6bp6ae0tc}")
+[ -n "${SELECTIVE_SEARCH_URL:-}" ] || SITES+=(https://people.eecs.berkeley.edu/~rbg/fast-rcnn-data)
 
 if [ -e selective_search_data/voc_2007_trainval.mat ]; then
     echo "$PWD/selective_search_data is there already"
 else
-    fetch_archive "$URL/selective_search_data.tgz" selective_search_data.tgz 7078c1db87a7851b31966b96774cd9b9
+    fetch_archive selective_search_data.tgz 7078c1db87a7851b31966b96774cd9b9 "${SITES[@]}"
     unpack_into selective_search_data selective_search_data.tgz
 fi

@@ -8,18 +8,22 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/archive.sh
-SITE=http://host.robots.ox.ac.uk/pascal/VOC
+
+# from YEAR FILE MD5: one archive, from the first site that has it
+from() {
+    local sites=("${VOC_URL:-http://host.robots.ox.ac.uk/pascal/VOC/voc$1}")
+    [ -n "${VOC_URL:-}" ] || sites+=("https://thor.robots.ox.ac.uk/pascal/VOC/voc$1" https://pjreddie.com/media/files)
+    fetch_archive "$2" "$3" "${sites[@]}"
+}
 
 fetch_2007() {
-    local url=${VOC_URL:-$SITE/voc2007}
-    fetch_archive "$url/VOCtrainval_06-Nov-2007.tar" VOCtrainval_06-Nov-2007.tar c52e279531787c972589f7e41ab4ae64
-    fetch_archive "$url/VOCtest_06-Nov-2007.tar" VOCtest_06-Nov-2007.tar b6e924de25625d8de591ea690078ad9f
+    from 2007 VOCtrainval_06-Nov-2007.tar c52e279531787c972589f7e41ab4ae64
+    from 2007 VOCtest_06-Nov-2007.tar b6e924de25625d8de591ea690078ad9f
     unpack_into VOCdevkit2007 VOCtrainval_06-Nov-2007.tar VOCtest_06-Nov-2007.tar
 }
 
 fetch_2012() { # the test set of 2012 has to be fetched by hand: it needs a login
-    local url=${VOC_URL:-$SITE/voc2012}
-    fetch_archive "$url/VOCtrainval_11-May-2012.tar" VOCtrainval_11-May-2012.tar 6cd6e144f989b92b3379bac3b3de84fd
+    from 2012 VOCtrainval_11-May-2012.tar 6cd6e144f989b92b3379bac3b3de84fd
     unpack_into VOCdevkit2012 VOCtrainval_11-May-2012.tar
 }
 

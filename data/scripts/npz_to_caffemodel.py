@@ -20,8 +20,8 @@ from google.protobuf import text_format
 
 PROJECT = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..')
 sys.path.insert(0, os.path.join(PROJECT, 'tools'))
-import _init_paths  # noqa: F401
-from _command_line import run
+import _init_paths  # noqa: E402, F401
+from _command_line import run  # noqa: E402
 
 
 def main() -> None:
@@ -72,7 +72,9 @@ def save(layers: dict[str, list[np.ndarray]], prototxt: str, path: str) -> None:
     untrained = {'Convolution', 'InnerProduct'}
     lacking = [x.name for x in param.layer if x.type in untrained and x.name not in layers]
     if lacking:
-        raise ValueError(f'no weights of {", ".join(lacking)}, which come before layers that there are weights of')
+        raise ValueError(
+            f'no weights of {", ".join(lacking)}, which come before layers that there are weights of'
+        )
 
     caffe.set_mode_cpu()
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)

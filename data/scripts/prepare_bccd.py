@@ -38,7 +38,9 @@ def main() -> None:
     shutil.rmtree(making, ignore_errors=True)
     for name in FOLDERS:
         # plain copies: permissions of a read-only source are not taken over
-        shutil.copytree(os.path.join(args.source, name), os.path.join(making, name), copy_function=shutil.copyfile)
+        shutil.copytree(
+            os.path.join(args.source, name), os.path.join(making, name), copy_function=shutil.copyfile
+        )
     _make_writable(making)
     for name in sorted(os.listdir(os.path.join(making, 'Annotations'))):
         for left_out in drop_points(os.path.join(making, 'Annotations', name)):

@@ -5,7 +5,7 @@ set -euo pipefail
 
 if [ $# -lt 5 ]; then
   echo "usage: $(basename "${CALLED_AS:-$0}") GPU NET DATASET [--set KEY VALUE ...]" >&2
-  echo "  GPU: its number, or cpu; NET: VGG16 or VGG_CNN_M_1024; DATASET: pascal_voc" >&2
+  echo "  GPU: its number, or cpu; NET: VGG16 or VGG_CNN_M_1024; DATASET: pascal_voc or coco" >&2
   exit 2
 fi
 METHOD=$1 VOC_SPLIT=$2 GPU=$3 NET=$4 DATASET=$5
@@ -18,11 +18,14 @@ if [ -z "${PYTHON:-}" ]; then
   [ -x .venv/bin/python ] && PYTHON=.venv/bin/python
 fi
 
-TEST_IMDB=voc_2007_test
+TEST_IMDB=voc_2007_test NUM_DETS=2000 DET_THRESH=0.00001
 case "$DATASET/$VOC_SPLIT" in
   pascal_voc/07) TRAIN_IMDB=voc_2007_trainval ITERS=40000 ;;
   pascal_voc/07+12) TRAIN_IMDB=voc_2007_trainval+voc_2012_trainval ITERS=80000 ;;
-  *) echo "unknown data set '$DATASET'; there is: pascal_voc" >&2; exit 2 ;;
+  # COCO has one training set whatever VOC_SPLIT; iterations and lr steps are those of py-faster-rcnn's Fast R-CNN.
+  coco/07) TRAIN_IMDB=coco_2014_train ITERS=280000 TEST_IMDB=coco_2014_minival DET_THRESH=0.001 NUM_DETS=100 ;;
+  coco/*) echo "COCO has one training set: use fast_rcnn.sh or fast_rcnn_ohem.sh" >&2; exit 2 ;;
+  *) echo "unknown data set '$DATASET'; there are: pascal_voc, coco" >&2; exit 2 ;;
 esac
 MODELS=models/$DATASET/$NET/$METHOD
 if [ ! -d "$MODELS" ]; then
@@ -54,6 +57,6 @@ time run "$PYTHON" tools/test_net.py --gpu "$GPU" \
   --net "$NET_FINAL" \
   --imdb "$TEST_IMDB" \
   --cfg "experiments/cfgs/$METHOD.yml" \
-  --num_dets 2000 \
-  --det_thresh 0.00001 \
+  --num_dets "$NUM_DETS" \
+  --det_thresh "$DET_THRESH" \
   "$@"

@@ -30,8 +30,9 @@ say "4/5 testing $WEIGHTS"
 "$PYTHON" tools/test_net.py --gpu cpu --def $MODELS/test.prototxt --net "$WEIGHTS" \
   --imdb folder:$DATA:test --cfg experiments/cfgs/demo_ohem.yml | tee -a "$LOG" | sed -n '/^class/,$p'
 say "5/5 pictures"
-quietly "$PYTHON" tools/draw_mined_rois.py --gpu cpu --solver $MODELS/solver.prototxt --cfg experiments/cfgs/demo_ohem.yml \
-  --weights "${WEIGHTS/_iter_/_resume_iter_}" --imdb folder:$DATA:train --batches 6 --out $OUT/mined
+quietly "$PYTHON" tools/inspect_rois.py --gpu cpu --solver $MODELS/solver.prototxt --cfg experiments/cfgs/demo_ohem.yml \
+  --weights "$WEIGHTS" --imdb folder:$DATA:train --batches 6 --out $OUT/mined
+quietly "$PYTHON" tools/plot_training.py $OUT/demo_train --out $OUT/curves.png
 quietly "$PYTHON" tools/demo.py --gpu cpu --def $MODELS/test.prototxt --net "$WEIGHTS" --classes $DATA/classes.txt \
   --cfg experiments/cfgs/demo_ohem.yml --out $OUT/detections \
   --images $(head -n 8 $DATA/ImageSets/Main/test.txt | sed "s|.*|$DATA/JPEGImages/&.jpg|")
@@ -40,6 +41,8 @@ cat <<MSG
 
 Done. What there is now:
   $OUT/mined/*.png           what OHEM mined: all RoIs by loss, and the ones it learned from
+  $OUT/mined/index.html      the same as a page to explore in a browser
+  $OUT/curves.png            losses, objects among the mined RoIs, seconds of a step
   $OUT/detections/*.png      detections on test images, and detections.json
   $OUT/demo_test/            AP of each class (results.json), detections in VOC's format
   $WEIGHTS

@@ -1,9 +1,9 @@
 """`import caffe` without a Caffe: pycaffe's interface, and what Caffe computes, on PyTorch.
 
-Knows nothing of detection. What is the same as in BVLC Caffe, what is better and what differs: docs/pycaffe.md.
+Knows nothing of detection. What is the same as in Caffe, what is better and what differs: docs/pycaffe.md.
 """
 
-from caffe import io, layers
+from caffe import host_memory, io, layers
 from caffe.blob import Blob
 from caffe.classifier import Classifier
 from caffe.detector import Detector
@@ -13,6 +13,7 @@ from caffe.layer import Layer, LayerError, layer_type_list
 from caffe.model_file import ModelFileError
 from caffe.net import Net
 from caffe.net_spec import NetSpec, params, to_proto
+from caffe.precision import set_precision
 from caffe.proto.caffe_pb2 import TEST, TRAIN
 from caffe.prototxt import PrototxtError
 from caffe.ranks import (
@@ -36,6 +37,8 @@ from caffe.solver import (
     get_solver,
 )
 from caffe.timer import Timer
+
+host_memory.keep_freed()
 
 __version__ = '1.0.0'
 
@@ -73,6 +76,7 @@ __all__ = [
     'set_mode_cpu',
     'set_mode_gpu',
     'set_multiprocess',
+    'set_precision',
     'set_random_seed',
     'set_solver_count',
     'set_solver_rank',

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import torch
 
+from caffe import precision
+
 _CPU = torch.device('cpu')
 
 
@@ -45,9 +47,7 @@ def set_mode_gpu() -> None:
         raise RuntimeError(
             f'GPU {_Process.gpu_index} was asked for; this machine has {torch.cuda.device_count()} (numbered from 0).'
         )
-    # Caffe computes in full float32; TF32 is a switch of its own.
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+    precision.apply_to_gpu()
     _Process.device = torch.device('cuda', _Process.gpu_index)
 
 

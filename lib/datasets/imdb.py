@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from datasets import proposals_mat, voc_eval
+from datasets.curves import draw_curves
 from datasets.proposals import Proposals
 
 BACKGROUND = '__background__'
@@ -133,12 +134,15 @@ class imdb:
         """The proposals file, opened when first asked for.
 
         If it is missing but the .mat file published with Fast R-CNN is there under the same name, that one is
-        converted, once. Raises ``ProposalsError`` if there is neither, or if it is broken.
+        converted, and again whenever its content has changed. Raises ``ProposalsError`` if there is neither,
+        or if it is broken.
         """
         if self._proposals is None:
             path = self.proposals_path()
             published = os.path.splitext(path)[0] + '.mat'
-            if not os.path.isfile(path) and os.path.isfile(published):
+            if os.path.isfile(published) and not (
+                os.path.isfile(path) and proposals_mat.is_of(path, published)
+            ):
                 proposals_mat.convert(published, path, self.image_index, self.proposal_method)
             self._proposals = Proposals(path, made_for=self.spec, method=self.proposal_method)
         return self._proposals
@@ -165,10 +169,10 @@ class imdb:
             all_boxes: ``all_boxes[class][image]`` is (n, 5): x1, y1, x2, y2, score, 0-based inclusive. Class
                 0 is ignored.
             output_dir: gets ``comp4_det_test_<class>.txt`` in the format of the VOC development kit (image
-                id, score, x1, y1, x2, y2, 1-based) and ``results.json``.
+                id, score, x1, y1, x2, y2, 1-based), ``results.json`` and ``precision_recall.png``.
             iou_threshold: a match needs an IoU greater than this.
             use_07_metric: 11-point AP or the area; None is what this set's year used.
-            quiet: do not print the table.
+            quiet: print no table and draw no curves.
 
         Returns:
             A dictionary: ``mAP``, ``mAP_07``, ``mAP_area``, ``metric`` ('11-point' or 'area'),
@@ -181,14 +185,14 @@ class imdb:
         self.write_voc_results(detections, output_dir)
         if self.withheld:
             results = {'imdb': self.name, 'images': self.num_images, 'mAP': None, 'withheld': True}
-            with _written_whole(os.path.join(output_dir, 'results.json')) as f:
+            with written_whole(os.path.join(output_dir, 'results.json')) as f:
                 json.dump(results, f, indent=2)
             if not quiet:
                 print(f'{self.name}: only the VOC server has its ground truth; submit {output_dir}/comp4_*')
             return results
         use_07 = self.use_07_metric if use_07_metric is None else use_07_metric
 
-        classes = {}
+        classes, curves = {}, {}
         annotations = [self.annotation(i) for i in range(self.num_images)]
         for c, name in enumerate(self.classes[1:], start=1):
             of_class = [a['gt_classes'] == c for a in annotations]
@@ -206,6 +210,8 @@ class imdb:
                 'difficult': r.difficult,
                 'detections': r.detections,
             }
+            if r.ground_truth:
+                curves[name] = (r.recall, r.precision, classes[name]['ap'])
         counted = [r for r in classes.values() if r['ground_truth']]
 
         def mean(key: str) -> float:
@@ -222,11 +228,13 @@ class imdb:
             'classes': classes,
             'without_ground_truth': [name for name, r in classes.items() if not r['ground_truth']],
         }
-        with _written_whole(os.path.join(output_dir, 'results.json')) as f:
-            json.dump(_nan_to_null(results), f, indent=2, allow_nan=False)
+        with written_whole(os.path.join(output_dir, 'results.json')) as f:
+            json.dump(nan_to_null(results), f, indent=2, allow_nan=False)
             f.write('\n')
         if not quiet:
             print(voc_eval.format_table(results))
+            title = f'{self.name}, IoU > {iou_threshold:g}: mAP {results["mAP"]:.4f} ({results["metric"]})'
+            draw_curves(curves, os.path.join(output_dir, 'precision_recall.png'), title)
         return results
 
     def _checked_detections(self, all_boxes: Sequence[Sequence[np.ndarray]]) -> list[list[np.ndarray]]:
@@ -263,7 +271,7 @@ class imdb:
         """Write ``comp4_det_test_<class>.txt`` files, as the VOC server and development kit read them."""
         os.makedirs(output_dir, exist_ok=True)
         for c, name in enumerate(self.classes[1:], start=1):
-            with _written_whole(os.path.join(output_dir, f'comp4_det_test_{name}.txt')) as f:
+            with written_whole(os.path.join(output_dir, f'comp4_det_test_{name}.txt')) as f:
                 for image_id, dets in zip(self.image_index, all_boxes[c], strict=True):
                     for x1, y1, x2, y2, score in np.asarray(dets, np.float64).reshape(-1, 5):
                         f.write(
@@ -336,7 +344,7 @@ def read_image_size(path: str) -> tuple[int, int]:
 
 
 @contextmanager
-def _written_whole(path: str) -> Iterator[TextIO]:
+def written_whole(path: str) -> Iterator[TextIO]:
     """A text file that appears under its name only when it is complete."""
     temporary = f'{path}.{os.getpid()}.tmp'
     try:
@@ -349,10 +357,10 @@ def _written_whole(path: str) -> Iterator[TextIO]:
         raise
 
 
-def _nan_to_null(value):
+def nan_to_null(value):
     """JSON has no nan."""
     if isinstance(value, dict):
-        return {k: _nan_to_null(v) for k, v in value.items()}
+        return {k: nan_to_null(v) for k, v in value.items()}
     if isinstance(value, list):
-        return [_nan_to_null(v) for v in value]
+        return [nan_to_null(v) for v in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -122,8 +122,8 @@ def read_annotation(path: str, class_to_index: dict[str, int]) -> dict:
             image), an unknown class. A box of a single pixel column or row (xmin equal to xmax) counts as of
             zero size: it is what a stray click leaves, and no detector learns from it.
     """
-    root = _parse_xml(path)
-    width, height = _image_size(root)
+    root = parse_xml(path)
+    width, height = image_size(root)
     objects = root.findall('object')
     boxes = np.zeros((len(objects), 4), np.float32)
     gt_classes = np.zeros(len(objects), np.int32)
@@ -165,7 +165,7 @@ def class_names(root: str) -> list[str]:
         found = {
             (node.findtext('name') or '').strip()
             for f in files
-            for node in _parse_xml(os.path.join(folder, f)).findall('object')
+            for node in parse_xml(os.path.join(folder, f)).findall('object')
         } - {''}
         names = sorted(found)
         if not names:
@@ -178,7 +178,8 @@ def class_names(root: str) -> list[str]:
     return names
 
 
-def _parse_xml(path: str) -> ElementTree.Element:
+def parse_xml(path: str) -> ElementTree.Element:
+    """The root element of an annotation file. Raises ``AnnotationError`` if it is missing or none."""
     try:
         with open(path, 'rb') as f:
             text = f.read()
@@ -202,7 +203,7 @@ def _parse_xml(path: str) -> ElementTree.Element:
     return root
 
 
-def _image_size(root: ElementTree.Element) -> tuple[int | None, int | None]:
+def image_size(root: ElementTree.Element) -> tuple[int | None, int | None]:
     """(width, height) as annotated; some tools leave the size out or write 0."""
     try:
         size = int(float(root.findtext('size/width') or 0)), int(float(root.findtext('size/height') or 0))

@@ -10,12 +10,14 @@ Boxes are float32 (n, 4), whole numbers, 0-based inclusive pixels of the image a
 
 from __future__ import annotations
 
+import os
 import zlib
+from functools import lru_cache
 
 import cv2
 import numpy as np
 
-METHODS = ('selective_search', 'selective_search_quality', 'random')
+METHODS = ('selective_search', 'selective_search_quality', 'edge_boxes', 'random')
 
 
 def propose(
@@ -25,13 +27,19 @@ def propose(
     seed: int = 3,
     max_boxes: int = 2000,
     resize_to: int | None = None,
+    edge_model: str | None = None,
 ) -> np.ndarray:
-    """Boxes of one image by a method of METHODS; each image id has its own random numbers."""
+    """Boxes of one image by a method of METHODS; each image id has its own random numbers.
+
+    'edge_boxes' needs ``edge_model``, see there; the others do not use it.
+    """
     image_seed = [seed, zlib.crc32(image_id.encode())]
     if method == 'selective_search':
         return selective_search(image, 'fast', image_seed, max_boxes=max_boxes, resize_to=resize_to)
     if method == 'selective_search_quality':
         return selective_search(image, 'quality', image_seed, max_boxes=max_boxes, resize_to=resize_to)
+    if method == 'edge_boxes':
+        return edge_boxes(image, edge_model, image_seed, max_boxes=max_boxes, resize_to=resize_to)
     if method == 'random':
         return random_boxes(image.shape[1], image.shape[0], max_boxes, image_seed)
     raise ValueError(f'unknown proposal method {method!r}; expected one of {", ".join(METHODS)}')
@@ -70,10 +78,7 @@ def selective_search(
             'in place of opencv-python'
         )
     height, width = image.shape[:2]
-    scale = 1.0
-    if resize_to:
-        scale = resize_to / width
-        image = cv2.resize(image, (resize_to, max(1, round(height * scale))), interpolation=cv2.INTER_LINEAR)
+    image, scale = _resized(image, resize_to)
     # Segments grow with k. OpenCV's default, 150, suits VOC's pictures of about 500x375; other sizes look
     # alike if it grows with the side.
     k = max(1, round(150 * np.sqrt(image.shape[0] * image.shape[1] / (500 * 375))))
@@ -83,11 +88,84 @@ def selective_search(
         search.switchToSelectiveSearchFast(k, k)
     else:
         search.switchToSelectiveSearchQuality(k, k)
-    x, y, w, h = np.asarray(search.process(), np.float64).reshape(-1, 4).T
+    return _finish(_whole_pixels(search.process(), scale, width, height), seed, max_boxes, min_side)
+
+
+EDGE_MODEL = 'https://github.com/opencv/opencv_extra/raw/4.x/testdata/cv/ximgproc/model.yml.gz'
+
+
+def check_edge_model(path: str | None) -> None:
+    """Raise if there is no such model file for ``edge_boxes``, or it is another kind of file."""
+    if path is None or not os.path.isfile(path):
+        given = f'there is no file {path}' if path else 'none was given'
+        raise FileNotFoundError(
+            f"edge boxes need OpenCV's model of structured forests (--edge_model FILE): {given}. Get it "
+            f'with: curl -LO {EDGE_MODEL}'
+        )
+    keys = ('options', 'childs', 'featureIds', 'thresholds', 'edgeBoundaries', 'edgeBins')
+    try:
+        model = cv2.FileStorage(path, cv2.FILE_STORAGE_READ)
+        known = model.isOpened() and not any(model.getNode(key).empty() for key in keys)
+    except (cv2.error, SystemError):
+        known = False
+    if not known:  # OpenCV itself would crash on it
+        raise ValueError(
+            f"{path}: not OpenCV's model of structured forests; get it with: curl -LO {EDGE_MODEL}"
+        )
+
+
+def edge_boxes(
+    image: np.ndarray,
+    model: str | None,
+    seed: int | list[int] = 3,
+    max_boxes: int = 2000,
+    min_side: int = 8,
+    resize_to: int | None = None,
+) -> np.ndarray:
+    """Edge boxes (Zitnick and Dollar, ECCV 2014) by OpenCV's ximgproc, on edges found by structured forests.
+
+    Args:
+        image: BGR uint8 (H, W, 3).
+        model: path of OpenCV's model of structured forests (Dollar and Zitnick, ICCV 2013), which is not
+            part of OpenCV: see EDGE_MODEL. It is read once in a process.
+        seed, max_boxes, min_side, resize_to: as of ``selective_search``, but of more boxes than
+            ``max_boxes`` the best-scoring are kept.
+
+    Returns:
+        float32 (n, 4), in the order of the seed.
+    """
+    height, width = image.shape[:2]
+    image, scale = _resized(image, resize_to)
+    detector = _edge_detector(model)
+    rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.float32) / 255
+    edges = detector.detectEdges(rgb)
+    orientation = detector.computeOrientation(edges)
+    search = cv2.ximgproc.createEdgeBoxes(maxBoxes=max_boxes, minBoxArea=float(min_side**2))
+    found, _ = search.getBoundingBoxes(detector.edgesNms(edges, orientation), orientation)
+    return _finish(_whole_pixels(found, scale, width, height), seed, max_boxes, min_side)
+
+
+@lru_cache(maxsize=1)
+def _edge_detector(model: str | None):
+    check_edge_model(model)
+    return cv2.ximgproc.createStructuredEdgeDetection(model)
+
+
+def _resized(image: np.ndarray, width: int | None) -> tuple[np.ndarray, float]:
+    """The image scaled to that width (as it is if None), and by how much."""
+    if not width:
+        return image, 1.0
+    scale = width / image.shape[1]
+    size = width, max(1, round(image.shape[0] * scale))
+    return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), scale
+
+
+def _whole_pixels(rectangles, scale: float, width: int, height: int) -> np.ndarray:
+    """OpenCV's (x, y, w, h) found in an image scaled by ``scale``, as boxes (n, 4) in the image before."""
+    x, y, w, h = np.asarray(rectangles, np.float64).reshape(-1, 4).T
     # A box of OpenCV ends before x + w; ours ends on its last pixel.
     boxes = np.stack([x / scale, y / scale, (x + w) / scale - 1, (y + h) / scale - 1], axis=1)
-    boxes = np.clip(np.rint(boxes), 0, [width - 1, height - 1, width - 1, height - 1])
-    return _finish(boxes, seed, max_boxes, min_side)
+    return np.clip(np.rint(boxes), 0, [width - 1, height - 1, width - 1, height - 1])
 
 
 def random_boxes(

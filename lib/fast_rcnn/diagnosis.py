@@ -12,9 +12,10 @@ from fast_rcnn.config import cfg
 def not_finite(net, shown: list[str], folder: str, weights_are_old: bool) -> str:
     """Says which blob of `net` is the first that is not finite, for which image and box; and dumps it.
 
-    `shown` names the images of the mini-batch. `weights_are_old`: the update of this iteration has not been applied,
-    so that weights which are not finite are the cause. Written to `folder`: blobs.npz (the blob, rois, labels and
-    whatever else has a row an RoI), summary.json and, if it is known, the image with the box (image.png).
+    `shown` names the images of the mini-batch. `weights_are_old`: the update of this iteration has not been
+    applied, so that weights which are not finite are the cause. Written to `folder`: blobs.npz (the blob,
+    rois, labels and whatever else has a row an RoI), summary.json and, if it is known, the image with the
+    box (image.png).
     """
     bad = next((name for name, blob in net.blobs.items() if not np.isfinite(blob.data).all()), None)
     if bad is None:
@@ -48,7 +49,8 @@ def not_finite(net, shown: list[str], folder: str, weights_are_old: bool) -> str
     arrays = {
         name.replace('/', '_'): blob.data
         for name, blob in net.blobs.items()
-        if name == bad or (blob.data.ndim in (1, 2) and blob.data.shape[0] == rows and blob.data.shape[-1] <= 4096)
+        if name == bad
+        or (blob.data.ndim in (1, 2) and blob.data.shape[0] == rows and blob.data.shape[-1] <= 4096)
     }
     np.savez_compressed(os.path.join(folder, 'blobs.npz'), **arrays)
     with open(os.path.join(folder, 'summary.json'), 'w', encoding='utf-8') as stream:
@@ -71,21 +73,24 @@ def no_box_loss(net) -> str | None:
     if inside is not None and not inside.any():
         if not any(cfg.TRAIN.BBOX_INSIDE_WEIGHTS):
             return 'TRAIN.BBOX_INSIDE_WEIGHTS is all 0'
-        return f'no foreground RoI reaches TRAIN.BBOX_THRESH, {cfg.TRAIN.BBOX_THRESH}: all inside weights are 0'
+        return (
+            f'no foreground RoI reaches TRAIN.BBOX_THRESH, {cfg.TRAIN.BBOX_THRESH}: all inside weights are 0'
+        )
     if outside is not None and not outside.any():
         return 'all outside weights are 0'
     bottoms = getattr(net, 'bottom_names', {}).get('loss_bbox') if hasattr(net, 'bottom_names') else None
     if bottoms is not None and len(bottoms) == 4:
         expected = ('bbox_pred', 'bbox_targets', 'bbox_inside_weights', 'bbox_outside_weights')
         if not all(name.startswith(prefix) for name, prefix in zip(bottoms, expected, strict=True)):
-            return f'the bottoms of loss_bbox are {", ".join(bottoms)}; expected is the order {", ".join(expected)}'
+            return f'the bottoms of loss_bbox are {", ".join(bottoms)}; expected are {", ".join(expected)}'
     return 'are the bottoms of loss_bbox in order: bbox_pred, targets, inside weights, outside weights?'
 
 
 def _place(net, value: np.ndarray, first: tuple) -> tuple[int | None, np.ndarray | None]:
-    """The image, and the box (4,) in it, that row `first[0]` of a blob belongs to, as far as that can be told."""
+    """The image, and the box (4,) in it, that row `first[0]` of a blob belongs to; None if not known."""
     rois_name = next(
-        (name for name in ('rois', 'rois_hard') if name in net.blobs and _rows(value, net.blobs[name].data)), None
+        (name for name in ('rois', 'rois_hard') if name in net.blobs and _rows(value, net.blobs[name].data)),
+        None,
     )
     if rois_name is not None:
         roi = net.blobs[rois_name].data[first[0]]

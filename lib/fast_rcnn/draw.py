@@ -1,7 +1,8 @@
 """Pictures of RoIs and detections, drawn with OpenCV. Colours are told apart by colour-blind people too.
 
-Classes and kinds have Okabe and Ito's colours, losses those of viridis, dark to yellow. Small images are enlarged, so
-that lines and letters stay legible; a label that would cover another one moves, or is left out.
+Classes and kinds have Okabe and Ito's colours, losses those of viridis, dark to yellow. Small images are
+enlarged, so that lines and letters stay legible; a label that would cover another one moves, or is left
+out.
 """
 
 from collections.abc import Sequence
@@ -34,7 +35,8 @@ def loss_palette(count: int) -> list[tuple[int, int, int]]:
 def draw_detections(image: np.ndarray, detections: Sequence[dict], classes: Sequence[str]) -> np.ndarray:
     """A picture of labelled boxes on `image` (H, W, 3), BGR, uint8.
 
-    `detections`: dictionaries with class (one of `classes`), score and box (x1, y1, x2, y2), the best drawn on top.
+    `detections`: dictionaries with class (one of `classes`), score and box (x1, y1, x2, y2), the best drawn
+    on top.
     """
     picture, scale = _enlarged(image)
     thickness = _line(picture)
@@ -78,24 +80,29 @@ def draw_chosen(
     The first `named` of them say their class and loss. `labels` (R,) int into `classes`, 0 the background.
     """
     picture, scale = _enlarged(image)
+    picture = (picture * 0.6).astype(np.uint8)
     names = []
     for rank, i in reversed(list(enumerate(chosen))):
         colour = _ORANGE if labels[i] > 0 else _BLUE
         box = _scaled(boxes[i], scale)
-        _rectangle(picture, box, colour, _line(picture) if rank < named else _line(picture) // 2)
-        if rank < named:
+        if rank >= named:
+            cv2.rectangle(picture, *_corners(box), colour, _line(picture) // 2, cv2.LINE_AA)
+        else:
+            _rectangle(picture, box, colour, _line(picture))
             names.append((f'{classes[int(labels[i])].strip("_")} {loss[i]:.2f}', box, colour))
     _draw_labels(picture, names[::-1])
-    parts = [(f'{title}: {int((labels[chosen] > 0).sum())}', None), ('objects,', [_ORANGE])]
-    parts += [(f'{int((labels[chosen] == 0).sum())}', None), ('background', [_BLUE])]
-    return _titled(picture, parts)
+    objects = int((labels[chosen] > 0).sum())
+    parts = [(f'{objects} objects', [_ORANGE]), (f'{len(chosen) - objects} background', [_BLUE])]
+    return _titled(picture, [(f'{title}:', None), *parts])
 
 
-def draw_repeats(image: np.ndarray, boxes: np.ndarray, by: np.ndarray, kept: np.ndarray, most: int = 5) -> np.ndarray:
-    """What NMS removed, and for whose sake: the `most` kept boxes that removed the most, and what they removed.
+def draw_repeats(
+    image: np.ndarray, boxes: np.ndarray, by: np.ndarray, kept: np.ndarray, most: int = 5
+) -> np.ndarray:
+    """What NMS removed, and for whose sake: the `most` kept boxes that removed the most, and what that was.
 
-    `by` (R,): the box for whose sake each one was removed, or itself. Each kept box has a colour and a heavy line,
-    those that it removed have fine lines of its colour.
+    `by` (R,): the box for whose sake each one was removed, or itself. Each kept box has a colour and a
+    heavy line, those that it removed have fine lines of its colour.
     """
     picture, scale = _enlarged(image)
     picture = (picture * 0.6).astype(np.uint8)
@@ -106,12 +113,18 @@ def draw_repeats(image: np.ndarray, boxes: np.ndarray, by: np.ndarray, kept: np.
     labels = []
     for rank, i in enumerate(shown):
         for j in removed[by[removed] == i]:
-            cv2.rectangle(picture, *_corners(_scaled(boxes[j], scale)), COLOURS[rank % 7], 1, cv2.LINE_AA)
+            cv2.rectangle(
+                picture,
+                *_corners(_scaled(boxes[j], scale)),
+                COLOURS[rank % 7],
+                _line(picture) // 2,
+                cv2.LINE_AA,
+            )
     for rank, i in enumerate(shown):
         _rectangle(picture, _scaled(boxes[i], scale), COLOURS[rank % 7], _line(picture) + 1)
         labels.append((f'removed {counts[i]}', _scaled(boxes[i], scale), COLOURS[rank % 7]))
     _draw_labels(picture, labels)
-    title = f'NMS removed {len(removed)} of {len(boxes)}: heavy lines for whose sake, fine lines what'
+    title = f'NMS removed {len(removed)} of {len(boxes)} (fine lines) for harder ones (heavy lines)'
     return _titled(picture, [(title, None)])
 
 
@@ -122,7 +135,9 @@ def draw_mined_rois(batch, image: int, classes: Sequence[str]) -> np.ndarray:
     chosen = np.array([place[int(row)] for row in batch.kept if int(row) in place], dtype=int)
     boxes, loss, labels = batch.rois[rows, 1:], batch.loss[rows], batch.labels[rows]
     pixels = batch.images[image]
-    return beside(draw_by_loss(pixels, boxes, loss), draw_chosen(pixels, boxes, loss, labels, chosen, classes))
+    return beside(
+        draw_by_loss(pixels, boxes, loss), draw_chosen(pixels, boxes, loss, labels, chosen, classes)
+    )
 
 
 def beside(*panels: np.ndarray) -> np.ndarray:
@@ -130,7 +145,9 @@ def beside(*panels: np.ndarray) -> np.ndarray:
     height = max(panel.shape[0] for panel in panels)
     parts = []
     for panel in panels:
-        parts.append(cv2.copyMakeBorder(panel, 0, height - panel.shape[0], 0, 8, cv2.BORDER_CONSTANT, value=_WHITE))
+        parts.append(
+            cv2.copyMakeBorder(panel, 0, height - panel.shape[0], 0, 8, cv2.BORDER_CONSTANT, value=_WHITE)
+        )
     return np.hstack(parts)[:, :-8]
 
 
@@ -201,10 +218,10 @@ def _titled(panel: np.ndarray, parts: Sequence[tuple[str, Sequence | None]]) -> 
         return placed, x
 
     placed, end = lay_out(size)
-    if end > panel.shape[1]:
-        size *= panel.shape[1] / end
+    while end > panel.shape[1] and size > 0.2:
+        size *= 0.95
         thickness = max(1, round(size * 1.5))
-        placed, _ = lay_out(size)
+        placed, end = lay_out(size)
     height = round(30 * max(size, 0.4) / 0.55)
     bar = np.full((height, panel.shape[1], 3), 255, np.uint8)
     letter = cv2.getTextSize('A', _FONT, size, thickness)[0][1]

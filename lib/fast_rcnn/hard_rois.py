@@ -50,7 +50,7 @@ class MiniBatch:
     kept: np.ndarray
     """(K,) int64: the RoIs mined, hardest first."""
     by: np.ndarray
-    """(R,) int64: the harder RoI that each one repeats; itself if it repeats none; -1 if it was not offered."""
+    """(R,) int64: the harder RoI that each one repeats; itself if it repeats none; -1 if not offered."""
 
     @property
     def loss(self) -> np.ndarray:
@@ -80,8 +80,8 @@ class MiniBatch:
     ) -> 'MiniBatch':
         """The same mini-batch, mined with other settings; those left out are cfg's.
 
-        `batch_size` RoIs are kept; `nms_thresh` above 1 means no NMS; with `bg_lo`, background whose IoU is below
-        it is not offered, as in Fast R-CNN's sampling.
+        `batch_size` RoIs are kept; `nms_thresh` above 1 means no NMS; with `bg_lo`, background whose IoU is
+        below it is not offered, as in Fast R-CNN's sampling.
         """
         batch_size = cfg.TRAIN.BATCH_SIZE if batch_size is None else batch_size
         nms_thresh = _nms_thresh() if nms_thresh is None else nms_thresh
@@ -95,8 +95,8 @@ class MiniBatch:
     def sampled(self, rng: np.random.Generator, bg_lo: float = 0.1) -> 'MiniBatch':
         """The same mini-batch with `kept` drawn by Fast R-CNN's heuristic instead (ICCV 2015, section 2.3).
 
-        Of each image BATCH_SIZE / N RoIs: at most FG_FRACTION foreground, the others background of an IoU of at
-        least `bg_lo`, at random.
+        Of each image BATCH_SIZE / N RoIs: at most FG_FRACTION foreground, the others background of an IoU
+        of at least `bg_lo`, at random.
         """
         quota = cfg.TRAIN.BATCH_SIZE // len(self.images)
         kept = []
@@ -129,7 +129,9 @@ def mined(net) -> MiniBatch:
     """What the last forward pass of a training net mined. Raises ValueError if the net mines nothing."""
     data, mining = python_layer(net, RoIDataLayer), python_layer(net, HardRoiMiningLayer)
     if data is None or mining is None or mining.last is None:
-        lacks = 'RoIDataLayer' if data is None else 'HardRoiMiningLayer' if mining is None else 'forward pass yet'
+        lacks = (
+            'RoIDataLayer' if data is None else 'HardRoiMiningLayer' if mining is None else 'forward pass yet'
+        )
         raise ValueError(f'the net {net.name!r} has no {lacks}, so there is nothing mined to show')
     rois = net.blobs['rois'].data.copy()
     labels = net.blobs['labels'].data.astype(np.int64)
@@ -167,7 +169,8 @@ def normalise_regression(net, means: np.ndarray, stds: np.ndarray, kind: str = '
     normalised ones; mining compares them with normalised targets. `kind` says which one this is: 'plain',
     'normalised', or 'auto', which runs the net once and takes the reading whose box loss is lower.
 
-    `means`, `stds` (4K,) as of `roidb.add_bbox_regression_targets`. Returns a sentence that says what was done.
+    `means`, `stds` (4K,) as of `roidb.add_bbox_regression_targets`. Returns a sentence that says what was
+    done.
     """
     if not (cfg.TRAIN.BBOX_REG and cfg.TRAIN.BBOX_NORMALIZE_TARGETS):
         return 'targets are not normalised'
@@ -204,7 +207,7 @@ def _bottoms(net) -> list[str]:
 
 
 def _scale_of(entry: dict, rois: np.ndarray) -> float:
-    """The factor by which the net's image is larger than the file: of cfg's scales the one that fits the RoIs."""
+    """By how much the net's image is larger than the file: of cfg's scales the one that fits the RoIs."""
     scales = [image_scale(entry['height'], entry['width'], s, cfg.TRAIN.MAX_SIZE) for s in cfg.TRAIN.SCALES]
     if len(scales) == 1 or len(rois) == 0:
         return scales[0]

@@ -2,14 +2,16 @@
 
     iteration  0, 1, ...; lr  its learning rate (null where Caffe does not tell); images  in its mini-batches
     loss       {blob: weighted loss} as Caffe reports it: of the last sub-iteration, dropout included
-    all        of all RoIs that were scored, over all sub-iterations (OHEM only): rois, fg their numbers; cls, bbox,
-               loss (= cls + bbox) their means; by_class {class: rois, cls, bbox}, classes that occur
+    all        of all RoIs that were scored, over all sub-iterations (OHEM only): rois, fg their numbers;
+               cls, bbox, loss (= cls + bbox) their means; by_class {class: rois, cls, bbox}, classes that
+               occur
     mined      of the RoIs learned from: rois, fg, bg their numbers and, with OHEM, cls, bbox, loss as scored
-    seconds    step, the whole; of it data and mining (the Python layers), forward (the rest of it) and backward
+    seconds    step, the whole; of it data and mining (the Python layers), forward (the rest of it) and
+               backward
     memory     host_peak_mb, and gpu_peak_mb on a GPU: the most so far
 
-Times are the host's: what a GPU still computes is counted where it is waited for. A run that resumes from iteration
-N keeps the lines before N and goes on after them.
+Times are the host's: what a GPU still computes is counted where it is waited for. A run that resumes from
+iteration N keeps the lines before N and goes on after them.
 """
 
 import importlib
@@ -22,6 +24,16 @@ import time
 import numpy as np
 
 PARTS = ('data', 'forward', 'mining', 'backward')
+
+
+def find_record(path: str) -> str:
+    """`path`, or the record in it if it is a folder. Raises ValueError if it holds several."""
+    if not os.path.isdir(path):
+        return path
+    found = sorted(name for name in os.listdir(path) if name.endswith('_record.jsonl'))
+    if len(found) > 1:
+        raise ValueError(f'{path} holds {len(found)} records, {", ".join(found)}: name one')
+    return os.path.join(path, found[0] if found else '<prefix>_record.jsonl')
 
 
 def read_record(path: str) -> list[dict]:
@@ -52,9 +64,10 @@ def read_record(path: str) -> list[dict]:
 class TrainingRecord:
     """Watches a solver by pycaffe's public names, and writes a line for each `start`, step, `finish`.
 
-    `data_layer` and `mining_layer` (or None) are the net's; `classes` the names of the classes, background first.
-    Lines of `path` from the solver's present iteration on are dropped. With a folder `tensorboard`, event files
-    go there too. `on_not_finite()` is called when the loss of a scored RoI is not finite, with the blobs as they are.
+    `data_layer` and `mining_layer` (or None) are the net's; `classes` the names of the classes, background
+    first. Lines of `path` from the solver's present iteration on are dropped. With a folder `tensorboard`,
+    event files go there too. `on_not_finite()` is called when the loss of a scored RoI is not finite, with
+    the blobs as they are.
     """
 
     def __init__(
@@ -158,7 +171,9 @@ class TrainingRecord:
 
     def _after_mining(self, bottom, top) -> None:
         last = self._mining.last
-        self._batches.append((bottom[3].data.astype(np.int64), last['cls_loss'], last['bbox_loss'], last['kept']))
+        self._batches.append(
+            (bottom[3].data.astype(np.int64), last['cls_loss'], last['bbox_loss'], last['kept'])
+        )
         if self._on_not_finite is not None and not np.isfinite(last['loss']).all():
             self._on_not_finite()
 

@@ -22,8 +22,10 @@ def write_report(path: str, batches: Sequence[MiniBatch], classes: Sequence[str]
     data = {
         'classes': names,
         'fates': FATES,
-        'palette': ['#%02x%02x%02x' % tuple(c[::-1]) for c in loss_palette(64)],
-        'images': [_image(batch, i, number) for number, batch in enumerate(batches) for i in range(len(batch.images))],
+        'palette': ['#{:02x}{:02x}{:02x}'.format(*c[::-1]) for c in loss_palette(64)],
+        'images': [
+            _image(batch, i, number) for number, batch in enumerate(batches) for i in range(len(batch.images))
+        ],
     }
     # `</script>` in a name must not end the script that holds the data
     text = json.dumps(data, separators=(',', ':')).replace('<', '\\u003c')
@@ -74,7 +76,7 @@ def _image(batch: MiniBatch, i: int, number: int) -> dict:
         'by': place[batch.by[rows]],
     }
     return {
-        'name': batch.names[i],
+        'name': _short_path(batch.names[i]),
         'batch': number,
         'width': image.shape[1],
         'height': image.shape[0],
@@ -82,3 +84,8 @@ def _image(batch: MiniBatch, i: int, number: int) -> dict:
         'src': 'data:image/jpeg;base64,' + base64.b64encode(jpeg.tobytes()).decode(),
         **{name: column.tolist() for name, column in columns.items()},
     }
+
+
+def _short_path(name: str) -> str:
+    """As seen from the working folder, where it lies below that: pages are passed on."""
+    return name.removeprefix(os.path.join(os.getcwd(), ''))

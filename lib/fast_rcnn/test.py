@@ -83,7 +83,7 @@ def test_net(
         for cls, dets in enumerate(detections(scores, boxes, max_per_image, thresh), start=1):
             all_boxes[cls][i] = dets
     seconds = (time.perf_counter() - started) / max(imdb.num_images, 1)
-    print(f'im_detect: {imdb.num_images} images, {seconds:.3f} s each')
+    print(f'im_detect: {imdb.num_images} images, {seconds:.3f} s each, {1 / max(seconds, 1e-9):.2f} images/s')
     save_detections(
         os.path.join(output_dir, 'detections.npz'),
         all_boxes,

@@ -3,8 +3,8 @@
 Two kinds of file are written at a snapshot of iteration N, into the output folder:
 
 * <prefix>[_<infix>]_iter_N.caffemodel: for testing; bbox_pred predicts plain (dx, dy, dw, dh).
-* <prefix>[_<infix>]_resume_iter_N.{solverstate,caffemodel}: for resuming; the solver's own, bbox_pred as it is
-  trained.
+* <prefix>[_<infix>]_resume_iter_N.{solverstate,caffemodel}: for resuming; the solver's own, bbox_pred as it
+  is trained.
 
 The net is trained on normalised regression targets; the first file has their means and deviations folded into
 bbox_pred, as Fast R-CNN does. Undoing that is not exact in floating point, hence the second.
@@ -255,27 +255,27 @@ class SolverWrapper:
                 self._warned = True
                 with tqdm.external_write_mode(file=sys.stderr):
                     warnings.warn(
-                        f'iteration {self.solver.iter - 1}: there are foreground RoIs, but loss_bbox is exactly 0: '
-                        f'{cause}',
+                        f'iteration {self.solver.iter - 1}: there are foreground RoIs, but loss_bbox is '
+                        f'exactly 0: {cause}',
                         RuntimeWarning,
                         stacklevel=3,
                     )
 
     def _stop_at_scored_roi(self) -> None:
-        """Called by the record in the middle of a forward pass, so that the weights are still as they were."""
+        """Called by the record in the middle of a forward pass: the weights are still as they were."""
         self._stop('the loss of an RoI is not a number', self.solver.iter, updated=False)
 
     def _stop(self, what: str, iteration: int, updated: bool) -> None:
         folder = f'{self._prefix}_not_finite_iter_{iteration}'
         found = not_finite(self.solver.net, self.data_layer.shown, folder, weights_are_old=not updated)
         raise FloatingPointError(
-            f'iteration {iteration}: {what}; {found}. Usually base_lr is too high; resume from an earlier snapshot '
-            'with a lower one.'
+            f'iteration {iteration}: {what}; {found}. Usually base_lr is too high; resume from an earlier '
+            'snapshot with a lower one.'
         )
 
 
 class _Progress:
-    """On a terminal, a bar with the iteration, smoothed losses, images/s and the time left; elsewhere nothing.
+    """On a terminal, a bar: iteration, smoothed losses, images/s, time left; elsewhere nothing.
 
     Losses are means over the last `average_loss` iterations, as Caffe smooths them: of all RoIs and of those
     mined, or of those sampled if nothing is mined.
@@ -307,11 +307,11 @@ class _Progress:
         if 'all' in entry:
             self._recent.append((entry['all']['loss'], entry['mined']['loss'], seconds))
             everything, mined, seconds = np.mean(self._recent, axis=0)
-            losses = f'loss all {everything:.4f}, mined {mined:.4f}'
+            losses = f'loss all {everything:.3f}, mined {mined:.3f}'
         else:
             self._recent.append((sum(entry['loss'].values()), seconds))
             sampled, seconds = np.mean(self._recent, axis=0)
-            losses = f'loss {sampled:.4f}'
+            losses = f'loss {sampled:.3f}'
         self._bar.set_postfix_str(f'{losses}, {1 / seconds:.1f} images/s', refresh=False)
 
 

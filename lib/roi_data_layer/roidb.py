@@ -11,6 +11,8 @@ import numpy as np
 from fast_rcnn.bbox_transform import bbox_overlaps, bbox_transform
 from fast_rcnn.config import cfg
 
+CROWD_SHARE = 0.7
+
 
 class Roidb(Sequence):
     """The training entries of a data set: first every image, then, with `use_flipped`, every image mirrored.
@@ -93,6 +95,8 @@ class Roidb(Sequence):
         known = ~np.asarray(annotation['difficult'], dtype=bool)
         gt_boxes = annotation['boxes'][known]
         proposals = self._imdb.proposals_of(i)
+        if 'crowd' in annotation:  # of COCO only
+            proposals = outside(proposals, annotation['boxes'][annotation['crowd']])
         boxes = np.concatenate((gt_boxes.reshape(-1, 4), proposals.reshape(-1, 4))).astype(np.float32)
         if flipped:
             boxes = flip_boxes(boxes, annotation['width'])
@@ -125,6 +129,20 @@ def flip_boxes(boxes: np.ndarray, width: int) -> np.ndarray:
     flipped[:, 0] = width - boxes[:, 2] - 1
     flipped[:, 2] = width - boxes[:, 0] - 1
     return flipped
+
+
+def outside(boxes: np.ndarray, crowds: np.ndarray) -> np.ndarray:
+    """Those of `boxes` (n, 4) that are not mostly inside one of `crowds` (m, 4), regions of many objects.
+
+    Such a box shows an object that nobody drew a box around, so it is no example of background. As
+    py-faster-rcnn's lib/datasets/coco.py, _filter_crowd_proposals: at most CROWD_SHARE of its area is inside.
+    """
+    if len(crowds) == 0:
+        return boxes
+    a, b = boxes[:, None].astype(np.float64), crowds[None].astype(np.float64)
+    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]) + 1
+    inside = np.prod(np.maximum(sides, 0), axis=2) / np.prod(a[..., 2:] - a[..., :2] + 1, axis=2)
+    return boxes[inside.max(axis=1) <= CROWD_SHARE]
 
 
 def match(boxes: np.ndarray, gt_classes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,7 @@ class Project:
 
     def run(self, script: str, *args: str):
         url = self.site.as_uri()
-        names = ('VOC_URL', 'IMAGENET_MODELS_URL', 'SELECTIVE_SEARCH_URL')
+        names = ('VOC_URL', 'COCO_URL', 'IMAGENET_MODELS_URL', 'SELECTIVE_SEARCH_URL')
         env = {**os.environ, **dict.fromkeys(names, url)}
         command = ['bash', str(self.data / 'scripts' / script), *args]
         return subprocess.run(command, env=env, capture_output=True, text=True)
@@ -148,3 +149,57 @@ def test_published_boxes_join_those_made_here(project):
     assert done.returncode == 0, done.stderr
     there = sorted(p.name for p in (project.data / 'selective_search_data').iterdir())
     assert there == ['voc_2007_test.mat', 'voc_2007_trainval.mat', 'voc_2010_train.h5']
+
+
+def test_mirrors_are_tried_in_turn(tmp_path):
+    """fetch_archive takes the first site that gives the published file."""
+    good, bad = tmp_path / 'good', tmp_path / 'bad'
+    good.mkdir()
+    bad.mkdir()
+    md5 = archive(good / 'a.tar', {'a/file': 'right'})
+    (bad / 'a.tar').write_text('<html>moved</html>')
+    sites = [(tmp_path / 'dead').as_uri(), bad.as_uri(), good.as_uri()]
+
+    def fetch(*sites):
+        command = f'source {SCRIPTS}/archive.sh; fetch_archive a.tar {md5} {" ".join(sites)}'
+        return subprocess.run(['bash', '-c', command], cwd=tmp_path, capture_output=True, text=True)
+
+    done = fetch(*sites)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / 'a.tar').read_bytes() == (good / 'a.tar').read_bytes()
+    (tmp_path / 'a.tar').unlink()
+    done = fetch(*sites[:2])
+    assert done.returncode == 1 and not (tmp_path / 'a.tar').exists()
+    assert f'could not download {sites[0]}/a.tar' in done.stderr and 'not the published file' in done.stderr
+
+
+def zipped(path: Path, files: dict[str, str]) -> str:
+    with zipfile.ZipFile(path, 'w') as f:
+        for name, text in files.items():
+            f.writestr(name, text)
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.skipif(not shutil.which('unzip'), reason='needs unzip')
+def test_coco(project):
+    for name, published, files in (
+        ('annotations_trainval2014.zip', '0a379cfc70b0e71301e0f377548639bd',
+         {'annotations/instances_train2014.json': 't'}),
+        ('train2014.zip', '0da8c0bd3d6becc4dcb32757491aca88', {'train2014/1.jpg': 'one'}),
+        ('val2014.zip', 'a3d79f5ed8d289b7a7554ce06a5782b3', {'val2014/2.jpg': 'two'}),
+    ):  # fmt: skip
+        project.trust('fetch_coco.sh', published, zipped(project.site / name, files))
+    md5 = archive(
+        project.site / 'coco_annotations_minival.tgz', {'annotations/instances_minival2014.json': 'm'}
+    )
+    project.trust('fetch_coco.sh', '2d2b9d2283adb5e3b8d25eec88e65064', md5)
+    done = project.run('fetch_coco.sh')
+    assert done.returncode == 0, done.stderr
+    there = sorted(str(p.relative_to(project.data / 'coco')) for p in (project.data / 'coco').rglob('*.*'))
+    assert there == [
+        'annotations/instances_minival2014.json', 'annotations/instances_train2014.json',
+        'images/train2014/1.jpg', 'images/val2014/2.jpg',
+    ]  # fmt: skip
+    again = project.run('fetch_coco.sh')
+    assert again.returncode == 0 and again.stdout.count('there already') == 4
+    assert project.run('fetch_coco.sh', '2016').returncode == 1

@@ -61,7 +61,7 @@ def test_the_proposal_method_chooses_the_file(imdb):
         imdb.proposals_of(1)
 
 
-def test_published_boxes_are_converted_once(imdb):
+def test_published_boxes_are_converted_and_again_if_they_change(imdb):
     savemat = pytest.importorskip('scipy.io').savemat
     cells = np.empty((1, 2), object)
     cells[0, 0] = np.array([[2, 1, 20, 10]], np.uint16)  # y1, x1, y2, x2, 1-based
@@ -72,6 +72,14 @@ def test_published_boxes_are_converted_once(imdb):
     savemat(imdb_dir / 'selective_search_train.mat', {'boxes': cells})
     assert imdb.proposals_of(0).tolist() == [[0, 1, 9, 19]]
     assert imdb.proposals_of(1).tolist() == [[5, 4, 7, 6], [0, 0, 59, 39]]
+    written = Path(h5).stat().st_mtime_ns
+    imdb.set_proposal_method('selective_search')
+    imdb.proposals_of(0)
+    assert Path(h5).stat().st_mtime_ns == written
+    cells[0, 1] = np.array([[1, 1, 3, 3]], np.uint16)
+    savemat(imdb_dir / 'selective_search_train.mat', {'boxes': cells})
+    imdb.set_proposal_method('selective_search')
+    assert imdb.proposals_of(1).tolist() == [[0, 0, 2, 2]]
     (imdb_dir / 'selective_search_train.mat').unlink()
     imdb.set_proposal_method('selective_search')
     assert imdb.proposals_of(0).tolist() == [[0, 1, 9, 19]]
@@ -111,6 +119,7 @@ def test_evaluation_writes_voc_files_and_results(imdb, tmp_path, capsys):
     assert sorted(p.name for p in out.iterdir()) == [
         'comp4_det_test_cat.txt',
         'comp4_det_test_dog.txt',
+        'precision_recall.png',
         'results.json',
     ]
     assert '0.2500' in capsys.readouterr().out

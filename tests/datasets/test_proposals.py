@@ -15,6 +15,7 @@ from datasets.proposals import (
     selective_search,
     write_proposals,
 )
+from datasets.voc_eval import iou_matrix
 
 IDS = ['a', 'no boxes', 'ü/3']
 BOXES = [np.array([[0, 1, 2, 3], [4, 5, 600, 700]]), np.zeros((0, 4)), np.array([[7, 8, 9, 10]])]
@@ -187,3 +188,44 @@ def test_each_image_has_its_own_random_numbers(picture):
         ValueError, match=r"unknown proposal method 'edges'; expected one of selective_search"
     ):
         propose(picture, 'edges', 'a')
+
+
+def write_edge_model(path):
+    """A structured forest of one tree of three nodes, in the format of OpenCV's model: where the gradient at
+    the middle of a patch is above 0.1 there is an edge."""
+    side = 32 // 2  # of a patch, shrunk
+    magnitude = 3 * side * side + (side // 2) * side + side // 2
+    options = {
+        'stride': 2, 'shrinkNumber': 2, 'patchSize': 32, 'patchInnerSize': 16,
+        'numberOfGradientOrientations': 4, 'gradientSmoothingRadius': 0, 'regFeatureSmoothingRadius': 2,
+        'ssFeatureSmoothingRadius': 8, 'gradientNormalizationRadius': 4, 'selfsimilarityGridSize': 5,
+        'numberOfTrees': 1, 'numberOfTreesToEvaluate': 1,
+    }  # fmt: skip
+    middle = [8 * 16 + 8, 8 * 16 + 7, 7 * 16 + 8, 7 * 16 + 7] * 16
+    lines = ['%YAML:1.0', '---', 'options:', *(f'   {k}: {v}' for k, v in options.items())]
+    lines += ['childs: [2, 0, 0]', f'featureIds: [{magnitude}, 0, 0]', 'thresholds: [0.1, 0., 0.]']
+    lines += [f'edgeBoundaries: [0, 0, 0, {len(middle)}]', f'edgeBins: {middle}']
+    path.write_text('\n'.join(lines) + '\n')
+
+
+def test_edge_boxes_find_a_rectangle_and_are_the_same_again(tmp_path):
+    write_edge_model(tmp_path / 'model.yml')
+    image = np.full((120, 160, 3), 60, np.uint8)
+    image[30:91, 40:101] = (200, 220, 240)
+    boxes = propose(image, 'edge_boxes', 'a', max_boxes=200, edge_model=str(tmp_path / 'model.yml'))
+    assert 10 < len(boxes) <= 200 and boxes.dtype == np.float32
+    assert iou_matrix([[40, 30, 100, 90]], boxes).max() > 0.7
+    again = propose(image, 'edge_boxes', 'a', max_boxes=200, edge_model=str(tmp_path / 'model.yml'))
+    np.testing.assert_array_equal(boxes, again)
+
+
+def test_edge_boxes_need_their_model(tmp_path):
+    image = np.zeros((40, 60, 3), np.uint8)
+    with pytest.raises(FileNotFoundError, match=r'--edge_model FILE\): none was given. Get it with: curl'):
+        propose(image, 'edge_boxes', 'a')
+    (tmp_path / 'other.yml').write_text('%YAML:1.0\n---\na: 1\n')
+    with pytest.raises(ValueError, match=r"other.yml: not OpenCV's model"):
+        propose(image, 'edge_boxes', 'a', edge_model=str(tmp_path / 'other.yml'))
+    (tmp_path / 'no.yml').write_bytes(bytes(range(256)))
+    with pytest.raises(ValueError, match=r"no.yml: not OpenCV's model"):
+        propose(image, 'edge_boxes', 'a', edge_model=str(tmp_path / 'no.yml'))

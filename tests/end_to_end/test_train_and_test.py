@@ -38,10 +38,10 @@ def test_train_test_reval_and_pictures(tiny, train, tmp_path):
     assert cv2.imread(str(pictures / f'{images[0].stem}.png')).shape[2] == 3
 
     mined = tmp_path / 'mined'
-    said = run('tools/draw_mined_rois.py', '--gpu', 'cpu', '--solver', SMALL / 'fast_rcnn_ohem' / 'solver.prototxt',
+    said = run('tools/inspect_rois.py', '--gpu', 'cpu', '--solver', SMALL / 'fast_rcnn_ohem' / 'solver.prototxt',
                '--weights', train.folder() / f'{PREFIX}_resume_iter_2.caffemodel', '--imdb', f'folder:{tiny}:train',
                '--batches', 1, '--out', mined, *settings)  # fmt: skip
-    assert sorted(p.name for p in mined.iterdir()) == ['mined_000_0.png', 'mined_000_1.png']
+    assert sorted(p.name for p in mined.iterdir()) == ['index.html', 'mined_000_0.png', 'mined_000_1.png']
     assert 'mined' in said.stdout
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 
+from caffe import precision
 from caffe.layer import FunctionLayer, Layer, LayerError, register
 from caffe.layers.axes import canonical_axis
 from caffe.layers.inner_product import check_params
@@ -173,7 +174,9 @@ class Convolution(Layer):
     def forward(self, bottom, top):
         bias = self.blobs[1].read() if self.param.bias_term else None
         for x, y in zip(bottom, top, strict=True):
-            out = torch.convolution(self._images(x.read()), self._weight(), bias, *self._options())
+            given = self._images(x.read()), self._weight(), bias, *self._options()
+            low = precision.get_precision() == 'bf16'
+            out = precision.rounded(torch.convolution, *given) if low else torch.convolution(*given)
             y.write(out.reshape(y.shape))
 
     def backward(self, top, propagate_down, bottom):

@@ -7,6 +7,7 @@ import math
 import torch
 import torch.nn.functional as F
 
+from caffe import precision
 from caffe.blob import Blob
 from caffe.layer import Layer, LayerError, register
 from caffe.layers.axes import canonical_axis
@@ -24,6 +25,8 @@ _LARGE = 2**24  # multiplications from which the choice of a kernel outweighs th
 
 def product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     """x (M, K) times weight (N, K) transposed, plus bias (N,) in every row: (M, N)."""
+    if precision.get_precision() == 'bf16':
+        return precision.rounded(F.linear, x, weight, bias)
     large = x.shape[0] * weight.numel() >= _LARGE
     if _ONEDNN_PRODUCT is not None and large and x.device.type == 'cpu' and weight.is_contiguous():
         return _ONEDNN_PRODUCT(x, weight, bias, 'none', [], '')

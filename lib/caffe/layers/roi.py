@@ -13,6 +13,8 @@ from caffe.layer import Layer, LayerError, register
 _TABLE_BYTES = 256 * 2**20  # the largest table of block maxima on a GPU
 # What is worked on at once on a CPU: the table and the bins stay in its caches.
 _CPU_CHANNELS, _CPU_ROIS = 128, 32
+_CPU_CHANNELS_WITH_PLACES = 32  # of eight bytes a value instead of four
+_CPU_ROIS_BACK = 4
 
 
 class Bins(NamedTuple):
@@ -186,11 +188,38 @@ def _levels(bins: Bins, size: int) -> int:
 def _portions(x: torch.Tensor, levels: tuple[int, int], n_bins: int, argmax: bool) -> tuple[int, int]:
     """How many channels, and of these how many RoIs, to work on at once."""
     if not x.is_cuda:
-        return _CPU_CHANNELS, _CPU_ROIS
+        return _CPU_CHANNELS_WITH_PLACES if argmax else _CPU_CHANNELS, _CPU_ROIS
     item = 8 if argmax else 4
     per_channel = levels[0] * levels[1] * x.shape[0] * x.shape[2] * x.shape[3] * item
     channels = min(x.shape[1], max(1, _TABLE_BYTES // per_channel))
     return channels, max(1, _TABLE_BYTES // (n_bins * channels * item))
+
+
+def unreached_bins(down: Bins, across: Bins, size: tuple[int, int]) -> torch.Tensor:
+    """(R,) bool: RoIs with a bin whose backward pass misses a pixel that its forward pass sees.
+
+    size: (H, W) of the map. Few RoIs are so; only their gradients have to be looked at bin by bin.
+    """
+
+    def along(bins: Bins, size: int) -> torch.Tensor:
+        pixel = torch.arange(size, device=bins.low.device)
+        seen = (pixel >= bins.low[:, :, None]) & (pixel < bins.high[:, :, None])
+        return (seen & ~bins.reached(size)).flatten(1).any(dim=1)
+
+    return along(down, size[0]) | along(across, size[1])
+
+
+def reached_places(place: torch.Tensor, down: Bins, across: Bins, size: tuple[int, int]) -> torch.Tensor:
+    """(R, C, bins down, bins across) bool: whether each bin's place is one that its backward pass reaches.
+
+    place: int64 of that shape, 0 ... H * W - 1; size: (H, W).
+    """
+    (rois, _, p, q), (h, w) = place.shape, size
+    roi = torch.arange(rois, device=place.device)
+    y_rows = ((roi[:, None] * p + torch.arange(p, device=place.device)) * h).view(rois, 1, p, 1)
+    x_rows = ((roi[:, None] * q + torch.arange(q, device=place.device)) * w).view(rois, 1, 1, q)
+    y = torch.div(place, w, rounding_mode='floor')
+    return down.reached(h).view(-1)[y_rows + y] & across.reached(w).view(-1)[x_rows + place - y * w]
 
 
 def roi_max_pool_backward(
@@ -202,21 +231,27 @@ def roi_max_pool_backward(
     (`Bins.reached`).
     """
     n, c, h, w = shape
-    out = diff.new_zeros(n * c * h * w)
-    if diff.numel() == 0:
-        return out.view(shape)
     rois, _, p, q = diff.shape
-    place = place.view(rois, c, p, q).long()
-    taken, place = place >= 0, place.clamp(min=0)
-    roi = torch.arange(rois, device=diff.device)
-    y_rows = ((roi[:, None] * p + torch.arange(p, device=diff.device)) * h).view(rois, 1, p, 1)
-    x_rows = ((roi[:, None] * q + torch.arange(q, device=diff.device)) * w).view(rois, 1, 1, q)
-    y = torch.div(place, w, rounding_mode='floor')
-    taken &= down.reached(h).view(-1)[y_rows + y]
-    taken &= across.reached(w).view(-1)[x_rows + place - y * w]
-    plane = (image[:, None] * c + torch.arange(c, device=diff.device)) * (h * w)
-    target = place + plane[:, :, None, None]
-    return out.scatter_add_(0, target.view(-1), (diff * taken).view(-1)).view(shape)
+    # Each plane begins with a place, -1, that takes what belongs nowhere and is cut off in the end.
+    stride = 1 + h * w
+    planes = diff.new_zeros((n, c, stride))
+    first = (image[:, None] * c + torch.arange(c, device=diff.device)) * stride + 1
+    odd = unreached_bins(down, across, (h, w))
+    portion = rois if diff.is_cuda else _CPU_ROIS_BACK
+    for r in range(0, rois, portion):
+        part = slice(r, r + portion)
+        target = place[part].long()
+        # On a GPU all are looked at, not to wait for the answer whether any has to be.
+        which = None if diff.is_cuda else odd[part].nonzero()[:, 0]
+        if which is None or len(which):
+            rows = slice(None) if which is None else which
+            bins = (Bins(*(t[part][rows] for t in axis)) for axis in (down, across))
+            some = target[rows]
+            reached = reached_places(some.clamp(min=0).view(-1, c, p, q), *bins, (h, w))
+            target[rows] = some.masked_fill_(~reached.flatten(2), -1)
+        target += first[part, :, None]
+        planes.view(-1).scatter_add_(0, target.view(-1), diff[part].reshape(-1))
+    return planes[:, :, 1:].reshape(shape)
 
 
 @register('ROIPooling')
@@ -279,8 +314,8 @@ class ROIPooling(Layer):
     def _pool_each_once(self, x, down: Bins, across: Bins, image: torch.Tensor, top: Blob) -> bool:
         """Pools RoIs that round to the same pixels once, where a tenth of them or more repeat another.
 
-        Proposals do: at a stride of 16 pixels many fall on the same features. Layers that read rows (InnerProduct)
-        then compute each once too. Not on a GPU, where finding them would take a synchronisation.
+        Proposals do: at a stride of 16 pixels many fall on the same features. Layers that read rows
+        (InnerProduct) then compute each once too. Not on a GPU, where finding them would mean to wait.
         """
         corners = torch.stack([image, down.start, down.end, across.start, across.end], dim=1)
         distinct, index = torch.unique(corners, dim=0, return_inverse=True)

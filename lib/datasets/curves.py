@@ -1,0 +1,46 @@
+"""Precision-recall curves as a picture: one small plot a class."""
+
+from __future__ import annotations
+
+import math
+import os
+
+import numpy as np
+
+COLUMNS = 5
+
+
+def draw_curves(curves: dict[str, tuple[np.ndarray, np.ndarray, float]], path: str, title: str) -> None:
+    """Draw the curves into a PNG file.
+
+    Args:
+        curves: name -> (recall (n,), precision (n,), AP). The precision may zigzag; it is drawn as measured.
+        path: of the file; it appears when it is complete.
+        title: above the plots.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = min(COLUMNS, max(len(curves), 1))
+    rows = max(math.ceil(len(curves) / columns), 1)
+    figure = Figure(figsize=(max(2.2 * columns, 5), 2.2 * rows + 0.5), layout='constrained')
+    FigureCanvasAgg(figure)
+    figure.suptitle(title)
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for axis, (name, (recall, precision, ap)) in zip(axes, curves.items(), strict=False):
+        axis.plot([0.0, *recall], [*precision[:1], *precision], linewidth=1.2)
+        axis.set_title(f'{name}  {ap:.3f}', fontsize=9)
+        axis.set(xlim=(0, 1.02), ylim=(0, 1.02))
+        axis.grid(alpha=0.3)
+        axis.tick_params(labelsize=7)
+    for axis in axes[len(curves) :]:
+        axis.set_visible(False)
+    figure.supxlabel('recall', fontsize=9)
+    figure.supylabel('precision', fontsize=9)
+    temporary = f'{path}.{os.getpid()}.tmp'
+    try:
+        figure.savefig(temporary, format='png', dpi=100)
+        os.replace(temporary, path)
+    finally:
+        if os.path.exists(temporary):
+            os.unlink(temporary)

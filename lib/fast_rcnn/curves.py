@@ -1,0 +1,215 @@
+"""Curves of training runs, out of their records (`record`), several over one another."""
+
+import json
+import os
+from collections.abc import Callable
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from fast_rcnn.record import PARTS
+
+# Okabe and Ito: told apart by colour-blind people; a run also has a mark of its own
+COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#000000')
+_MARKS = 'os^Dv<x'
+_PART_COLOURS = {'data': '#e69f00', 'forward': '#56b4e9', 'mining': '#d55e00', 'backward': '#0072b2'}
+
+
+def read_per_roi(path: str) -> dict[str, dict[int, float]]:
+    """{sampling: {iteration: mean loss per RoI}} in a loss_per_roi.json. Raises ValueError if it is none."""
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f'no file {path}; experiments/loss_per_roi.py writes loss_per_roi.json')
+    try:
+        with open(path, encoding='utf-8') as stream:
+            curves = json.load(stream)['curves']
+        return {
+            name: {int(i): float(each['loss']) for i, each in curve.items()} for name, curve in curves.items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f'{path}: not a loss_per_roi.json of experiments/loss_per_roi.py ({error!r})'
+        ) from None
+
+
+def smoothed(values: np.ndarray, window: int) -> np.ndarray:
+    """Means over the last `window` values, fewer at the start; (n,) to (n,). NaN stands for no value."""
+    if window == 1:
+        return values
+    known = np.isfinite(values)
+    sums = np.cumsum(np.where(known, values, 0.0))
+    counts = np.cumsum(known)
+    sums[window:], counts[window:] = sums[window:] - sums[:-window], counts[window:] - counts[:-window]
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+
+
+def draw_curves(
+    path: str, runs: dict[str, list[dict]], window: int, per_roi: dict[str, dict[int, float]]
+) -> None:
+    """Draw runs {name: lines of its record} and `per_roi` (see `read_per_roi`) to the PNG `path`."""
+    panels = []
+    if runs:
+        panels += [
+            lambda ax: _compare(ax, runs, window, 'Mean loss of all RoIs scored', _of('all', 'loss')),
+            lambda ax: _compare(ax, runs, window, 'Mean loss of the RoIs mined', _of('mined', 'loss')),
+            lambda ax: _compare(
+                ax, runs, window, 'Loss as Caffe reports it', lambda e: sum(e['loss'].values())
+            ),
+            lambda ax: _compare(
+                ax, runs, window, 'Objects among the RoIs learned from', _objects, percent=True
+            ),
+        ]
+        mining = [name for name, entries in runs.items() if 'all' in entries[0]]
+        last = (mining or list(runs))[-1]
+        of = f', {_shortened(last, 24)}' if len(runs) > 1 else ''
+        panels += [
+            lambda ax: _by_class(ax, runs[last], window, f'Loss of all RoIs by class{of}'),
+            lambda ax: _parts(ax, runs, window),
+            lambda ax: _seconds(ax, runs),
+            lambda ax: _compare(ax, runs, 1, 'Learning rate', lambda e: e.get('lr'), log=True),
+        ]
+    if per_roi:
+        panels.insert(0, lambda ax: _per_roi(ax, per_roi))
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(5.2 * columns, 3.5 * rows + 0.4), layout='constrained')
+    axes = np.atleast_1d(figure.subplots(rows, columns, squeeze=False)).ravel()
+    for ax, draw in zip(axes, panels, strict=False):
+        draw(ax)
+        ax.spines[['top', 'right']].set_visible(False)
+        ax.title.set_fontsize(11)
+    for ax in axes[len(panels) :]:
+        ax.set_axis_off()
+    if len(runs) > 1:
+        handles = axes[1 if per_roi else 0].get_legend_handles_labels()
+        figure.legend(*handles, loc='outside upper center', ncols=min(len(runs), 4), frameon=False)
+    elif runs:
+        figure.suptitle(next(iter(runs)), fontsize=12)
+    figure.savefig(path + '.part', dpi=110, format='png')
+    os.replace(path + '.part', path)
+
+
+def _of(*keys) -> Callable[[dict], float | None]:
+    def value(entry):
+        for key in keys:
+            entry = entry.get(key) if isinstance(entry, dict) else None
+        return entry
+
+    return value
+
+
+def _objects(entry: dict) -> float | None:
+    mined = entry.get('mined')
+    return 100 * mined['fg'] / mined['rois'] if mined and mined['rois'] else None
+
+
+def _series(entries: list[dict], value, window: int) -> tuple[np.ndarray, np.ndarray]:
+    values = np.array([np.nan if v is None else v for v in map(value, entries)], dtype=float)
+    return np.array([e['iteration'] for e in entries]), smoothed(values, window)
+
+
+def _compare(ax, runs, window, title, value, percent=False, log=False) -> None:
+    """One line a run; a run without such values gets a word instead."""
+    ax.set_title(title)
+    found = False
+    for i, (name, entries) in enumerate(runs.items()):
+        x, y = _series(entries, value, window)
+        every = max(len(x) // 8, 1)
+        style = {'color': COLOURS[i % 7], 'marker': _MARKS[i % 7], 'markevery': (i * every // 4, every)}
+        ax.plot(x, y, label=name, markersize=4, linewidth=1.4, **style)
+        found |= bool(np.isfinite(y).any())
+    ax.set_xlabel('iteration')
+    ax.grid(alpha=0.3)
+    if not found:
+        _say(ax, 'not recorded: nothing is mined' if 'RoIs' in title else 'not recorded')
+    elif log:
+        ax.set_yscale('log')
+        low, high = ax.dataLim.intervaly
+        ax.set_ylim(low / 3, high * 3)
+    else:
+        ax.set_ylim(bottom=0)
+        if percent:
+            ax.yaxis.set_major_formatter('{x:g} %')
+
+
+def _by_class(ax, entries: list[dict], window: int, title: str, most: int = 7) -> None:
+    """The classes of most loss, each by the mean of its RoIs."""
+    ax.set_title(title)
+    total: dict[str, float] = {}
+    for entry in entries:
+        for name, each in entry.get('all', {}).get('by_class', {}).items():
+            total[name] = total.get(name, 0.0) + each['rois'] * (each['cls'] + each['bbox'])
+    for i, name in enumerate(sorted(total, key=total.get, reverse=True)[:most]):
+
+        def loss(entry, name=name):
+            each = entry.get('all', {}).get('by_class', {}).get(name)
+            return None if each is None else each['cls'] + each['bbox']
+
+        x, y = _series(entries, loss, window)
+        every = max(len(x) // 8, 1)
+        marks = {'marker': _MARKS[i], 'markevery': (i * every // 7, every), 'markersize': 4}
+        ax.plot(x, y, color=COLOURS[i], label=name, linewidth=1.3, **marks)
+    ax.set_xlabel('iteration')
+    ax.grid(alpha=0.3)
+    if total:
+        ax.set_ylim(bottom=0)
+        ax.legend(frameon=False, fontsize=8, title=f'the {most} of most loss' if len(total) > most else None)
+    else:
+        _say(ax, 'not recorded: nothing is mined')
+
+
+def _parts(ax, runs, window) -> None:
+    """Classification and box loss of the RoIs mined."""
+    ax.set_title('Mined: class (full) and box (dashed) loss')
+    found = False
+    for i, entries in enumerate(runs.values()):
+        for part, style in (('cls', '-'), ('bbox', '--')):
+            x, y = _series(entries, _of('mined', part), window)
+            ax.plot(x, y, color=COLOURS[i % 7], linestyle=style, linewidth=1.4)
+            found |= bool(np.isfinite(y).any())
+    ax.set_xlabel('iteration')
+    ax.grid(alpha=0.3)
+    if found:
+        ax.set_ylim(bottom=0)
+    else:
+        _say(ax, 'not recorded: nothing is mined')
+
+
+def _seconds(ax, runs) -> None:
+    """A bar a run: the median seconds of a step, by part; its peak memory beside it."""
+    ax.set_title('Seconds of a step (median), most memory')
+    names = list(runs)
+    left = np.zeros(len(names))
+    for part in PARTS:
+        medians = [np.median([e['seconds'].get(part, 0.0) for e in entries]) for entries in runs.values()]
+        ax.barh(range(len(names)), medians, left=left, color=_PART_COLOURS[part], label=part, height=0.5)
+        left += medians
+    rest = [np.median([e['seconds']['step'] for e in entries]) for entries in runs.values()] - left
+    ax.barh(range(len(names)), np.maximum(rest, 0), left=left, color='#bbbbbb', label='rest', height=0.5)
+    for k, (name, entries) in enumerate(runs.items()):
+        memory = entries[-1]['memory']
+        said = f'{memory["host_peak_mb"] / 1024:.2f} GB'
+        if 'gpu_peak_mb' in memory:
+            said += f', GPU {memory["gpu_peak_mb"] / 1024:.2f} GB'
+        ax.text(0, k - 0.3, f'{_shortened(name)}: {said}', fontsize=8.5, va='bottom')
+    ax.set_yticks([])
+    ax.set_ylim(max(len(names), 3) - 0.2, -0.85)
+    ax.set_xlabel('seconds')
+    ax.legend(frameon=False, fontsize=8, ncols=5, loc='upper center', columnspacing=0.9, handlelength=1.2)
+
+
+def _per_roi(ax, per_roi) -> None:
+    ax.set_title('Mean loss per RoI over the training set, all RoIs')
+    for i, (name, curve) in enumerate(per_roi.items()):
+        ax.plot(list(curve), list(curve.values()), color=COLOURS[i % 7], marker=_MARKS[i % 7], label=name)
+    ax.set_ylim(bottom=0)
+    ax.set_xlabel('iteration')
+    ax.grid(alpha=0.3)
+    ax.legend(frameon=False, fontsize=8)
+
+
+def _shortened(name: str, most: int = 36) -> str:
+    return name if len(name) <= most else '…' + name[-most + 1 :]
+
+
+def _say(ax, text: str) -> None:
+    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha='center', va='center', color='#5b6470')

@@ -1,0 +1,61 @@
+"""experiments/bench.py: that it measures and reports; no test asserts a time."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+SCRIPT = Path(__file__).parents[2] / 'experiments' / 'bench.py'
+
+
+def test_the_direct_nets_pooling_has_the_bins_of_fast_rcnn():
+    """Columns 0 ... 4 in two bins: floor(0 * 2.5) to ceil(2.5) and floor(2.5) to 5, 0 ... 2 and 2 ... 4."""
+    from direct_net import roi_pool
+
+    x = torch.arange(25, dtype=torch.float32).view(1, 1, 5, 5)
+    (y,) = roi_pool(x, torch.tensor([[0.0, 0, 0, 64, 64]]), 2)
+    np.testing.assert_array_equal(y[0], [[12, 14], [22, 24]])
+
+
+def test_a_report_gives_speed_and_shares():
+    from bench import report
+
+    layers = [['conv', 'Convolution', 10.0, 20.0, 0.2, 0.5]]
+    ours = {
+        'step': 2.0,
+        'images': 2,
+        'peak_gib': 1.5,
+        'parts': {'data': 0.1, 'solver': 0.2},
+        'layers': layers,
+    }
+    direct = {'step': 5.0, 'images': 2, 'peak_gib': 2.0}
+    lines = report('VGG16 ohem', [ours, {**ours, 'step': 3.0}], [direct], {'fp32': 100.0}, True).splitlines()
+    assert lines[1].split() == ['ours', '2.00', '3.00', '1.00', '1.50']
+    assert '2.50 times as fast' in lines[3]
+    # 10 GFLOP in 0.2 s are 50 GFLOP/s, half of 100; 20 in 0.5 s are 40
+    assert lines[5].split() == ['conv', '200.0', '50', '50%', '500.0', '40', '40%']
+
+
+def test_a_size_that_is_none_is_refused():
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), '--rois', '0'], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert '--rois is 0; expected 1 or more' in done.stderr
+
+
+@pytest.mark.slow
+def test_the_command_measures_ours_and_the_direct_net():
+    command = [sys.executable, str(SCRIPT), '--quick', '--net', 'VGG_CNN_M_1024', '--method', 'ohem']
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    for expected in (
+        'ceilings on',
+        'VGG_CNN_M_1024 ohem',
+        'straight in torch',
+        'times as fast',
+        'fc6_readonly',
+    ):
+        assert expected in done.stdout

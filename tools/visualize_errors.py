@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+"""Sorts the mistakes of a tested net: confusion, localisation, duplicate, background, missed; with pictures.
+
+tools/visualize_errors.py output/demo_ohem/demo_test/small_fast_rcnn_ohem_iter_1400 \\
+    --imdb folder:data/demo:test --out errors
+
+Reads the detections.npz that tools/test_net.py has saved. Writes a sheet of the worst mistakes of each kind
+(confusion.png, ...), their number by class (errors.png) and all of them (errors.json).
+"""
+
+import argparse
+import json
+import os
+
+import _init_paths  # noqa: F401
+from _command_line import run
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__.split('\n')[0],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=__doc__,
+    )
+    parser.add_argument('results', metavar='FOLDER', help='the folder with detections.npz')
+    parser.add_argument(
+        '--imdb', dest='imdb_name', default='voc_2007_test', help='data set (default: voc_2007_test)'
+    )
+    parser.add_argument(
+        '--det_thresh', type=float, default=0.5, help='least score of a detection looked at (default: 0.5)'
+    )
+    parser.add_argument(
+        '--iou', type=float, default=0.5, help='IoU that a right detection has to exceed (default: 0.5)'
+    )
+    parser.add_argument('--most', type=int, default=12, help='mistakes drawn of each kind (default: 12)')
+    parser.add_argument(
+        '--out', default='output/errors', metavar='FOLDER', help='where to write (default: output/errors)'
+    )
+    parser.add_argument('--debug', action='store_true', help='show the traceback of an error')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    from datasets.factory import get_imdb
+    from fast_rcnn.detection_errors import KINDS, sort_detections
+    from fast_rcnn.detections_file import load_detections
+    from fast_rcnn.error_pictures import draw_counts, draw_sheet
+
+    imdb = get_imdb(args.imdb_name)
+    path = os.path.join(args.results, 'detections.npz')
+    all_boxes, classes, image_ids = load_detections(path)
+    if classes != list(imdb.classes) or image_ids != [str(i) for i in imdb.image_index]:
+        raise ValueError(
+            f'{path} holds detections for other classes or images than {imdb.name} has: give their --imdb'
+        )
+    os.makedirs(args.out, exist_ok=True)
+    sorted_out, objects = [], 0
+    for i in range(imdb.num_images):
+        annotation = imdb.annotation(i)
+        objects += int((~annotation['difficult']).sum())
+        dets = [of_class[i][of_class[i][:, 4] >= args.det_thresh] for of_class in all_boxes]
+        truth = (annotation['boxes'], annotation['gt_classes'], annotation['difficult'])
+        for entry in sort_detections(dets, *truth, iou_threshold=args.iou):
+            k = entry['object']
+            entry['object_box'] = None if k is None else [float(v) for v in annotation['boxes'][k]]
+            entry['object_class'] = None if k is None else classes[int(annotation['gt_classes'][k])]
+            sorted_out.append({**entry, 'class': classes[entry.pop('cls')], 'image': imdb.image_path_at(i)})
+
+    kinds = ('right', *KINDS)
+    counts = {name: dict.fromkeys(kinds, 0) for name in classes[1:]}
+    for entry in sorted_out:
+        if entry['kind'] in kinds:
+            counts[entry['class']][entry['kind']] += 1
+    total = {k: sum(of_class[k] for of_class in counts.values()) for k in kinds}
+    mistakes = {
+        k: sorted((e for e in sorted_out if e['kind'] == k), key=lambda e: (-(e['score'] or 0), e['iou']))
+        for k in KINDS
+    }
+    summary = {
+        'imdb': imdb.name,
+        'images': imdb.num_images,
+        'objects': objects,
+        'det_thresh': args.det_thresh,
+        'iou_threshold': args.iou,
+        'total': total,
+        'classes': counts,
+        'mistakes': mistakes,
+    }
+    target = os.path.join(args.out, 'errors.json')
+    with open(target + '.part', 'w', encoding='utf-8') as file:
+        json.dump(summary, file, indent=1)
+    os.replace(target + '.part', target)
+    for kind in KINDS:
+        sheet = os.path.join(args.out, f'{kind}.png')
+        if mistakes[kind]:
+            draw_sheet(sheet, mistakes[kind][: args.most], kind, len(mistakes[kind]))
+        elif os.path.exists(sheet):
+            os.remove(sheet)  # of another run: there is no such mistake now
+    draw_counts(os.path.join(args.out, 'errors.png'), counts, KINDS)
+
+    width = max(map(len, [*counts, 'class']))
+    print(f'{"class":<{width}}' + ''.join(f'{k:>14}' for k in kinds))
+    for name, row in [*counts.items(), ('all', total)]:
+        print(f'{name:<{width}}' + ''.join(f'{row[k]:>14}' for k in kinds))
+    print(
+        f'Detections of score {args.det_thresh} or more, {objects} objects; pictures and JSON in {args.out}'
+    )
+
+
+if __name__ == '__main__':
+    run(main)
