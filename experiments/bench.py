@@ -141,9 +141,7 @@ def measure_one(args: argparse.Namespace) -> dict:
     caffe.set_precision(args.precision)
     iter_size = 2 if args.method == 'ohem' else 1
     with tempfile.TemporaryDirectory() as folder:
-        data = NoiseImage(
-            os.path.join(folder, 'picture.png'), height, width, len(proposals), 21, picture, proposals
-        )
+        data = NoiseImage(os.path.join(folder, 'picture.png'), height, width, len(proposals), 21, picture, proposals)
         data.num_images = cfg.TRAIN.IMS_PER_BATCH
         roidb = Roidb(data, use_flipped=False)
         if args.one == 'direct':
@@ -196,9 +194,7 @@ def _layers(solver, times) -> dict:
         need = net._bottom_need_backward[i] if back else []
         learn = net.layers[i].param_propagate_down if back else []
         macs = work.forward(shapes), work.backward(shapes, learn, need)
-        layers.append(
-            [name, net.layers[i].type, *(2 * m / 1e9 for m in macs), times.forward[i], times.backward[i]]
-        )
+        layers.append([name, net.layers[i].type, *(2 * m / 1e9 for m in macs), times.forward[i], times.backward[i]])
     parts = {'data': times.forward[0] * passes, 'solver': times.solver}
     mining = [row[4] for row in layers if row[0] == 'hard_roi_mining']
     if mining:
@@ -218,9 +214,7 @@ def measure(args: argparse.Namespace, data: str, kind: str, **settings) -> dict:
     env = {**os.environ, 'MALLOC_ARENA_TEST': '8'} if kind == 'direct' else None
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
     if done.returncode:
-        raise RuntimeError(
-            f'{kind}, {settings}: failed with status {done.returncode}: {done.stderr.strip()[-2000:]}'
-        )
+        raise RuntimeError(f'{kind}, {settings}: failed with status {done.returncode}: {done.stderr.strip()[-2000:]}')
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -229,9 +223,7 @@ def store_data(folder: str, image: str, rois: int) -> str:
     try:
         height, width = (int(side) for side in image.lower().split('x'))
     except ValueError:
-        raise ValueError(
-            f'--image takes HEIGHTxWIDTH in pixels, such as 600x800; it was given {image!r}'
-        ) from None
+        raise ValueError(f'--image takes HEIGHTxWIDTH in pixels, such as 600x800; it was given {image!r}') from None
     picture = painted(height, width)
     path = os.path.join(folder, f'{image}_{rois}.npz')
     np.savez(path, picture=picture, proposals=searched(picture, rois))
@@ -271,8 +263,7 @@ def report(title: str, ours: list[dict], direct: list[dict], ceiling: dict, shar
     parts = ', '.join(f'{name} {seconds:.3f} s' for name, seconds in best[0]['parts'].items())
     lines.append(f'  {best[1]["step"] / best[0]["step"]:.2f} times as fast; of a step: {parts}')
     lines.append(
-        f'  {"layer":22} {"forward ms":>11} {"GFLOP/s":>8} {"share":>6}'
-        f' {"backward ms":>12} {"GFLOP/s":>8} {"share":>6}'
+        f'  {"layer":22} {"forward ms":>11} {"GFLOP/s":>8} {"share":>6} {"backward ms":>12} {"GFLOP/s":>8} {"share":>6}'
     )
     for name, _, f_work, b_work, f_time, b_time in best[0]['layers']:
         if max(f_time, b_time) < 0.001 * best[0]['step']:
@@ -290,10 +281,7 @@ def curves(args: argparse.Namespace) -> None:
     """Prints cost against size, and draws it: output/bench/curves.png."""
     net, method = (args.net or NETS)[0], (args.method or ['ohem'])[0]
     rows = {}
-    print(
-        f'{net} {method}, {torch.get_num_threads()} threads\n\n'
-        '| | | s/step | peak GiB |\n| --- | --- | --- | --- |'
-    )
+    print(f'{net} {method}, {torch.get_num_threads()} threads\n\n| | | s/step | peak GiB |\n| --- | --- | --- | --- |')
     with tempfile.TemporaryDirectory() as folder:
         for title, (setting, values) in _CURVES.items():
             rows[title] = []
@@ -341,9 +329,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--net', nargs='+', choices=NETS, help='default: both')
     parser.add_argument('--method', nargs='+', choices=METHODS, help='default: both')
     parser.add_argument('--gpu', default='cpu', metavar='ID', help="GPU by number, or 'cpu' (default: cpu)")
-    parser.add_argument(
-        '--precision', default='fp32', choices=('fp32', 'tf32', 'bf16'), help='of ours (default: fp32)'
-    )
+    parser.add_argument('--precision', default='fp32', choices=('fp32', 'tf32', 'bf16'), help='of ours (default: fp32)')
     parser.add_argument('--image', default='600x800', metavar='HxW', help='default: 600x800')
     parser.add_argument('--rois', type=int, default=2000, help='RoIs an image (default: 2000)')
     parser.add_argument('--images', type=int, help='images a pass (default: those of the method)')

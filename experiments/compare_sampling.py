@@ -34,7 +34,13 @@ class Experiment(NamedTuple):
 EXPERIMENTS = {
     'demo': Experiment('models/demo/small', 'small', 'data/demo', 'train', 'test', 1400, None),
     'bccd': Experiment(
-        'models/bccd/VGG16', 'vgg16', 'data/BCCD', 'trainval', 'test', 360, 'data/imagenet_models/VGG16_trunk.caffemodel'
+        'models/bccd/VGG16',
+        'vgg16',
+        'data/BCCD',
+        'trainval',
+        'test',
+        360,
+        'data/imagenet_models/VGG16_trunk.caffemodel',
     ),
 }
 
@@ -49,7 +55,7 @@ def parse_args() -> argparse.Namespace:
 
 def tool(name: str, *arguments) -> None:
     command = [sys.executable, str(ROOT / 'tools' / name), *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f'{" ".join(command)}\nfailed:\n{done.stderr[-2000:]}')
 

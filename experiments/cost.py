@@ -27,9 +27,7 @@ from _command_line import run as run_main
 _METHODS = (
     Row('frcn', 'FRCN: N=2, B=128'),
     Row('all-rois-n1', 'FRCN, all RoIs: N=1, B=2048', train=('one_image_all_rois',), iter_size=1),
-    Row(
-        'all-rois', 'FRCN, all RoIs: N=2, B=2048 each, two passes', train=('one_image_all_rois',), iter_size=2
-    ),
+    Row('all-rois', 'FRCN, all RoIs: N=2, B=2048 each, two passes', train=('one_image_all_rois',), iter_size=2),
     Row('ohem', 'OHEM: N=2, B=128, two passes', method=OHEM, train=('two_passes',), iter_size=2),
     Row('ohem-one-pass', 'OHEM: N=2, B=128, one pass', method=OHEM, train=('one_pass',), iter_size=1),
 )
@@ -40,9 +38,7 @@ def rows_of(on: str) -> dict[str, tuple[Row, str]]:
     """name -> (row, network) at a place; where one net stands in for both of the paper's, it stands once."""
     networks = PLACES[on].networks
     prefixes = _NETWORKS if len(set(networks.values())) > 1 else {on: VGG16}
-    return {
-        f'{prefix}-{row.name}': (row, network) for prefix, network in prefixes.items() for row in _METHODS
-    }
+    return {f'{prefix}-{row.name}': (row, network) for prefix, network in prefixes.items() for row in _METHODS}
 
 
 def measure(name: str, on: str, gpu: str, image: str, rois: int, steps: int, again: bool = False) -> dict:
@@ -110,9 +106,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--on', choices=PLACES, default='pascal_voc', help='which nets (default: pascal_voc)')
     parser.add_argument('--row', nargs='+', default=[], metavar='NAME', help='these rows only (see --list)')
-    parser.add_argument(
-        '--gpu', default='cpu', metavar='ID', help="GPU to use, by number, or 'cpu' (default: cpu)"
-    )
+    parser.add_argument('--gpu', default='cpu', metavar='ID', help="GPU to use, by number, or 'cpu' (default: cpu)")
     parser.add_argument('--image', metavar='HxW', help='size of the image (default: 600x1000; demo: 192x256)')
     parser.add_argument('--rois', type=int, help='RoIs an image (default: 2000; demo: 500)')
     parser.add_argument('--steps', type=int, default=2, help='iterations to time (default: 2)')

@@ -85,18 +85,14 @@ def train_pass(net: DirectNet, blobs: dict[str, np.ndarray]) -> None:
     """Adds the gradients of one mini-batch; with cfg.TRAIN.USE_OHEM those of its hardest RoIs."""
     device = next(net.parameters()).device
     x = net.features(torch.from_numpy(blobs['data']).to(device))
-    rest = [
-        blobs[k] for k in ('rois', 'labels', 'bbox_targets', 'bbox_inside_weights', 'bbox_outside_weights')
-    ]
+    rest = [blobs[k] for k in ('rois', 'labels', 'bbox_targets', 'bbox_inside_weights', 'bbox_outside_weights')]
     if cfg.TRAIN.USE_OHEM:
         with torch.no_grad():
             scores, shifts = net.head(x, torch.from_numpy(rest[0]).to(device))
         losses = roi_losses(F.softmax(scores, dim=1).cpu().numpy(), rest[1], shifts.cpu().numpy(), *rest[2:])
         kept = mine_hard_rois(sum(losses), rest[0], rest[1], cfg.TRAIN.BATCH_SIZE, 0.7)
         rest = [array[kept] for array in rest]
-    rois, labels, targets, inside, outside = (
-        torch.from_numpy(np.ascontiguousarray(a)).to(device) for a in rest
-    )
+    rois, labels, targets, inside, outside = (torch.from_numpy(np.ascontiguousarray(a)).to(device) for a in rest)
     scores, shifts = net.head(x, rois)
     weighted = F.smooth_l1_loss(shifts * inside, targets * inside, reduction='none') * outside
     (F.cross_entropy(scores, labels.long()) + weighted.sum() / len(rois)).backward()

@@ -81,9 +81,7 @@ def measure(run: Run, images: int | None, known: dict) -> dict[int, dict]:
     """`mean_losses` by iteration, of every snapshot. `known`, by file, spares work, and is extended."""
     cfg_from_dict(run.settings())
     # every RoI, whatever the run was trained on
-    cfg_from_dict(
-        {'TRAIN': {'USE_OHEM': True, 'BG_THRESH_LO': 0.0, 'IMS_PER_BATCH': 1, 'USE_FLIPPED': False}}
-    )
+    cfg_from_dict({'TRAIN': {'USE_OHEM': True, 'BG_THRESH_LO': 0.0, 'IMS_PER_BATCH': 1, 'USE_FLIPPED': False}})
     imdb = get_imdb(run.place.train[run.row.data])
     imdb.set_proposal_method(cfg.TRAIN.PROPOSAL_METHOD)
     roidb = Roidb(imdb)
@@ -107,9 +105,7 @@ def draw(curves: dict[str, dict[int, dict]], path: Path, title: str) -> None:
     styles = dict(zip(curves, itertools.cycle(_STYLES), strict=False))
     for name in sorted(curves, key=last.get, reverse=True):
         curve, (colour, mark) = curves[name], styles[name]
-        axes.plot(
-            list(curve), [each['loss'] for each in curve.values()], color=colour, marker=mark, label=name
-        )
+        axes.plot(list(curve), [each['loss'] for each in curve.values()], color=colour, marker=mark, label=name)
     axes.set(xlabel='iteration', ylabel='mean loss per RoI', title=title)
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
@@ -138,12 +134,8 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--seed', type=int, default=1, help='RNG_SEED of the runs (default: 1)')
     parser.add_argument('--iters', type=int, help='iterations of training (default: as in reproduce.py)')
-    parser.add_argument(
-        '--images', type=int, help='measure on so many training images, spread evenly (default: all)'
-    )
-    parser.add_argument(
-        '--gpu', default='cpu', metavar='ID', help="GPU to use, by number, or 'cpu' (default: cpu)"
-    )
+    parser.add_argument('--images', type=int, help='measure on so many training images, spread evenly (default: all)')
+    parser.add_argument('--gpu', default='cpu', metavar='ID', help="GPU to use, by number, or 'cpu' (default: cpu)")
     parser.add_argument('--debug', action='store_true', help='show the traceback of an error')
     return parser.parse_args()
 

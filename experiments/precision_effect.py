@@ -31,9 +31,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--weights', required=True, metavar='FILE', help='trained weights (.caffemodel)')
     parser.add_argument('--imdb', default='voc_2007_trainval', help='data set (default: voc_2007_trainval)')
     parser.add_argument('--batches', type=int, default=20, help='mini-batches to compare (default: 20)')
-    parser.add_argument(
-        '--precision', nargs='+', default=['bf16'], choices=('bf16', 'tf32'), help='default: bf16'
-    )
+    parser.add_argument('--precision', nargs='+', default=['bf16'], choices=('bf16', 'tf32'), help='default: bf16')
     add_flags(parser)
     args = parser.parse_args()
     if args.batches < 1:
@@ -58,9 +56,7 @@ def main() -> None:
     net = load_training_net(args.solver, args.weights)
     data, mining = (python_layer(net, kind) for kind in (RoIDataLayer, HardRoiMiningLayer))
     if data is None or mining is None:
-        raise ValueError(
-            f'{args.solver}: its net has no RoIDataLayer or no HardRoiMiningLayer: nothing is mined'
-        )
+        raise ValueError(f'{args.solver}: its net has no RoIDataLayer or no HardRoiMiningLayer: nothing is mined')
     roidb = Roidb(imdb, use_flipped=False)
     data.set_roidb(roidb)
     print(normalise_regression(net, *add_bbox_regression_targets(roidb)))

@@ -36,19 +36,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--table', type=int, choices=TABLES, required=True, help='table of the paper')
     parser.add_argument('--row', nargs='+', default=[], metavar='NAME', help='these rows only (see --list)')
     parser.add_argument('--on', choices=PLACES, help="data sets and nets (default: the table's own)")
-    parser.add_argument(
-        '--paper-only', action='store_true', help='leave out the rows that the paper does not have'
-    )
+    parser.add_argument('--paper-only', action='store_true', help='leave out the rows that the paper does not have')
     parser.add_argument('--seeds', type=int, nargs='+', default=[1], help='RNG_SEED of the runs (default: 1)')
-    parser.add_argument(
-        '--iters', type=int, help='iterations of training, steps in proportion (default: as published)'
-    )
-    parser.add_argument(
-        '--gpu', default='cpu', metavar='ID', help="GPU to use, by number, or 'cpu' (default: cpu)"
-    )
-    parser.add_argument(
-        '--list', action='store_true', help='list the rows and what is done of them; run nothing'
-    )
+    parser.add_argument('--iters', type=int, help='iterations of training, steps in proportion (default: as published)')
+    parser.add_argument('--gpu', default='cpu', metavar='ID', help="GPU to use, by number, or 'cpu' (default: cpu)")
+    parser.add_argument('--list', action='store_true', help='list the rows and what is done of them; run nothing')
     parser.add_argument('--debug', action='store_true', help='show the traceback of an error')
     return parser.parse_args()
 
@@ -60,8 +52,7 @@ def chosen_rows(table: Table, on: str, names: list[str], paper_only: bool) -> li
     unknown = set(names) - {row.name for row in rows}
     if unknown:
         raise ValueError(
-            f'--row: there is no {", ".join(sorted(unknown))} on {on}; there are '
-            f'{", ".join(row.name for row in rows)}'
+            f'--row: there is no {", ".join(sorted(unknown))} on {on}; there are {", ".join(row.name for row in rows)}'
         )
     return [row for row in rows if (row.name in names if names else not (paper_only and row.beyond))]
 
@@ -125,9 +116,7 @@ def markdown(number: int, on: str, rows: list[Row], records: dict[str, list[dict
     return '\n'.join(lines) + '\n'
 
 
-def write_table(
-    number: int, on: str, rows: list[Row], records: dict[str, list[dict]], iters: int | None
-) -> None:
+def write_table(number: int, on: str, rows: list[Row], records: dict[str, list[dict]], iters: int | None) -> None:
     """Writes both forms."""
     path = ROOT / 'output' / 'reproduce' / on / f'table_{number}'
     write(path.with_suffix('.md'), markdown(number, on, rows, records, iters))
@@ -154,10 +143,7 @@ def main() -> None:
     failed: dict[tuple[str, int], str] = {}
 
     def known() -> dict[str, list[dict]]:
-        return {
-            name: [record(run, failed.get((name, run.seed))) for run in of_row]
-            for name, of_row in runs.items()
-        }
+        return {name: [record(run, failed.get((name, run.seed))) for run in of_row] for name, of_row in runs.items()}
 
     # seed by seed, so that a table that is cut short has all its rows
     for k in range(0 if args.list else len(args.seeds)):
@@ -171,9 +157,7 @@ def main() -> None:
                 print(f'{row.name}, seed {run.seed}: {doing} in {where}', flush=True)
                 results = run.test()
                 value, seconds = score(results), time.perf_counter() - began
-                print(
-                    f'  {"done" if value is None else format(value, ".1f")} after {seconds:.0f} s', flush=True
-                )
+                print(f'  {"done" if value is None else format(value, ".1f")} after {seconds:.0f} s', flush=True)
             except (RunFailed, FileNotFoundError) as error:
                 failed[row.name, run.seed] = str(error)
                 print(f'  failed: {error}', flush=True)

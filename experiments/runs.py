@@ -85,9 +85,7 @@ class Run:
         """The method's solver with the row's learning rate and passes, its step in proportion to `iters`."""
         path = self.models / 'solver.prototxt'
         if not path.is_file():
-            raise FileNotFoundError(
-                f'no {path.relative_to(ROOT)}: {self.on} has no {self.row.method} for this network'
-            )
+            raise FileNotFoundError(f'no {path.relative_to(ROOT)}: {self.on} has no {self.row.method} for this network')
         param = text_format.Parse(path.read_text(), caffe_pb2.SolverParameter())
         param.base_lr *= self.row.lr
         if self.row.iter_size and self.row.iter_size != param.iter_size:  # an unset 1 stays unset: same hash
@@ -125,9 +123,7 @@ class Run:
 
     def weights(self) -> Path | None:
         """The trained net, if it is there."""
-        return next(
-            self.folder().glob(f'*/{self.solver().snapshot_prefix}_iter_{self.iterations}.caffemodel'), None
-        )
+        return next(self.folder().glob(f'*/{self.solver().snapshot_prefix}_iter_{self.iterations}.caffemodel'), None)
 
     def snapshots(self) -> dict[int, Path]:
         """All nets for testing that the run has left: iteration -> .caffemodel."""

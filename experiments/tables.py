@@ -124,9 +124,7 @@ _ABLATIONS = (
     Row('frcn-bg_lo-0', 'FRCN: bg_lo=0', train=('bg_lo_0',)),
     Row('frcn-n1', 'FRCN: N=1', train=('one_image',), iter_size=1),
     Row('frcn-n1-bg_lo-0', 'FRCN: N=1, bg_lo=0', train=('one_image', 'bg_lo_0'), iter_size=1),
-    Row(
-        'all-rois-n1', 'FRCN, all RoIs: N=1, B=2048, lr x3', train=('one_image_all_rois',), lr=3, iter_size=1
-    ),
+    Row('all-rois-n1', 'FRCN, all RoIs: N=1, B=2048, lr x3', train=('one_image_all_rois',), lr=3, iter_size=1),
     Row('all-rois', 'FRCN, all RoIs: N=2, B=2048, lr x3', train=('all_rois',), lr=3, iter_size=1),
     Row('ohem-n1', 'OHEM: N=1, B=128', method=OHEM, train=('one_image',), iter_size=1),
     Row('ohem', 'OHEM: N=2, B=128', method=OHEM, paper='69.9', released='71.5'),

@@ -1,4 +1,4 @@
-"""The arrows of the architecture (docs/architecture.md): who may import whom, and by which names the detector knows Caffe."""
+"""The arrows of docs/architecture.md: who may import whom, and by which names the detector knows Caffe."""
 
 import ast
 from pathlib import Path

@@ -12,9 +12,7 @@ from collections.abc import Callable
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags that every tool of the family takes: --gpu, --cfg, --set, --debug."""
-    parser.add_argument(
-        '--gpu', default='0', metavar='ID', help="GPU to use, by number, or 'cpu' (default: 0)"
-    )
+    parser.add_argument('--gpu', default='0', metavar='ID', help="GPU to use, by number, or 'cpu' (default: 0)")
     parser.add_argument(
         '--cfg', dest='cfg_file', metavar='FILE', help='YAML file of options that differ from the defaults'
     )
@@ -24,7 +22,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         nargs=argparse.REMAINDER,
         default=[],
         metavar='KEY VALUE',
-        help='options that differ from the defaults, as the last of the flags: --set TRAIN.SCALES "[400, 500]" RNG_SEED 4',
+        help='options to change, as the last of the flags: --set TRAIN.SCALES "[400, 500]" RNG_SEED 4',
     )
     parser.add_argument('--debug', action='store_true', help='show the traceback of an error')
 
@@ -57,7 +55,7 @@ def configure(args: argparse.Namespace) -> None:
 
 
 def run(main: Callable[[], int | None]) -> None:
-    """Runs a tool's main and exits with its status. An error becomes one line and status 1; --debug shows its traceback."""
+    """Runs a tool's main and exits with its status. An error is one line and status 1; --debug shows its traceback."""
     prog = os.path.basename(sys.argv[0])
     try:
         sys.exit(main() or 0)

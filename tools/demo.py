@@ -26,9 +26,7 @@ def parse_args() -> argparse.Namespace:
         epilog=__doc__,
     )
     parser.add_argument('--def', dest='prototxt', required=True, metavar='FILE', help='test prototxt')
-    parser.add_argument(
-        '--net', dest='caffemodel', required=True, metavar='FILE', help='trained weights (.caffemodel)'
-    )
+    parser.add_argument('--net', dest='caffemodel', required=True, metavar='FILE', help='trained weights (.caffemodel)')
     parser.add_argument('--images', nargs='+', required=True, metavar='FILE', help='photographs')
     parser.add_argument(
         '--classes', metavar='FILE', help='names of the classes, one a line (default: those of PASCAL VOC)'
@@ -42,9 +40,7 @@ def parse_args() -> argparse.Namespace:
         default='auto',
         help='where objects are looked for (default: auto, see below)',
     )
-    parser.add_argument(
-        '--det_thresh', type=float, default=0.6, help='least score of a detection drawn (default: 0.6)'
-    )
+    parser.add_argument('--det_thresh', type=float, default=0.6, help='least score of a detection drawn (default: 0.6)')
     add_flags(parser)
     return parser.parse_args()
 
@@ -57,9 +53,7 @@ def main() -> None:
     stems = [os.path.splitext(os.path.basename(path))[0] for path in args.images]
     twice = [path for path, name in zip(args.images, stems, strict=True) if stems.count(name) > 1]
     if twice:
-        raise ValueError(
-            f'these images would have one picture, {twice[0]} and {twice[1]}: draw them one at a time'
-        )
+        raise ValueError(f'these images would have one picture, {twice[0]} and {twice[1]}: draw them one at a time')
     configure(args)
 
     import cv2
@@ -85,9 +79,7 @@ def main() -> None:
             f'names ({args.classes or "those of PASCAL VOC"}): give the right --classes'
         )
     if args.proposals == 'auto' and not hasattr(cv2, 'ximgproc'):
-        print(
-            'This OpenCV has no selective search (opencv-contrib-python-headless has): random boxes instead'
-        )
+        print('This OpenCV has no selective search (opencv-contrib-python-headless has): random boxes instead')
     os.makedirs(args.out, exist_ok=True)
     found = {}
     for path in tqdm(args.images, unit='image', disable=None):

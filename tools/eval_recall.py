@@ -44,9 +44,7 @@ def main() -> None:
     if args.json:
         part = f'{args.json}.{os.getpid()}.tmp'
         with open(part, 'w', encoding='utf-8') as f:
-            json.dump(
-                {k: {n: v if v == v else None for n, v in r.items()} for k, r in table.items()}, f, indent=1
-            )
+            json.dump({k: {n: v if v == v else None for n, v in r.items()} for k, r in table.items()}, f, indent=1)
             f.write('\n')
         os.replace(part, args.json)
 

@@ -33,12 +33,8 @@ def parse_args() -> argparse.Namespace:
         epilog=__doc__,
     )
     parser.add_argument('--imdb', required=True, metavar='NAME', help='the data set that they are of')
-    parser.add_argument(
-        '--source', required=True, metavar='PATH', help='a .mat file, or a folder with one an image'
-    )
-    parser.add_argument(
-        '--method', default='selective_search', help='name to give them (default: selective_search)'
-    )
+    parser.add_argument('--source', required=True, metavar='PATH', help='a .mat file, or a folder with one an image')
+    parser.add_argument('--method', default='selective_search', help='name to give them (default: selective_search)')
     parser.add_argument(
         '--order',
         choices=('yx', 'xy'),

@@ -49,9 +49,7 @@ def main() -> None:
         if not os.path.isfile(path):
             raise FileNotFoundError(f'there is no {what} {path}')
     if args.batches < 1 or args.first < 0:
-        raise ValueError(
-            f'--batches must be 1 or more and --first 0 or more; given {args.batches}, {args.first}'
-        )
+        raise ValueError(f'--batches must be 1 or more and --first 0 or more; given {args.batches}, {args.first}')
     configure(args)
 
     import cv2
@@ -72,9 +70,7 @@ def main() -> None:
     net = load_training_net(args.solver, args.weights)
     data = python_layer(net, RoIDataLayer)
     if data is None or python_layer(net, HardRoiMiningLayer) is None:
-        raise ValueError(
-            f'the net of {args.solver} has no RoIDataLayer with a HardRoiMiningLayer: nothing is mined'
-        )
+        raise ValueError(f'the net of {args.solver} has no RoIDataLayer with a HardRoiMiningLayer: nothing is mined')
     data.set_roidb(roidb)
     caffe.set_random_seed(cfg.RNG_SEED)
     reading = normalise_regression(net, *add_bbox_regression_targets(roidb), args.bbox_pred)

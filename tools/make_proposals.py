@@ -45,12 +45,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--max_boxes', type=int, default=2000, help='at most so many an image')
     parser.add_argument('--seed', type=int, default=3, help='of the order of the boxes')
     parser.add_argument('--resize_to', type=int, default=None, help='search in images scaled to this width')
-    parser.add_argument(
-        '--edge_model', metavar='FILE', help="for edge_boxes: OpenCV's model of structured forests"
-    )
-    parser.add_argument(
-        '--recall', action='store_true', help='report the recall of the ground truth when done'
-    )
+    parser.add_argument('--edge_model', metavar='FILE', help="for edge_boxes: OpenCV's model of structured forests")
+    parser.add_argument('--recall', action='store_true', help='report the recall of the ground truth when done')
     parser.add_argument('--debug', action='store_true', help='show the traceback of an error')
     args = parser.parse_args(argv)
     for name in ('jobs', 'max_boxes', 'resize_to'):
@@ -155,9 +151,7 @@ def compute_piece(path: str, key: str, ids: list[str], image_paths: list[str], s
         # Annotations are in the pixels as stored, so a rotation in the EXIF data must not be applied.
         image = cv2.imread(image_path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
         if image is None:
-            raise ValueError(
-                f'{image_path}: not an image that can be read; replace it or take its id out of the set'
-            )
+            raise ValueError(f'{image_path}: not an image that can be read; replace it or take its id out of the set')
         boxes.append(
             propose(
                 image,

@@ -21,15 +21,9 @@ def parse_args() -> argparse.Namespace:
         epilog=__doc__,
     )
     parser.add_argument('records', nargs='*', metavar='RECORD', help='records, or folders that hold one')
-    parser.add_argument(
-        '--names', nargs='+', metavar='NAME', help='what to call the runs (default: by their paths)'
-    )
-    parser.add_argument(
-        '--smooth', type=int, default=50, help='mean over so many iterations (default: 50; 1: none)'
-    )
-    parser.add_argument(
-        '--per_roi', metavar='FILE', help='loss_per_roi.json, for the comparison of samplings'
-    )
+    parser.add_argument('--names', nargs='+', metavar='NAME', help='what to call the runs (default: by their paths)')
+    parser.add_argument('--smooth', type=int, default=50, help='mean over so many iterations (default: 50; 1: none)')
+    parser.add_argument('--per_roi', metavar='FILE', help='loss_per_roi.json, for the comparison of samplings')
     parser.add_argument(
         '--out', default='output/curves.png', metavar='FILE', help='PNG to write (default: output/curves.png)'
     )
@@ -71,9 +65,7 @@ def _names(paths: list[str]) -> list[str]:
     parts = [os.path.abspath(path).split(os.sep) for path in paths]
     differing = [i for i in range(min(map(len, parts))) if len({p[i] for p in parts}) > 1]
     names = ['/'.join(p[i] for i in differing).removesuffix('_record.jsonl') or p[-2] for p in parts]
-    return (
-        names if len(set(names)) == len(names) else [f'{name} ({i})' for i, name in enumerate(names, start=1)]
-    )
+    return names if len(set(names)) == len(names) else [f'{name} ({i})' for i, name in enumerate(names, start=1)]
 
 
 if __name__ == '__main__':

@@ -4,10 +4,10 @@
 tools/reval.py output/demo_ohem/demo_test/small_fast_rcnn_ohem_iter_1000 --imdb folder:data/demo:test --nms
 """
 
-import _init_paths  # noqa: F401
 import argparse
 import os
 
+import _init_paths  # noqa: F401
 from _command_line import run
 
 
@@ -18,18 +18,12 @@ def parse_args() -> argparse.Namespace:
         epilog=__doc__,
     )
     parser.add_argument('output_dir', help='the folder with detections.npz')
-    parser.add_argument(
-        '--imdb', dest='imdb_name', default='voc_2007_test', help='data set (default: voc_2007_test)'
-    )
+    parser.add_argument('--imdb', dest='imdb_name', default='voc_2007_test', help='data set (default: voc_2007_test)')
     parser.add_argument(
         '--nms', type=float, nargs='?', const=0.3, metavar='IOU', help='apply NMS first (at 0.3 unless given)'
     )
-    parser.add_argument(
-        '--iou', type=float, default=0.5, help='IoU that a detection has to exceed (default: 0.5)'
-    )
-    parser.add_argument(
-        '--metric', choices=('07', 'area'), help="11-point AP or the area; default: the data set's own"
-    )
+    parser.add_argument('--iou', type=float, default=0.5, help='IoU that a detection has to exceed (default: 0.5)')
+    parser.add_argument('--metric', choices=('07', 'area'), help="11-point AP or the area; default: the data set's own")
     parser.add_argument(
         '--comp', dest='comp_mode', action='store_true', help='accepted for old scripts: changes nothing'
     )
@@ -47,9 +41,7 @@ def main() -> None:
     path = os.path.join(args.output_dir, 'detections.npz')
     all_boxes, classes, image_ids = load_detections(path)
     if classes != list(imdb.classes) or image_ids != [str(i) for i in imdb.image_index]:
-        raise ValueError(
-            f'{path} holds detections for other classes or images than {imdb.name} has: give their --imdb'
-        )
+        raise ValueError(f'{path} holds detections for other classes or images than {imdb.name} has: give their --imdb')
     if args.nms is not None:
         all_boxes = [[dets[nms(dets, args.nms)] for dets in of_class] for of_class in all_boxes]
     metric = None if args.metric is None else args.metric == '07'

@@ -6,11 +6,11 @@ tools/test_net.py --gpu cpu --def models/demo/small/fast_rcnn_ohem/test.prototxt
     --imdb folder:data/demo:test --cfg experiments/cfgs/demo_ohem.yml
 """
 
-import _init_paths  # noqa: F401
 import argparse
 import os
 import time
 
+import _init_paths  # noqa: F401
 from _command_line import add_flags, configure, run
 
 
@@ -21,21 +21,15 @@ def parse_args() -> argparse.Namespace:
         epilog=__doc__,
     )
     parser.add_argument('--def', dest='prototxt', required=True, metavar='FILE', help='test prototxt')
-    parser.add_argument(
-        '--net', dest='caffemodel', required=True, metavar='FILE', help='trained weights (.caffemodel)'
-    )
-    parser.add_argument(
-        '--imdb', dest='imdb_name', default='voc_2007_test', help='data set (default: voc_2007_test)'
-    )
+    parser.add_argument('--net', dest='caffemodel', required=True, metavar='FILE', help='trained weights (.caffemodel)')
+    parser.add_argument('--imdb', dest='imdb_name', default='voc_2007_test', help='data set (default: voc_2007_test)')
     parser.add_argument(
         '--comp',
         dest='comp_mode',
         action='store_true',
         help='accepted for old scripts: result files always have their plain names',
     )
-    parser.add_argument(
-        '--num_dets', dest='max_per_image', type=int, default=100, help='detections kept an image'
-    )
+    parser.add_argument('--num_dets', dest='max_per_image', type=int, default=100, help='detections kept an image')
     parser.add_argument('--det_thresh', type=float, default=0.05, help='least score of a detection')
     parser.add_argument('--wait', action='store_true', help='wait until the weights exist')
     add_flags(parser)
@@ -50,9 +44,7 @@ def main() -> None:
         print(f'Waiting for {args.caffemodel} to exist...')
         time.sleep(10)
     if not os.path.isfile(args.caffemodel):
-        raise FileNotFoundError(
-            f'there are no trained weights {args.caffemodel}; tools/train_net.py makes them'
-        )
+        raise FileNotFoundError(f'there are no trained weights {args.caffemodel}; tools/train_net.py makes them')
     configure(args)
 
     from datasets.factory import get_imdb

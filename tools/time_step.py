@@ -29,9 +29,7 @@ def parse_args() -> argparse.Namespace:
         epilog=__doc__,
     )
     parser.add_argument('--solver', required=True, metavar='FILE', help='solver prototxt')
-    parser.add_argument(
-        '--image', default='600x1000', metavar='HxW', help='size of the image (default: 600x1000)'
-    )
+    parser.add_argument('--image', default='600x1000', metavar='HxW', help='size of the image (default: 600x1000)')
     parser.add_argument('--rois', type=int, default=2000, help='RoIs an image (default: 2000)')
     parser.add_argument(
         '--steps',
@@ -52,9 +50,7 @@ class NoiseImage:
 
     name, num_images = 'noise', 1
 
-    def __init__(
-        self, path: str, height: int, width: int, rois: int, num_classes: int, picture=None, proposals=None
-    ):
+    def __init__(self, path: str, height: int, width: int, rois: int, num_classes: int, picture=None, proposals=None):
         import cv2
 
         rng = np.random.default_rng(0)

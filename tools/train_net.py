@@ -29,9 +29,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--imdb', dest='imdb_name', default='voc_2007_trainval', help='data set (default: voc_2007_trainval)'
     )
-    parser.add_argument(
-        '--rand', dest='randomize', action='store_true', help='a random seed instead of RNG_SEED'
-    )
+    parser.add_argument('--rand', dest='randomize', action='store_true', help='a random seed instead of RNG_SEED')
     parser.add_argument(
         '--tensorboard',
         action='store_true',

@@ -23,9 +23,7 @@ def parse_args() -> argparse.Namespace:
         epilog=__doc__,
     )
     parser.add_argument('results', metavar='FOLDER', help='the folder with detections.npz')
-    parser.add_argument(
-        '--imdb', dest='imdb_name', default='voc_2007_test', help='data set (default: voc_2007_test)'
-    )
+    parser.add_argument('--imdb', dest='imdb_name', default='voc_2007_test', help='data set (default: voc_2007_test)')
     parser.add_argument(
         '--det_thresh', type=float, default=0.5, help='least score of a detection looked at (default: 0.5)'
     )
@@ -51,9 +49,7 @@ def main() -> None:
     path = os.path.join(args.results, 'detections.npz')
     all_boxes, classes, image_ids = load_detections(path)
     if classes != list(imdb.classes) or image_ids != [str(i) for i in imdb.image_index]:
-        raise ValueError(
-            f'{path} holds detections for other classes or images than {imdb.name} has: give their --imdb'
-        )
+        raise ValueError(f'{path} holds detections for other classes or images than {imdb.name} has: give their --imdb')
     os.makedirs(args.out, exist_ok=True)
     sorted_out, objects = [], 0
     for i in range(imdb.num_images):
@@ -103,9 +99,7 @@ def main() -> None:
     print(f'{"class":<{width}}' + ''.join(f'{k:>14}' for k in kinds))
     for name, row in [*counts.items(), ('all', total)]:
         print(f'{name:<{width}}' + ''.join(f'{row[k]:>14}' for k in kinds))
-    print(
-        f'Detections of score {args.det_thresh} or more, {objects} objects; pictures and JSON in {args.out}'
-    )
+    print(f'Detections of score {args.det_thresh} or more, {objects} objects; pictures and JSON in {args.out}')
 
 
 if __name__ == '__main__':

@@ -59,9 +59,7 @@ def soft(inside: np.ndarray, pixel: float) -> np.ndarray:
     return np.clip(inside / (2 * pixel) + 0.5, 0, 1)
 
 
-def shade(
-    colour: np.ndarray, normal: tuple, light: np.ndarray, gloss: float = 0.0, power: float = 20
-) -> np.ndarray:
+def shade(colour: np.ndarray, normal: tuple, light: np.ndarray, gloss: float = 0.0, power: float = 20) -> np.ndarray:
     """Lambert's shading and Blinn's highlight of a surface whose colour is (3,) or (h, w, 3)."""
     nx, ny, nz = normal
     length = np.sqrt(nx**2 + ny**2 + nz**2) + 1e-6
@@ -156,9 +154,7 @@ def starfish(b: Brush) -> Paint:
     cover, off, along = star(b, 5, 0.33, 1.35)
     relief = 0.34 * np.clip(1 - off / 0.3, 0, 1) * np.clip(1.25 - along, 0, 1)
     knob = np.clip(1.2 - np.hypot(((along * 6.5) % 1 - 0.5) / 0.34, off / 0.052), 0, 1)
-    fringe = np.clip(1.1 - np.hypot(((along * 7.5) % 1 - 0.5) / 0.3, (off - 0.15) / 0.04), 0, 1) * (
-        along > 0.25
-    )
+    fringe = np.clip(1.1 - np.hypot(((along * 7.5) % 1 - 0.5) / 0.3, (off - 0.15) / 0.04), 0, 1) * (along > 0.25)
     dots = np.maximum(knob, 0.7 * fringe) * (along < 0.93)
     body = np.broadcast_to(colour, (*b.u.shape, 3)) * (1 + 0.16 * noise(b.rng, b.u.shape, 8))[..., None]
     body = mix(body, np.minimum(colour + 0.42, 1), dots)
@@ -168,9 +164,7 @@ def starfish(b: Brush) -> Paint:
 def disc(b: Brush, rim: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Coverage, radius and height of a disc with a raised rim."""
     radius = np.hypot(b.u, b.v)
-    height = 0.13 * np.exp(-(((radius - 1 + rim) / (0.55 * rim)) ** 2)) - 0.25 * np.clip(
-        radius - 0.9, 0, None
-    )
+    height = 0.13 * np.exp(-(((radius - 1 + rim) / (0.55 * rim)) ** 2)) - 0.25 * np.clip(radius - 0.9, 0, None)
     return soft(1 - radius, b.pixel), radius, height
 
 
@@ -229,9 +223,7 @@ def speckled_egg(b: Brush) -> Paint:
 def green_pod(b: Brush) -> Paint:
     """Leaf's green on a smooth rounded pod."""
     cover, normal = dome(b, 1.0, b.rng.uniform(0.36, 0.52))
-    body = (
-        hue(b.rng, (72, 118), (0.5, 0.85), (0.42, 0.72)) * (1 + 0.06 * noise(b.rng, b.u.shape, 16))[..., None]
-    )
+    body = hue(b.rng, (72, 118), (0.5, 0.85), (0.42, 0.72)) * (1 + 0.06 * noise(b.rng, b.u.shape, 16))[..., None]
     return shade(body, normal, b.light, gloss=0.22, power=18), cover
 
 
@@ -240,9 +232,7 @@ def seed_husk(b: Brush) -> Paint:
     wide = b.rng.uniform(0.34, 0.46)
     cover, across = leaf_outline(b, wide, 0.0)
     groove = np.cos(across / wide * 16)
-    body = (
-        hue(b.rng, (18, 38), (0.35, 0.6), (0.42, 0.68)) * (1 + 0.1 * noise(b.rng, b.u.shape, 12))[..., None]
-    )
+    body = hue(b.rng, (18, 38), (0.35, 0.6), (0.42, 0.68)) * (1 + 0.1 * noise(b.rng, b.u.shape, 12))[..., None]
     relief = -0.55 * across**2 / wide + 0.018 * groove
     return shade(body * (1 + 0.1 * groove)[..., None], bumps(relief, b.pixel), b.light, gloss=0.08), cover
 
@@ -272,9 +262,7 @@ def coin(b: Brush) -> Paint:
     cover, radius, height = disc(b, 0.14)
     colour = hue(b.rng, (26, 48), (0.12, 0.55), (0.5, 0.78))
     relief = 0.035 * noise(b.rng, b.u.shape, 0.5 / b.pixel, 2) * (radius < 0.72)
-    return shade(
-        np.broadcast_to(colour, (*b.u.shape, 3)), bumps(height + relief, b.pixel), b.light, 0.4, 16
-    ), cover
+    return shade(np.broadcast_to(colour, (*b.u.shape, 3)), bumps(height + relief, b.pixel), b.light, 0.4, 16), cover
 
 
 def bead(b: Brush) -> Paint:
@@ -297,10 +285,7 @@ def pebble(b: Brush) -> Paint:
     """A stone like any other."""
     lumps = 1 + 0.1 * np.sin(3 * np.arctan2(b.v, b.u) + b.rng.uniform(0, 6)) * b.rng.uniform(0.3, 1)
     cover, normal = dome(b._replace(u=b.u * lumps, v=b.v * lumps), 0.95, b.rng.uniform(0.62, 0.85), flat=1.2)
-    body = (
-        hue(b.rng, (20, 50), (0.03, 0.25), (0.3, 0.75))
-        * (1 + 0.16 * noise(b.rng, b.u.shape, 9, 4))[..., None]
-    )
+    body = hue(b.rng, (20, 50), (0.03, 0.25), (0.3, 0.75)) * (1 + 0.16 * noise(b.rng, b.u.shape, 9, 4))[..., None]
     return shade(body, normal, b.light, gloss=0.06), cover
 
 

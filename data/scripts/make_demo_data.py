@@ -58,11 +58,7 @@ def wood(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     value = tone * (1 + 0.07 * rings + 0.1 * long_noise + 0.02 * rng.standard_normal(shape, np.float32))
     value = value * (1 - 0.6 * np.clip(joint, 0, 1))
     ground = hue(rng, (20, 34), (0.35, 0.6), (0.42, 0.7)) * value[..., None]
-    return (
-        ground
-        if rng.random() < 0.5
-        else np.ascontiguousarray(cv2.resize(cv2.transpose(ground), (width, height)))
-    )
+    return ground if rng.random() < 0.5 else np.ascontiguousarray(cv2.resize(cv2.transpose(ground), (width, height)))
 
 
 def moss(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
@@ -116,9 +112,7 @@ class Scene:
         self.areas: list[int] = []  # pixels of each object, were it alone
         self.visible: list[int] = []  # ... and those to be seen so far
         turn, rise = rng.uniform(0, 2 * np.pi), rng.uniform(0.6, 1.05)
-        self.light = np.array(
-            [np.cos(turn) * np.cos(rise), np.sin(turn) * np.cos(rise), np.sin(rise)], np.float32
-        )
+        self.light = np.array([np.cos(turn) * np.cos(rise), np.sin(turn) * np.cos(rise), np.sin(rise)], np.float32)
 
     def place(self, paint, diameter: float, is_object: bool) -> bool:
         """Put a thing of this diameter (in pixels of the picture) somewhere; False if there is no room."""
@@ -183,9 +177,7 @@ class Scene:
         top = top - pad - int(self.light[1] * reach / self.light[2])
         x1, y1 = max(left, 0), max(top, 0)
         x2, y2 = min(left + shadow.shape[1], width), min(top + shadow.shape[0], height)
-        self.colour[y1:y2, x1:x2] *= (1 - 0.55 * shadow[y1 - top : y2 - top, x1 - left : x2 - left])[
-            ..., None
-        ]
+        self.colour[y1:y2, x1:x2] *= (1 - 0.55 * shadow[y1 - top : y2 - top, x1 - left : x2 - left])[..., None]
 
     def scatter_blades(self, count: int) -> None:
         """Grass and twigs: thin curves that lie over whatever is there."""
@@ -313,23 +305,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument(
-        '--out', default='data/demo', help='folder to write; must be new, empty, or a demo set'
-    )
+    parser.add_argument('--out', default='data/demo', help='folder to write; must be new, empty, or a demo set')
     parser.add_argument('--train', type=int, default=240, help='pictures to train on')
     parser.add_argument('--test', type=int, default=120, help='pictures to test on')
     parser.add_argument('--seed', type=int, default=3)
     args = parser.parse_args(argv)
     if min(args.train, args.test) < 1 or args.seed < 0:
-        parser.error(
-            f'--train {args.train} --test {args.test} --seed {args.seed}: all 1 or more, the seed 0 or more'
-        )
+        parser.error(f'--train {args.train} --test {args.test} --seed {args.seed}: all 1 or more, the seed 0 or more')
     names = '\n'.join(CLASSES) + '\n'
     listed = os.path.join(args.out, 'classes.txt')
     if os.path.isdir(args.out) and os.listdir(args.out) and not holds(listed, names):
-        print(
-            f'make_demo_data: {args.out} holds something else; give an empty or new folder', file=sys.stderr
-        )
+        print(f'make_demo_data: {args.out} holds something else; give an empty or new folder', file=sys.stderr)
         return 1
     for folder in ('Annotations', 'JPEGImages', os.path.join('ImageSets', 'Main')):
         os.makedirs(os.path.join(args.out, folder), exist_ok=True)

@@ -72,9 +72,7 @@ def save(layers: dict[str, list[np.ndarray]], prototxt: str, path: str) -> None:
     untrained = {'Convolution', 'InnerProduct'}
     lacking = [x.name for x in param.layer if x.type in untrained and x.name not in layers]
     if lacking:
-        raise ValueError(
-            f'no weights of {", ".join(lacking)}, which come before layers that there are weights of'
-        )
+        raise ValueError(f'no weights of {", ".join(lacking)}, which come before layers that there are weights of')
 
     caffe.set_mode_cpu()
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)

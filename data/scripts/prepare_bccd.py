@@ -29,18 +29,14 @@ def main() -> None:
     args = parser.parse_args()
     for name in FOLDERS:
         if not os.path.isdir(os.path.join(args.source, name)):
-            raise FileNotFoundError(
-                f'{args.source} has no folder {name}; --source is the BCCD folder of BCCD_Dataset'
-            )
+            raise FileNotFoundError(f'{args.source} has no folder {name}; --source is the BCCD folder of BCCD_Dataset')
     if os.path.exists(args.out):
         raise FileExistsError(f'{args.out} is there already; remove it to make it anew')
     making = args.out.rstrip('/') + '.partial'
     shutil.rmtree(making, ignore_errors=True)
     for name in FOLDERS:
         # plain copies: permissions of a read-only source are not taken over
-        shutil.copytree(
-            os.path.join(args.source, name), os.path.join(making, name), copy_function=shutil.copyfile
-        )
+        shutil.copytree(os.path.join(args.source, name), os.path.join(making, name), copy_function=shutil.copyfile)
     _make_writable(making)
     for name in sorted(os.listdir(os.path.join(making, 'Annotations'))):
         for left_out in drop_points(os.path.join(making, 'Annotations', name)):

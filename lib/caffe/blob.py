@@ -225,7 +225,7 @@ class Blob:
         return self._shaped(self._data.read(self._count))
 
     def write(self, tensor: torch.Tensor) -> None:
-        """Makes a float32 tensor on the compute device the data. The blob owns it then: pass no view of another blob."""
+        """Makes a float32 tensor on the compute device the data; the blob owns it then: pass no view of another."""
         self._data.write(self._fitting(tensor))
 
     def write_rows(self, rows: torch.Tensor, index: torch.Tensor) -> None:

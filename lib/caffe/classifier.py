@@ -11,9 +11,7 @@ from caffe.net import Net
 from caffe.proto.caffe_pb2 import TEST
 
 
-def input_transformer(
-    net: Net, mean=None, input_scale=None, raw_scale=None, channel_swap=None
-) -> io.Transformer:
+def input_transformer(net: Net, mean=None, input_scale=None, raw_scale=None, channel_swap=None) -> io.Transformer:
     """A Transformer from H x W x K images to a net's first input, with what is given set."""
     name = net.inputs[0]
     transformer = io.Transformer({name: net.blobs[name].shape})
@@ -60,8 +58,6 @@ class Classifier(Net):
             y, x = (np.array(images.shape[1:3]) - self.crop_dims) // 2
             crops = images[:, y : y + self.crop_dims[0], x : x + self.crop_dims[1]]
         name = self.inputs[0]
-        out = self.forward_all(
-            **{name: np.stack([self.transformer.preprocess(name, crop) for crop in crops])}
-        )
+        out = self.forward_all(**{name: np.stack([self.transformer.preprocess(name, crop) for crop in crops])})
         predictions = out[self.outputs[0]]
         return predictions.reshape(len(images), 10, -1).mean(axis=1) if oversample else predictions

@@ -7,6 +7,8 @@ in CPU memory, so that a machine without a GPU can test that nothing is read sta
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 
 from caffe import precision
@@ -19,7 +21,7 @@ class _Process:
     gpu_index = 0
     simulated = False
     seed: int | None = None
-    generators: dict[str, torch.Generator] = {}
+    generators: ClassVar[dict[str, torch.Generator]] = {}
     copies_to_host = 0
     copies_to_device = 0
 

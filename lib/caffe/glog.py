@@ -41,6 +41,6 @@ def _minimum() -> int:
     if _quiet_below is not None:
         return _quiet_below
     try:
-        return int(os.environ.get('GLOG_minloglevel', '0'))
+        return int(os.environ.get('GLOG_minloglevel', '0'))  # noqa: SIM112 - glog's own spelling
     except ValueError:
         return 0

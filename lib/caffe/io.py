@@ -28,9 +28,7 @@ def blobproto_to_array(blob: Message, return_diff: bool = False) -> np.ndarray:
     """
     values = (blob.diff or blob.double_diff) if return_diff else (blob.data or blob.double_data)
     legacy = ('num', 'channels', 'height', 'width')
-    shape = (
-        [getattr(blob, axis) for axis in legacy] if any(map(blob.HasField, legacy)) else list(blob.shape.dim)
-    )
+    shape = [getattr(blob, axis) for axis in legacy] if any(map(blob.HasField, legacy)) else list(blob.shape.dim)
     flat = np.array(values, np.float64)
     if flat.size != np.prod(shape):
         part = 'diff' if return_diff else 'data'
@@ -161,9 +159,7 @@ class Transformer:
         """The order of the channels, the first axis after the transpose: (2, 1, 0) makes BGR of RGB."""
         channels = self._shape(in_)[1]
         if len(order) != channels:
-            raise ValueError(
-                f'Channel swap needs as many entries as the input has channels, {channels}: {order}'
-            )
+            raise ValueError(f'Channel swap needs as many entries as the input has channels, {channels}: {order}')
         self.channel_swap[in_] = order
 
     def set_raw_scale(self, in_: str, scale: float) -> None:
@@ -177,17 +173,13 @@ class Transformer:
         mean = np.asarray(mean)
         if mean.ndim == 1:
             if len(mean) != channels:
-                raise ValueError(
-                    f'Mean channels incompatible with input: {len(mean)}, the input has {channels}'
-                )
+                raise ValueError(f'Mean channels incompatible with input: {len(mean)}, the input has {channels}')
             mean = mean[:, np.newaxis, np.newaxis]
         else:
             if mean.ndim == 2:
                 mean = mean[np.newaxis]
             if mean.ndim != 3 or len(mean) not in (1, channels):
-                raise ValueError(
-                    f'Mean shape invalid: {mean.shape}; ({channels},) or {(channels, *size)} is expected'
-                )
+                raise ValueError(f'Mean shape invalid: {mean.shape}; ({channels},) or {(channels, *size)} is expected')
             if mean.shape[1:] != tuple(size):
                 mean = resize_image(mean.transpose(1, 2, 0), size).transpose(2, 0, 1)
         self.mean[in_] = mean

@@ -113,7 +113,8 @@ class FunctionLayer(Layer):
         inputs = self._kept if getattr(self, '_kept', None) is not None else [b.read() for b in bottom]
         inputs = [x.detach().requires_grad_(down) for x, down in zip(inputs, propagate_down, strict=True)]
         params = [
-            p.read().detach().requires_grad_(down) for p, down in zip(self.blobs, self.param_propagate_down, strict=True)
+            p.read().detach().requires_grad_(down)
+            for p, down in zip(self.blobs, self.param_propagate_down, strict=True)
         ]
         wanted = [t for t in inputs + params if t.requires_grad]
         if not wanted:

@@ -49,7 +49,9 @@ class LearnableParams:
             if spec.HasField(field):
                 value = getattr(spec, field)
                 if mults[entry] is not None and mults[entry] != value:
-                    raise LayerError(f"Shared param '{spec.name}' has mismatched {field}: {mults[entry]:g} and {value:g}")
+                    raise LayerError(
+                        f"Shared param '{spec.name}' has mismatched {field}: {mults[entry]:g} and {value:g}"
+                    )
                 mults[entry] = value
 
     @staticmethod

@@ -98,9 +98,7 @@ def read_weights(path: str | os.PathLike) -> list[tuple[str, str, list[StoredBlo
                 if layer[1] != 'padding':  # V0's, which the upgrade of a net takes out
                     layers.append(layer)
     if len(forms) != 1:
-        raise ModelFileError(
-            path, f'the net has {" and ".join(sorted(forms)) or "no layers"}: not a .caffemodel'
-        )
+        raise ModelFileError(path, f'the net has {" and ".join(sorted(forms)) or "no layers"}: not a .caffemodel')
     return layers
 
 
@@ -183,9 +181,7 @@ def read_state(path: str | os.PathLike) -> State:
         for field in wire.fields(buffer, 0, len(buffer)):
             if field.number == 1:
                 if field.kind != wire.VARINT:
-                    raise wire.WireError(
-                        field.start, 'an iteration is expected here (a .caffemodel, perhaps?)'
-                    )
+                    raise wire.WireError(field.start, 'an iteration is expected here (a .caffemodel, perhaps?)')
                 iteration = wire.signed(field.value)
             elif field.number == 2:
                 learned_net = _text(buffer, field)
@@ -263,9 +259,7 @@ def _joined(parts: list[np.ndarray], shape: list[int], message: wire.Field) -> n
     """The parts as one float32 array of the given shape; of one packed float field, the view itself."""
     count = sum(part.size for part in parts)
     if count != math.prod(shape):
-        raise wire.WireError(
-            message.start, f'a blob of shape {shape} has {math.prod(shape)} numbers, not {count}'
-        )
+        raise wire.WireError(message.start, f'a blob of shape {shape} has {math.prod(shape)} numbers, not {count}')
     flat = parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.float32), *parts])
     return flat.astype(np.float32, copy=False).reshape(shape)
 
@@ -409,17 +403,14 @@ def _read_weights_hdf5(path: str) -> list[tuple[str, str, list[StoredBlob | None
             raise ModelFileError(path, "no group 'data' in it: an HDF5 file, but not a net's weights")
         file['data'].visititems(visit)
     return [
-        (name, '', [blobs.get(i) for i in range(max(blobs, default=-1) + 1)])
-        for name, blobs in sorted(layers.items())
+        (name, '', [blobs.get(i) for i in range(max(blobs, default=-1) + 1)]) for name, blobs in sorted(layers.items())
     ]
 
 
 def _read_state_hdf5(path: str) -> State:
     with _opened_hdf5(path) as file:
         if 'iter' not in file or 'history' not in file:
-            raise ModelFileError(
-                path, "no 'iter' and 'history' in it: an HDF5 file, but not a solver's state"
-            )
+            raise ModelFileError(path, "no 'iter' and 'history' in it: an HDF5 file, but not a solver's state")
         group = file['history']
         if sorted(group) != sorted(str(i) for i in range(len(group))):
             raise ModelFileError(path, f'the history has {sorted(group)[:10]} in place of 0, 1, 2, ...')
@@ -431,9 +422,7 @@ def _read_state_hdf5(path: str) -> State:
 
 def _number(path: str, name: str) -> int:
     if not re.fullmatch('[0-9]{1,3}', name):
-        raise ModelFileError(
-            path, f"'{name}' is not the number of a parameter: an HDF5 file, but not a net's weights"
-        )
+        raise ModelFileError(path, f"'{name}' is not the number of a parameter: an HDF5 file, but not a net's weights")
     return int(name)
 
 
@@ -443,9 +432,7 @@ def _read_dataset(path: str, dataset: h5py.Dataset) -> StoredBlob:
         raise ModelFileError(path, f'{dataset.name} does not hold numbers')
     gzip = 1 if dataset.chunks is None else 1100  # the most that HDF5's compression can gain
     if dataset.is_virtual or dataset.external or dataset.id.get_storage_size() * gzip < dataset.nbytes:
-        raise ModelFileError(
-            path, f'{dataset.name}, of shape {dataset.shape}, is not stored in full in this file'
-        )
+        raise ModelFileError(path, f'{dataset.name}, of shape {dataset.shape}, is not stored in full in this file')
     return StoredBlob(np.asarray(dataset[()], np.float32))
 
 

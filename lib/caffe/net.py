@@ -12,9 +12,9 @@ import torch
 
 from caffe import batches, model_file
 from caffe.blob import Blob
+from caffe.glog import log, warn_once
 from caffe.layer import Layer, LayerError, native_type
 from caffe.layers.python import python_layer_class
-from caffe.glog import log, warn_once
 from caffe.learnable import LearnableParams, shape_string
 from caffe.net_rules import included_layers
 from caffe.proto import caffe_pb2
@@ -133,7 +133,7 @@ class Net:
                 refuse(f"Unknown bottom blob '{name}' (bottom index {j}): no layer before makes it{hint}")
             available.pop(name, None)
             bottoms.append(self.blobs[name])
-            # As in Caffe, propagate_down decides where it is given: true asks for a gradient that nobody upstream needs.
+            # as in Caffe, propagate_down decides where it is given: true asks for a gradient nobody upstream needs
             bottom_need.append(layer_param.propagate_down[j] if layer_param.propagate_down else need_backward[name])
         tops = []
         for j, name in enumerate(layer_param.top):
@@ -152,7 +152,9 @@ class Net:
         _check_count(refuse, 'bottom', n_bottom, layer_type.num_bottom)
         _check_count(refuse, 'top', len(tops), layer_type.num_top)
         if layer_type.equal_bottom_top and n_bottom != n_top:
-            refuse(f'{layer_param.type} produces one top blob as output for each bottom blob input: {n_bottom}, {n_top}')
+            refuse(
+                f'{layer_param.type} produces one top blob as output for each bottom blob input: {n_bottom}, {n_top}'
+            )
 
         layer = layer_type(layer_param)
         layer.needs_backward = True
@@ -212,7 +214,7 @@ class Net:
         return weights
 
     def _find_backward_path(self) -> None:
-        """Goes back from the losses: what adds nothing to them, or is only read with propagate_down false, is skipped."""
+        """Goes back from the losses; skips what adds nothing to them or is only read with propagate_down false."""
         under_loss: set[str] = set()
         skipped: set[str] = set()
         for i in reversed(range(len(self.layers))):
@@ -489,7 +491,9 @@ class Net:
 
     def save_hdf5(self, path: str, write_diff: bool = False) -> None:
         """Writes all parameters in Caffe's HDF5 layout (Net::ToHDF5). The file appears whole or not at all."""
-        layers = ((layer.layer_param, _arrays(layer, write_diff), self._learnable.owned(layer)) for layer in self.layers)
+        layers = (
+            (layer.layer_param, _arrays(layer, write_diff), self._learnable.owned(layer)) for layer in self.layers
+        )
         model_file.write_weights_hdf5(os.fspath(path), layers, write_diff)
 
     def share_with(self, other: Net) -> None:
@@ -531,12 +535,14 @@ def _check_names(message: str, given: dict, expected: list[str]) -> None:
 
 
 def _located(error: Exception, layer: Layer, where: str, bottoms: list[Blob]) -> Exception:
-    """A native layer's complaint with its place and its bottoms; any other exception whole, with a note of the place."""
+    """A native layer's complaint with place and bottoms; any other exception whole, with a note of the place."""
     kind = layer.layer_param.type
     if isinstance(error, LayerError):
         named = zip(layer.layer_param.bottom, bottoms, strict=True)
         shapes = ', '.join(f'{name} {blob.shape}' for name, blob in named)
-        return LayerError(f"{where}: layer '{layer.name}' ({kind}): {error}" + (f' [bottoms: {shapes}]' if shapes else ''))
+        return LayerError(
+            f"{where}: layer '{layer.name}' ({kind}): {error}" + (f' [bottoms: {shapes}]' if shapes else '')
+        )
     if hasattr(error, 'add_note'):  # Python 3.11
         error.add_note(f"in layer '{layer.name}' ({kind}) of {where}")
     return error

@@ -106,11 +106,7 @@ class Function:
     def __init__(self, type_name: str, inputs: tuple[Top, ...], params: dict):
         for i, given in enumerate(inputs):
             if not isinstance(given, Top):
-                hint = (
-                    '; take one of its tops, or give them one by one'
-                    if isinstance(given, tuple | list)
-                    else ''
-                )
+                hint = '; take one of its tops, or give them one by one' if isinstance(given, tuple | list) else ''
                 raise TypeError(f'{type_name} input {i} is not a Top but a {type(given).__name__}{hint}')
         self.type_name = type_name
         self.inputs = inputs
@@ -243,9 +239,7 @@ def layer_function(type_name: str) -> Callable[..., Top | tuple[Top, ...] | Func
         return fn.tops[0] if fn.ntop == 1 else fn.tops
 
     specify.__name__ = specify.__qualname__ = type_name
-    specify.__doc__ = (
-        f'Specifies a {type_name} layer: inputs as arguments, options as keywords (caffe.net_spec).'
-    )
+    specify.__doc__ = f'Specifies a {type_name} layer: inputs as arguments, options as keywords (caffe.net_spec).'
     return specify
 
 

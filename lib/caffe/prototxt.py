@@ -142,15 +142,11 @@ def _read_text(path: str) -> str:
     except IsADirectoryError:
         raise IsADirectoryError(errno.EISDIR, 'a folder, where a prototxt is expected', path) from None
     if len(data) > MAX_BYTES:
-        raise PrototxtError(
-            path, f'longer than {MAX_BYTES} bytes: not a prototxt. Weights have the .caffemodel ending'
-        )
+        raise PrototxtError(path, f'longer than {MAX_BYTES} bytes: not a prototxt. Weights have the .caffemodel ending')
     if data.startswith((b'\xff\xfe', b'\xfe\xff')):
         raise PrototxtError(path, 'UTF-16 text; save the file as UTF-8')
     if b'\0' in data:
-        raise PrototxtError(
-            path, 'a binary file, where a prototxt is expected. Weights have the .caffemodel ending'
-        )
+        raise PrototxtError(path, 'a binary file, where a prototxt is expected. Weights have the .caffemodel ending')
     return data.removeprefix(b'\xef\xbb\xbf').decode('utf-8', errors='replace')
 
 

@@ -18,7 +18,6 @@ from caffe.prototxt import read_net, read_solver, upgraded
 from caffe.ranks import is_root_solver, solver_rank
 from caffe.ranks import log_at_root as log
 
-
 # Parameters are updated in portions that stay in the cache over the steps of an update rule: each number then comes
 # from memory once, not once a step.
 _PORTION = 2**19
@@ -273,7 +272,7 @@ class Solver:
 
     @torch.no_grad()
     def apply_update(self) -> None:
-        """Turns the gathered diffs into updates and subtracts them (SGDSolver::ApplyUpdate). `diff` then holds the update."""
+        """Turns the gathered diffs into updates and subtracts them (ApplyUpdate); `diff` then holds the update."""
         p = self.param
         rate = self._rate()
         if p.display and self.iter % p.display == 0:
@@ -304,7 +303,8 @@ class Solver:
         if norm <= limit:
             return 1.0
         log(
-            f'Gradient clipping: scaling down gradients (L2 norm {norm:.6g} > {limit:.6g}) by scale factor {limit / norm:.6g}',
+            f'Gradient clipping: scaling down gradients (L2 norm {norm:.6g} > {limit:.6g}) '
+            f'by scale factor {limit / norm:.6g}',
             'sgd_solver.cpp:94',
         )
         return limit / norm

@@ -39,9 +39,7 @@ def upgrade_net(net: Message) -> Upgrade:
     All layers of the result are in `layer`. One Input layer may be new at the front, and V0 padding layers
     are gone; the others keep their order. Raises UpgradeError.
     """
-    return _in_turn(
-        net, upgrade_v0, upgrade_data_transformation, upgrade_v1, upgrade_input, upgrade_batch_norm
-    )
+    return _in_turn(net, upgrade_v0, upgrade_data_transformation, upgrade_v1, upgrade_input, upgrade_batch_norm)
 
 
 def _in_turn(message: Message, *steps: Callable[[Message], Upgrade]) -> Upgrade:
@@ -189,13 +187,9 @@ def _without_v0_padding(net: Message) -> Message:
 def _upgrade_v0_layer(old: Message, notes: list[str]) -> Message:
     """UpgradeV0LayerParameter. A field that the type does not have is dropped with a note, as in Caffe."""
     if not old.HasField('layer'):
-        raise UpgradeError(
-            f"layer '{old.name}' is not in the first format (V0), while other layers of the net are"
-        )
+        raise UpgradeError(f"layer '{old.name}' is not in the first format (V0), while other layers of the net are")
     v0 = old.layer
-    new = V1(
-        bottom=old.bottom, top=old.top, blobs=v0.blobs, blobs_lr=v0.blobs_lr, weight_decay=v0.weight_decay
-    )
+    new = V1(bottom=old.bottom, top=old.top, blobs=v0.blobs, blobs_lr=v0.blobs_lr, weight_decay=v0.weight_decay)
     for field, value in v0.ListFields():
         name = field.name
         renamed, types = V0_FIELDS.get(name, (None, ()))

@@ -106,9 +106,7 @@ def integers(buffer, field: Field) -> Iterator[int]:
             value, position = varint(buffer, position, field.stop)
             yield signed(value)
     else:
-        raise WireError(
-            field.start, f'field {field.number} should hold integers, its wire type is {field.kind}'
-        )
+        raise WireError(field.start, f'field {field.number} should hold integers, its wire type is {field.kind}')
 
 
 def floats(buffer, field: Field, dtype: str) -> np.ndarray:
@@ -120,9 +118,7 @@ def floats(buffer, field: Field, dtype: str) -> np.ndarray:
             raise WireError(field.start, f'field {field.number} has {size} bytes, no multiple of {width}')
         return np.ndarray(size // width, dtype, buffer, field.start)
     if _WIDTH.get(field.kind) != width:
-        raise WireError(
-            field.start, f'field {field.number} should hold {dtype}, its wire type is {field.kind}'
-        )
+        raise WireError(field.start, f'field {field.number} should hold {dtype}, its wire type is {field.kind}')
     return np.ndarray(field.count, dtype, buffer, field.start, (field.stride,))
 
 

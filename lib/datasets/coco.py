@@ -53,9 +53,7 @@ class coco(imdb):
         self._category_ids = np.array([c['id'] for c in categories], np.int64)
         self._image_ids = np.array([image['id'] for image in images], np.int64)
         self._file_names = [image['file_name'] for image in images]
-        self._sizes = np.array([[image['width'], image['height']] for image in images], np.int32).reshape(
-            -1, 2
-        )
+        self._sizes = np.array([[image['width'], image['height']] for image in images], np.int32).reshape(-1, 2)
         self._index_objects(objects)
 
     def _index_objects(self, objects: np.ndarray) -> None:
@@ -182,9 +180,7 @@ class coco(imdb):
                 'withheld': True,
             }
             if not quiet:
-                print(
-                    f'{self.name}: only the COCO server has its ground truth; submit the file in {output_dir}'
-                )
+                print(f'{self.name}: only the COCO server has its ground truth; submit the file in {output_dir}')
         else:
             evaluation = self._evaluate(rows)
             results = self._summary(evaluation, [sum(map(len, of_class)) for of_class in detections])
@@ -333,12 +329,9 @@ def format_table(results: dict) -> str:
     lines = [f'{"class":<{width}}      AP    AP50    objects  detections']
     for name, r in classes.items():
         lines.append(
-            f'{name:<{width}}  {number(r["ap"])}  {number(r["ap_50"])}  {r["ground_truth"]:9d}'
-            f'  {r["detections"]:10d}'
+            f'{name:<{width}}  {number(r["ap"])}  {number(r["ap_50"])}  {r["ground_truth"]:9d}  {r["detections"]:10d}'
         )
-    lines.append(
-        f'{"mean":<{width}}  {number(results["AP"])}  {number(results["AP50"])}  ({results["images"]} images)'
-    )
+    lines.append(f'{"mean":<{width}}  {number(results["AP"])}  {number(results["AP50"])}  ({results["images"]} images)')
     for keys in (NUMBERS[:6], NUMBERS[6:]):
         lines.append(', '.join(f'{k} {number(results[k]).strip()}' for k in keys))
     return '\n'.join(lines)
@@ -390,11 +383,7 @@ def _load(path: str) -> tuple[list[dict], np.ndarray, list[dict]]:
             content = json.load(f, object_pairs_hook=_compact)
     except (ValueError, RecursionError) as e:
         raise ValueError(f'{path}: not a JSON file ({e})') from None
-    if (
-        not isinstance(content, dict)
-        or not isinstance(content.get('images'), list)
-        or 'categories' not in content
-    ):
+    if not isinstance(content, dict) or not isinstance(content.get('images'), list) or 'categories' not in content:
         raise ValueError(
             f"{path}: not in COCO's format: expected an object with the lists {', '.join(KEYS)} at its top"
         )

@@ -152,9 +152,7 @@ def _coco(name: str, data_dir: str) -> imdb:
 def _coco_file(name: str) -> imdb:
     path, separator, images = name[len(COCO_FILE) :].rpartition(':')
     if not (separator and path and images):
-        raise ValueError(
-            f'{name!r}: expected coco:ANNOTATIONS.json:IMAGES, for instance coco:labels.json:images'
-        )
+        raise ValueError(f'{name!r}: expected coco:ANNOTATIONS.json:IMAGES, for instance coco:labels.json:images')
     path, images = (os.path.abspath(os.path.expanduser(p)) for p in (path, images))
     if not os.path.isdir(images):
         raise FileNotFoundError(f'{name}: no folder {images}, in which the images should be')

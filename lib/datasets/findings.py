@@ -106,9 +106,7 @@ class Report:
         return any(KINDS[kind][1] for kind in self.counts)
 
 
-def look_at(
-    name: str, method: str = 'selective_search', jobs: int = 1, seen: Callable | None = None
-) -> Report:
+def look_at(name: str, method: str = 'selective_search', jobs: int = 1, seen: Callable | None = None) -> Report:
     """Look at every image and annotation of a data set that is not joined.
 
     Args:
@@ -224,9 +222,7 @@ def _look_at_image(image: RawImage, found: Measured, report: Report) -> tuple[in
         sizes = f'{image.path}: {found.width}x{found.height}'
         if image.width and stated != stored:
             turned = found.orientation >= 5 and stated == stored[::-1]
-            report.add(
-                'turned size' if turned else 'size', f'{sizes}, annotated {image.width}x{image.height}'
-            )
+            report.add('turned size' if turned else 'size', f'{sizes}, annotated {image.width}x{image.height}')
         elif found.orientation != 1:
             report.add('turned', f'{sizes}, EXIF orientation {found.orientation}')
     return (image.width, image.height) if image.width else (found.width, found.height)

@@ -140,9 +140,7 @@ class imdb:
         if self._proposals is None:
             path = self.proposals_path()
             published = os.path.splitext(path)[0] + '.mat'
-            if os.path.isfile(published) and not (
-                os.path.isfile(path) and proposals_mat.is_of(path, published)
-            ):
+            if os.path.isfile(published) and not (os.path.isfile(path) and proposals_mat.is_of(path, published)):
                 proposals_mat.convert(published, path, self.image_index, self.proposal_method)
             self._proposals = Proposals(path, made_for=self.spec, method=self.proposal_method)
         return self._proposals
@@ -256,9 +254,7 @@ class imdb:
                 if array.size == 0:
                     array = np.zeros((0, 5))
                 if array.ndim != 2 or array.shape[1] != 5 or not np.isfinite(array).all():
-                    problem = (
-                        f'shape {array.shape}' if array.shape[1:] != (5,) else 'a number that is not finite'
-                    )
+                    problem = f'shape {array.shape}' if array.shape[1:] != (5,) else 'a number that is not finite'
                     raise ValueError(
                         f'all_boxes[{c}][{i}] ({self.classes[c]}, image {self.image_index[i]}) has {problem}'
                         f'; expected finite (n, 5): x1, y1, x2, y2, score'
@@ -274,9 +270,7 @@ class imdb:
             with written_whole(os.path.join(output_dir, f'comp4_det_test_{name}.txt')) as f:
                 for image_id, dets in zip(self.image_index, all_boxes[c], strict=True):
                     for x1, y1, x2, y2, score in np.asarray(dets, np.float64).reshape(-1, 5):
-                        f.write(
-                            f'{image_id} {score:.6f} {x1 + 1:.2f} {y1 + 1:.2f} {x2 + 1:.2f} {y2 + 1:.2f}\n'
-                        )
+                        f.write(f'{image_id} {score:.6f} {x1 + 1:.2f} {y1 + 1:.2f} {x2 + 1:.2f} {y2 + 1:.2f}\n')
 
 
 class JoinedImdb(imdb):
@@ -337,9 +331,7 @@ def read_image_size(path: str) -> tuple[int, int]:
     """(width, height) of an image file as stored: a rotation in its EXIF data is not applied."""
     image = cv2.imread(path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
-        raise ValueError(
-            f'{path}: not an image that can be read; replace the file or take its id out of the set'
-        )
+        raise ValueError(f'{path}: not an image that can be read; replace the file or take its id out of the set')
     return image.shape[1], image.shape[0]
 
 

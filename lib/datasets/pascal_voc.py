@@ -87,9 +87,7 @@ def read_image_set(root: str, split: str) -> list[str]:
     folder = os.path.join(root, 'ImageSets', 'Main')
     path = os.path.join(folder, split + '.txt')
     if not os.path.isfile(path):
-        others = (
-            sorted(f[:-4] for f in os.listdir(folder) if f.endswith('.txt')) if os.path.isdir(folder) else []
-        )
+        others = sorted(f[:-4] for f in os.listdir(folder) if f.endswith('.txt')) if os.path.isdir(folder) else []
         # The kit also has a file for each class and split (aeroplane_train.txt); they are no splits of ours.
         others = [f for f in others if '_' not in f] or others
         have = f'splits there: {", ".join(others[:12])}' if others else f'there is no split in {folder}'
@@ -133,9 +131,7 @@ def read_annotation(path: str, class_to_index: dict[str, int]) -> dict:
         name = (node.findtext('name') or '').strip()
         if name not in class_to_index or class_to_index[name] == 0:
             known = ', '.join(c for c, index in class_to_index.items() if index)
-            raise AnnotationError(
-                f'{where} is of class {name!r}; the classes of this set are: {known}; {REMEDY}'
-            )
+            raise AnnotationError(f'{where} is of class {name!r}; the classes of this set are: {known}; {REMEDY}')
         boxes[k] = _read_box(node, f'{where} ({name})', width, height)
         gt_classes[k] = class_to_index[name]
         difficult[k] = (node.findtext('difficult') or '0').strip() not in ('0', '')
@@ -169,9 +165,7 @@ def class_names(root: str) -> list[str]:
         } - {''}
         names = sorted(found)
         if not names:
-            raise ValueError(
-                f'no object in {folder}/*.xml and no {listed}: the classes of this set are unknown'
-            )
+            raise ValueError(f'no object in {folder}/*.xml and no {listed}: the classes of this set are unknown')
     for name in names:
         if not re.fullmatch(r'[^/\\\x00-\x1f]+', name) or name.startswith('.'):
             raise ValueError(f'{root}: class name {name!r} cannot be used in a file name; rename it')
@@ -184,22 +178,16 @@ def parse_xml(path: str) -> ElementTree.Element:
         with open(path, 'rb') as f:
             text = f.read()
     except FileNotFoundError:
-        raise AnnotationError(
-            f'{path}: no such annotation file; add it or take its id out of ImageSets/Main'
-        ) from None
+        raise AnnotationError(f'{path}: no such annotation file; add it or take its id out of ImageSets/Main') from None
     # No VOC file has a document type; refusing it (and encodings that could hide it) keeps entity bombs out.
     if b'<!DOCTYPE' in text or b'<!ENTITY' in text or b'\x00' in text:
-        raise AnnotationError(
-            f'{path}: has a DOCTYPE or is not plain 8-bit XML, which VOC annotations never are'
-        )
+        raise AnnotationError(f'{path}: has a DOCTYPE or is not plain 8-bit XML, which VOC annotations never are')
     try:
         root = ElementTree.fromstring(text)
     except (ElementTree.ParseError, ValueError, LookupError) as e:
         raise AnnotationError(f'{path}: malformed XML ({e}); {REMEDY}') from None
     if root.tag != 'annotation':
-        raise AnnotationError(
-            f'{path}: its root is <{root.tag}>, expected <annotation>: not a VOC annotation file'
-        )
+        raise AnnotationError(f'{path}: its root is <{root.tag}>, expected <annotation>: not a VOC annotation file')
     return root
 
 
@@ -229,12 +217,8 @@ def _read_box(node: ElementTree.Element, where: str, width: int | None, height: 
     x1, y1, x2, y2 = box
     shown = f'box ({x1:g}, {y1:g}, {x2:g}, {y2:g})'
     if x2 <= x1 or y2 <= y1:
-        raise AnnotationError(
-            f'{where}: {shown} has zero or negative size (xmin, ymin, xmax, ymax); {REMEDY}'
-        )
+        raise AnnotationError(f'{where}: {shown} has zero or negative size (xmin, ymin, xmax, ymax); {REMEDY}')
     size = f'{width}x{height}' if width else 'unknown size'
     if x1 < 1 or y1 < 1 or (width and (x2 > width or y2 > height)):
-        raise AnnotationError(
-            f'{where}: {shown} lies outside its image ({size}; VOC counts pixels from 1); {REMEDY}'
-        )
+        raise AnnotationError(f'{where}: {shown} lies outside its image ({size}; VOC counts pixels from 1); {REMEDY}')
     return box

@@ -69,9 +69,7 @@ def selective_search(
     if mode not in ('fast', 'quality'):
         raise ValueError(f"selective search mode {mode!r}; expected 'fast' or 'quality'")
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ValueError(
-            f'selective search of {image.dtype} {image.shape}; expected a BGR image, uint8 (H, W, 3)'
-        )
+        raise ValueError(f'selective search of {image.dtype} {image.shape}; expected a BGR image, uint8 (H, W, 3)')
     if not hasattr(cv2, 'ximgproc'):
         raise ImportError(
             'this OpenCV has no ximgproc module (selective search); install opencv-contrib-python-headless '
@@ -109,9 +107,7 @@ def check_edge_model(path: str | None) -> None:
     except (cv2.error, SystemError):
         known = False
     if not known:  # OpenCV itself would crash on it
-        raise ValueError(
-            f"{path}: not OpenCV's model of structured forests; get it with: curl -LO {EDGE_MODEL}"
-        )
+        raise ValueError(f"{path}: not OpenCV's model of structured forests; get it with: curl -LO {EDGE_MODEL}")
 
 
 def edge_boxes(

@@ -67,16 +67,12 @@ class Proposals:
     def _read(self, f: h5py.File) -> None:
         version = f.attrs.get('format_version')
         if f.attrs.get('format') != 'proposals' or version != FORMAT_VERSION:
-            raise self._broken(
-                f'format {f.attrs.get("format")!r} version {version}, expected proposals version 1'
-            )
+            raise self._broken(f'format {f.attrs.get("format")!r} version {version}, expected proposals version 1')
         boxes, offsets, ids = f['boxes'], f['offsets'][()], f['image_ids'].asstr()[()]
         start = boxes.id.get_offset()
         if boxes.ndim != 2 or boxes.shape[1] != 4 or boxes.dtype not in (np.uint16, np.float32):
             raise self._broken(f'boxes are {boxes.dtype} {boxes.shape}, expected uint16 or float32 (N, 4)')
-        if len(boxes) and (
-            start is None or start + boxes.size * boxes.dtype.itemsize > os.path.getsize(self.path)
-        ):
+        if len(boxes) and (start is None or start + boxes.size * boxes.dtype.itemsize > os.path.getsize(self.path)):
             raise self._broken('the boxes are not stored contiguously, or not whole')
         rows = np.diff(offsets)
         if len(rows) != len(ids) or offsets[0] != 0 or offsets[-1] != len(boxes) or (rows < 0).any():
@@ -127,9 +123,7 @@ class Proposals:
         return f'make them with: python tools/make_proposals.py --imdb {name} --method {method}'
 
     def _broken(self, problem: str) -> ProposalsError:
-        return ProposalsError(
-            f'{self.path} is not a whole proposals file ({problem}); remove it, then make it anew'
-        )
+        return ProposalsError(f'{self.path} is not a whole proposals file ({problem}); remove it, then make it anew')
 
 
 def write_proposals(

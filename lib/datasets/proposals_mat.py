@@ -32,9 +32,7 @@ def read_mat(path: str) -> tuple[list[str] | None, list[np.ndarray]]:
     """
     try:
         content = loadmat(path)
-        boxes = [
-            np.asarray(b, np.float32).reshape(-1, 4)[:, (1, 0, 3, 2)] - 1 for b in content['boxes'].ravel()
-        ]
+        boxes = [np.asarray(b, np.float32).reshape(-1, 4)[:, (1, 0, 3, 2)] - 1 for b in content['boxes'].ravel()]
         ids = None
         if 'images' in content:
             ids = [str(np.asarray(cell).ravel()[0]) for cell in content['images'].ravel()]
@@ -109,9 +107,7 @@ def read_image_mat(
     try:
         content = loadmat(path)
         boxes = np.asarray(content['boxes'], np.float32).reshape(-1, 4)
-        scores = (
-            np.asarray(content['scores'], np.float64).ravel() if 'scores' in content else np.zeros(len(boxes))
-        )
+        scores = np.asarray(content['scores'], np.float64).ravel() if 'scores' in content else np.zeros(len(boxes))
     except Exception as e:  # scipy raises many kinds for a damaged file
         raise ProposalsError(f'{path} is not a file of boxes ({type(e).__name__}: {e})') from None
     if len(scores) != len(boxes):

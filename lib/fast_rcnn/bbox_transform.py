@@ -15,9 +15,7 @@ def bbox_transform(ex_rois: np.ndarray, gt_rois: np.ndarray) -> np.ndarray:
     """
     ex_w, ex_h, ex_x, ex_y = _size_and_centre(ex_rois)
     gt_w, gt_h, gt_x, gt_y = _size_and_centre(gt_rois)
-    return np.stack(
-        ((gt_x - ex_x) / ex_w, (gt_y - ex_y) / ex_h, np.log(gt_w / ex_w), np.log(gt_h / ex_h)), axis=1
-    )
+    return np.stack(((gt_x - ex_x) / ex_w, (gt_y - ex_y) / ex_h, np.log(gt_w / ex_w), np.log(gt_h / ex_h)), axis=1)
 
 
 def bbox_transform_inv(boxes: np.ndarray, deltas: np.ndarray) -> np.ndarray:

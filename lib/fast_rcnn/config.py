@@ -209,9 +209,7 @@ def cfg_from_list(items: list[str]) -> None:
     it is taken as it stands. Raises ConfigError, and applies nothing, if any setting is wrong.
     """
     if len(items) % 2:
-        raise ConfigError(
-            f'settings: expected pairs KEY VALUE, got {len(items)} words: {" ".join(map(str, items))}'
-        )
+        raise ConfigError(f'settings: expected pairs KEY VALUE, got {len(items)} words: {" ".join(map(str, items))}')
     flat = {}
     for key, text in zip(items[0::2], items[1::2], strict=True):
         flat[key] = text if isinstance(_FLAT_DEFAULTS.get(key), str) else _literal(text)
@@ -223,9 +221,7 @@ def cfg_from_dict(tree: dict, source: str = 'settings') -> None:
     `cfg_from_file`.
     """
     if not isinstance(tree, dict):
-        raise ConfigError(
-            f'{source}: expected settings as KEY: VALUE lines, got {type(tree).__name__} {tree!r}'
-        )
+        raise ConfigError(f'{source}: expected settings as KEY: VALUE lines, got {type(tree).__name__} {tree!r}')
     for section in ('TRAIN', 'TEST'):
         if section in tree and not isinstance(tree[section], dict):
             raise ConfigError(f'{source}: {section} is a group of settings, got {tree[section]!r}')
@@ -262,9 +258,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_constructor(
-    'tag:yaml.org,2002:python/tuple', lambda loader, node: tuple(loader.construct_sequence(node))
-)
+_Loader.add_constructor('tag:yaml.org,2002:python/tuple', lambda loader, node: tuple(loader.construct_sequence(node)))
 
 
 def _literal(text):
@@ -348,9 +342,7 @@ def _described(default) -> str:
     if isinstance(default, tuple):
         kind = 'whole numbers' if isinstance(default[0], int) else 'numbers'
         return f'a list of {kind}' if len(default) == 1 else f'a list of {len(default)} {kind}'
-    return {int: 'a whole number', float: 'a number', str: 'a text (quote it if it looks like a number)'}[
-        type(default)
-    ]
+    return {int: 'a whole number', float: 'a number', str: 'a text (quote it if it looks like a number)'}[type(default)]
 
 
 def _example(default) -> str:

@@ -22,13 +22,9 @@ def read_per_roi(path: str) -> dict[str, dict[int, float]]:
     try:
         with open(path, encoding='utf-8') as stream:
             curves = json.load(stream)['curves']
-        return {
-            name: {int(i): float(each['loss']) for i, each in curve.items()} for name, curve in curves.items()
-        }
+        return {name: {int(i): float(each['loss']) for i, each in curve.items()} for name, curve in curves.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f'{path}: not a loss_per_roi.json of experiments/loss_per_roi.py ({error!r})'
-        ) from None
+        raise ValueError(f'{path}: not a loss_per_roi.json of experiments/loss_per_roi.py ({error!r})') from None
 
 
 def smoothed(values: np.ndarray, window: int) -> np.ndarray:
@@ -42,21 +38,15 @@ def smoothed(values: np.ndarray, window: int) -> np.ndarray:
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
-def draw_curves(
-    path: str, runs: dict[str, list[dict]], window: int, per_roi: dict[str, dict[int, float]]
-) -> None:
+def draw_curves(path: str, runs: dict[str, list[dict]], window: int, per_roi: dict[str, dict[int, float]]) -> None:
     """Draw runs {name: lines of its record} and `per_roi` (see `read_per_roi`) to the PNG `path`."""
     panels = []
     if runs:
         panels += [
             lambda ax: _compare(ax, runs, window, 'Mean loss of all RoIs scored', _of('all', 'loss')),
             lambda ax: _compare(ax, runs, window, 'Mean loss of the RoIs mined', _of('mined', 'loss')),
-            lambda ax: _compare(
-                ax, runs, window, 'Loss as Caffe reports it', lambda e: sum(e['loss'].values())
-            ),
-            lambda ax: _compare(
-                ax, runs, window, 'Objects among the RoIs learned from', _objects, percent=True
-            ),
+            lambda ax: _compare(ax, runs, window, 'Loss as Caffe reports it', lambda e: sum(e['loss'].values())),
+            lambda ax: _compare(ax, runs, window, 'Objects among the RoIs learned from', _objects, percent=True),
         ]
         mining = [name for name, entries in runs.items() if 'all' in entries[0]]
         last = (mining or list(runs))[-1]

@@ -82,9 +82,7 @@ def sort_detections(
     return entries
 
 
-def _kind(
-    outcome: int, iou: np.ndarray, own: np.ndarray, threshold: float, touch: float
-) -> tuple[str, int | None]:
+def _kind(outcome: int, iou: np.ndarray, own: np.ndarray, threshold: float, touch: float) -> tuple[str, int | None]:
     """A detection's kind and the object it was compared with. `iou` (m,), `own` the objects of its class."""
     nearest_own = int(own[iou[own].argmax()]) if len(own) else None
     if outcome in (TRUE_POSITIVE, IGNORED):

@@ -46,9 +46,7 @@ def load_detections(path: str) -> tuple[list, list[str], list[str]]:
     except FileNotFoundError:
         raise FileNotFoundError(f'no detections file {path}; tools/test_net.py writes it') from None
     except Exception as error:  # zipfile, zlib and numpy raise many kinds on a damaged file
-        raise ValueError(
-            f'{path}: not a detections file, or damaged ({error}); test again to write it anew'
-        ) from None
+        raise ValueError(f'{path}: not a detections file, or damaged ({error}); test again to write it anew') from None
     cell = cls.astype(np.int64) * len(image_ids) + image
     edges = np.searchsorted(cell, np.arange(len(classes) * len(image_ids) + 1))
     cells = [boxes[a:b] for a, b in itertools.pairwise(edges)]

@@ -49,8 +49,7 @@ def not_finite(net, shown: list[str], folder: str, weights_are_old: bool) -> str
     arrays = {
         name.replace('/', '_'): blob.data
         for name, blob in net.blobs.items()
-        if name == bad
-        or (blob.data.ndim in (1, 2) and blob.data.shape[0] == rows and blob.data.shape[-1] <= 4096)
+        if name == bad or (blob.data.ndim in (1, 2) and blob.data.shape[0] == rows and blob.data.shape[-1] <= 4096)
     }
     np.savez_compressed(os.path.join(folder, 'blobs.npz'), **arrays)
     with open(os.path.join(folder, 'summary.json'), 'w', encoding='utf-8') as stream:
@@ -73,9 +72,7 @@ def no_box_loss(net) -> str | None:
     if inside is not None and not inside.any():
         if not any(cfg.TRAIN.BBOX_INSIDE_WEIGHTS):
             return 'TRAIN.BBOX_INSIDE_WEIGHTS is all 0'
-        return (
-            f'no foreground RoI reaches TRAIN.BBOX_THRESH, {cfg.TRAIN.BBOX_THRESH}: all inside weights are 0'
-        )
+        return f'no foreground RoI reaches TRAIN.BBOX_THRESH, {cfg.TRAIN.BBOX_THRESH}: all inside weights are 0'
     if outside is not None and not outside.any():
         return 'all outside weights are 0'
     bottoms = getattr(net, 'bottom_names', {}).get('loss_bbox') if hasattr(net, 'bottom_names') else None

@@ -96,9 +96,7 @@ def draw_chosen(
     return _titled(picture, [(f'{title}:', None), *parts])
 
 
-def draw_repeats(
-    image: np.ndarray, boxes: np.ndarray, by: np.ndarray, kept: np.ndarray, most: int = 5
-) -> np.ndarray:
+def draw_repeats(image: np.ndarray, boxes: np.ndarray, by: np.ndarray, kept: np.ndarray, most: int = 5) -> np.ndarray:
     """What NMS removed, and for whose sake: the `most` kept boxes that removed the most, and what that was.
 
     `by` (R,): the box for whose sake each one was removed, or itself. Each kept box has a colour and a
@@ -135,9 +133,7 @@ def draw_mined_rois(batch, image: int, classes: Sequence[str]) -> np.ndarray:
     chosen = np.array([place[int(row)] for row in batch.kept if int(row) in place], dtype=int)
     boxes, loss, labels = batch.rois[rows, 1:], batch.loss[rows], batch.labels[rows]
     pixels = batch.images[image]
-    return beside(
-        draw_by_loss(pixels, boxes, loss), draw_chosen(pixels, boxes, loss, labels, chosen, classes)
-    )
+    return beside(draw_by_loss(pixels, boxes, loss), draw_chosen(pixels, boxes, loss, labels, chosen, classes))
 
 
 def beside(*panels: np.ndarray) -> np.ndarray:
@@ -145,9 +141,7 @@ def beside(*panels: np.ndarray) -> np.ndarray:
     height = max(panel.shape[0] for panel in panels)
     parts = []
     for panel in panels:
-        parts.append(
-            cv2.copyMakeBorder(panel, 0, height - panel.shape[0], 0, 8, cv2.BORDER_CONSTANT, value=_WHITE)
-        )
+        parts.append(cv2.copyMakeBorder(panel, 0, height - panel.shape[0], 0, 8, cv2.BORDER_CONSTANT, value=_WHITE))
     return np.hstack(parts)[:, :-8]
 
 

@@ -75,11 +75,7 @@ def _draw_crop(ax, mistake: dict) -> None:
         ax.set_title(f'{mistake["class"]}\nbest IoU of its class {mistake["iou"]:.2f}', fontsize=9)
         return
     _rectangle(ax, mistake['box'], _DETECTION, '-')
-    of = (
-        'no object'
-        if mistake['object_class'] is None
-        else f'{mistake["object_class"]}, IoU {mistake["iou"]:.2f}'
-    )
+    of = 'no object' if mistake['object_class'] is None else f'{mistake["object_class"]}, IoU {mistake["iou"]:.2f}'
     ax.set_title(f'{mistake["class"]} {mistake["score"]:.2f}\n{of}', fontsize=9)
 
 

@@ -129,9 +129,7 @@ def mined(net) -> MiniBatch:
     """What the last forward pass of a training net mined. Raises ValueError if the net mines nothing."""
     data, mining = python_layer(net, RoIDataLayer), python_layer(net, HardRoiMiningLayer)
     if data is None or mining is None or mining.last is None:
-        lacks = (
-            'RoIDataLayer' if data is None else 'HardRoiMiningLayer' if mining is None else 'forward pass yet'
-        )
+        lacks = 'RoIDataLayer' if data is None else 'HardRoiMiningLayer' if mining is None else 'forward pass yet'
         raise ValueError(f'the net {net.name!r} has no {lacks}, so there is nothing mined to show')
     rois = net.blobs['rois'].data.copy()
     labels = net.blobs['labels'].data.astype(np.int64)

@@ -70,9 +70,7 @@ class TrainingRecord:
     the blobs as they are.
     """
 
-    def __init__(
-        self, path, solver, data_layer, mining_layer=None, classes=(), tensorboard=None, on_not_finite=None
-    ):
+    def __init__(self, path, solver, data_layer, mining_layer=None, classes=(), tensorboard=None, on_not_finite=None):
         self._solver, self._mining = solver, mining_layer
         self._classes = [str(name).strip('_') for name in classes]
         self._on_not_finite = on_not_finite
@@ -171,9 +169,7 @@ class TrainingRecord:
 
     def _after_mining(self, bottom, top) -> None:
         last = self._mining.last
-        self._batches.append(
-            (bottom[3].data.astype(np.int64), last['cls_loss'], last['bbox_loss'], last['kept'])
-        )
+        self._batches.append((bottom[3].data.astype(np.int64), last['cls_loss'], last['bbox_loss'], last['kept']))
         if self._on_not_finite is not None and not np.isfinite(last['loss']).all():
             self._on_not_finite()
 

@@ -23,9 +23,7 @@ def write_report(path: str, batches: Sequence[MiniBatch], classes: Sequence[str]
         'classes': names,
         'fates': FATES,
         'palette': ['#{:02x}{:02x}{:02x}'.format(*c[::-1]) for c in loss_palette(64)],
-        'images': [
-            _image(batch, i, number) for number, batch in enumerate(batches) for i in range(len(batch.images))
-        ],
+        'images': [_image(batch, i, number) for number, batch in enumerate(batches) for i in range(len(batch.images))],
     }
     # `</script>` in a name must not end the script that holds the data
     text = json.dumps(data, separators=(',', ':')).replace('<', '\\u003c')

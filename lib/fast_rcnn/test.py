@@ -60,9 +60,7 @@ def im_detect(net, im: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.nd
     return np.concatenate(scores), np.concatenate(predicted)
 
 
-def test_net(
-    net, imdb, max_per_image: int = 100, thresh: float = 0.05, output_dir: str | None = None
-) -> list:
+def test_net(net, imdb, max_per_image: int = 100, thresh: float = 0.05, output_dir: str | None = None) -> list:
     """Detect in every image of `imdb`, write detections.npz (see `detections_file`) and evaluate.
 
     A class's detections in an image are those with a score above `thresh` that survive NMS at cfg.TEST.NMS,
@@ -147,9 +145,7 @@ def _score(
     else:
         net.blobs['rois'].data[...] = rois
         outputs = net.forward(start=_first_roi_layer(net))
-    scores = np.array(
-        (net.blobs['cls_score'].data if cfg.TEST.SVM else outputs['cls_prob']).reshape(len(rois), -1)
-    )
+    scores = np.array((net.blobs['cls_score'].data if cfg.TEST.SVM else outputs['cls_prob']).reshape(len(rois), -1))
     if cfg.TEST.BBOX_REG:
         deltas = outputs['bbox_pred'].reshape(len(rois), -1)
         predicted = clip_boxes(bbox_transform_inv(boxes, deltas), im_shape)

@@ -98,9 +98,7 @@ class SolverWrapper:
         os.makedirs(output_dir, exist_ok=True)
         self.solver_param = read_solver(solver_prototxt)
         infix = f'_{cfg.TRAIN.SNAPSHOT_INFIX}' if cfg.TRAIN.SNAPSHOT_INFIX else ''
-        self._prefix = (
-            os.path.join(output_dir, os.path.basename(self.solver_param.snapshot_prefix) or 'model') + infix
-        )
+        self._prefix = os.path.join(output_dir, os.path.basename(self.solver_param.snapshot_prefix) or 'model') + infix
         self._model_paths = []
         self._on_terminal = sys.stderr.isatty()
         self._events = os.path.join(output_dir, 'tensorboard') if tensorboard else None
@@ -120,9 +118,7 @@ class SolverWrapper:
         self.data_layer = found[0]
         self.data_layer.set_roidb(roidb)
         self._classes = getattr(roidb, 'classes', ())
-        self._mining = next(
-            (layers[i] for i in range(len(layers)) if isinstance(layers[i], HardRoiMiningLayer)), None
-        )
+        self._mining = next((layers[i] for i in range(len(layers)) if isinstance(layers[i], HardRoiMiningLayer)), None)
         self._regression = self._regression_statistics(roidb)
 
     def train_model(self, max_iters: int) -> list[str]:

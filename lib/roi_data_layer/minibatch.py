@@ -47,13 +47,11 @@ def check_settings(num_images: int) -> None:
     """Raise ConfigError if the settings do not go together for mini-batches of `num_images` images."""
     if cfg.TRAIN.BATCH_SIZE % num_images:
         raise ConfigError(
-            f'TRAIN.BATCH_SIZE, {cfg.TRAIN.BATCH_SIZE}, must be a multiple of TRAIN.IMS_PER_BATCH, '
-            f'{num_images}'
+            f'TRAIN.BATCH_SIZE, {cfg.TRAIN.BATCH_SIZE}, must be a multiple of TRAIN.IMS_PER_BATCH, {num_images}'
         )
     if cfg.TRAIN.USE_OHEM and cfg.TRAIN.BG_THRESH_LO != 0:
         raise ConfigError(
-            f'TRAIN.USE_OHEM mines among all RoIs: set TRAIN.BG_THRESH_LO to 0.0, not '
-            f'{cfg.TRAIN.BG_THRESH_LO}'
+            f'TRAIN.USE_OHEM mines among all RoIs: set TRAIN.BG_THRESH_LO to 0.0, not {cfg.TRAIN.BG_THRESH_LO}'
         )
 
 

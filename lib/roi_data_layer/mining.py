@@ -32,9 +32,7 @@ def roi_losses(
             f'got {labels.min()} to {labels.max()}. Does num_classes agree between the layers?'
         )
     probability = cls_prob[np.arange(len(labels)), labels]
-    cls_loss = -np.log(np.maximum(probability, probability.dtype.type(np.finfo(float).eps))).astype(
-        np.float64
-    )
+    cls_loss = -np.log(np.maximum(probability, probability.dtype.type(np.finfo(float).eps))).astype(np.float64)
     bbox_loss = np.zeros(len(labels))
     if bbox_targets is not None:
         rows = np.flatnonzero(labels > 0)

@@ -28,9 +28,7 @@ class BatchMaker:
         self._roidb = roidb
         self._num_classes = num_classes
         widths, heights = _sizes(roidb)
-        self._order = BatchOrder(
-            cfg.RNG_SEED, widths, heights, cfg.TRAIN.IMS_PER_BATCH, cfg.TRAIN.ASPECT_GROUPING
-        )
+        self._order = BatchOrder(cfg.RNG_SEED, widths, heights, cfg.TRAIN.IMS_PER_BATCH, cfg.TRAIN.ASPECT_GROUPING)
 
     def __call__(self, n: int) -> tuple[dict, np.ndarray]:
         indices = self._order(n)

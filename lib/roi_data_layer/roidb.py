@@ -31,8 +31,8 @@ class Roidb(Sequence):
         max_classes: (n,) int32, the class of that ground-truth box, 0 where the overlap is 0.
         bbox_targets: (n, 5) float32, class and normalised (dx, dy, dw, dh), all 0 below an IoU of BBOX_THRESH.
 
-    Attributes: num_classes; classes, their names; widths, heights (len(roidb),); bbox_means, bbox_stds (num_classes, 4), by which
-    targets are normalised if cfg.TRAIN.BBOX_NORMALIZE_TARGETS.
+    Attributes: num_classes; classes, their names; widths, heights (len(roidb),); bbox_means, bbox_stds
+    (num_classes, 4), by which targets are normalised if cfg.TRAIN.BBOX_NORMALIZE_TARGETS.
     """
 
     def __init__(self, imdb, use_flipped: bool | None = None):
@@ -68,9 +68,7 @@ class Roidb(Sequence):
             )
         self.widths, self.heights = np.tile(np.array(sizes, dtype=np.int32).T, 2 if self._flipped else 1)
         self._normalise = cfg.TRAIN.BBOX_NORMALIZE_TARGETS
-        self.bbox_means, self.bbox_stds = _precomputed(imdb.num_classes) or moments.mean_and_std(
-            self._flipped
-        )
+        self.bbox_means, self.bbox_stds = _precomputed(imdb.num_classes) or moments.mean_and_std(self._flipped)
 
     _normalise = False  # until the statistics are known
 

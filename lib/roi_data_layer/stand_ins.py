@@ -50,10 +50,7 @@ class RoIPooling(caffe.Layer):
         for position, axis in ((x, 0), (y, 1)):
             inside &= position >= start[:, axis, None, None, None]
             inside &= position <= end[:, axis, None, None, None]
-        plane = (
-            self._images[:, None, None, None] * features.shape[1]
-            + np.arange(features.shape[1])[:, None, None]
-        )
+        plane = self._images[:, None, None, None] * features.shape[1] + np.arange(features.shape[1])[:, None, None]
         target = plane * (features.shape[2] * features.shape[3]) + self._argmax
         diff = np.bincount(target[inside], weights=top[0].diff[inside], minlength=features.size)
         bottom[0].diff[...] = diff.reshape(features.shape)
@@ -126,9 +123,7 @@ class SmoothL1Loss(caffe.Layer):
         top[0].data[...] = loss.sum() / len(loss)
 
     def backward(self, top, propagate_down, bottom):
-        slope = np.where(
-            np.abs(self._error) < 1 / self._sigma2, self._sigma2 * self._error, np.sign(self._error)
-        )
+        slope = np.where(np.abs(self._error) < 1 / self._sigma2, self._sigma2 * self._error, np.sign(self._error))
         gradient = slope * self._inside * self._outside * (top[0].diff.item() / len(slope))
         for i, sign in ((0, 1), (1, -1)):
             if propagate_down[i]:

@@ -28,9 +28,7 @@ def one_thread():
 class RunningLayer:
     """A layer with its blobs. bottoms, tops: lists of Blob; in_place lets top i be bottom i."""
 
-    def __init__(
-        self, prototxt: str, bottoms, phase: str = 'TEST', n_tops: int = 1, seed: int = 0, in_place=False
-    ):
+    def __init__(self, prototxt: str, bottoms, phase: str = 'TEST', n_tops: int = 1, seed: int = 0, in_place=False):
         """prototxt: the fields of a LayerParameter; bottoms: arrays, written to the bottoms as float32."""
         device.set_random_seed(seed)
         param = text_format.Parse(prototxt, caffe_pb2.LayerParameter())
@@ -65,9 +63,7 @@ class RunningLayer:
         return [b.diff.copy() for b in self.bottoms]
 
 
-def run_layer(
-    prototxt: str, bottoms, phase: str = 'TEST', n_tops: int = 1, seed: int = 0
-) -> list[np.ndarray]:
+def run_layer(prototxt: str, bottoms, phase: str = 'TEST', n_tops: int = 1, seed: int = 0) -> list[np.ndarray]:
     """The tops' data of a layer for these bottoms."""
     return RunningLayer(prototxt, bottoms, phase, n_tops, seed).forward()
 
@@ -97,9 +93,7 @@ def check_gradient(
 
     def value() -> float:
         device.set_random_seed(seed)
-        return sum(
-            float((w.astype(np.float64) * t).sum()) for w, t in zip(weights, run.forward(), strict=True)
-        )
+        return sum(float((w.astype(np.float64) * t).sum()) for w, t in zip(weights, run.forward(), strict=True))
 
     params = [p.data.copy() for p in run.layer.blobs]
     value()
@@ -121,6 +115,4 @@ def check_gradient(
             below = value()
             blob.data.reshape(-1)[k] = original
             want[k] = (above - below) / (2 * eps)
-        np.testing.assert_allclose(
-            got.reshape(-1), want, rtol=rtol, atol=atol, err_msg=f'{name} of {prototxt}'
-        )
+        np.testing.assert_allclose(got.reshape(-1), want, rtol=rtol, atol=atol, err_msg=f'{name} of {prototxt}')

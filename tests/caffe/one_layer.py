@@ -11,9 +11,7 @@ from caffe.layer import Layer, native_type
 from caffe.proto import caffe_pb2
 
 
-def make(
-    text: str, *arrays, phase: str = 'TEST', in_place: bool = False
-) -> tuple[Layer, list[Blob], list[Blob]]:
+def make(text: str, *arrays, phase: str = 'TEST', in_place: bool = False) -> tuple[Layer, list[Blob], list[Blob]]:
     """The layer after setup and reshape, its bottoms (holding `arrays`) and its tops.
 
     text: the fields of a LayerParameter, e.g. 'type: "Softmax" top: "y"'; as many tops are made as it names.

@@ -37,9 +37,7 @@ def picture(tmp_path):
 def test_classifier_takes_the_centre_crop(files):
     image = np.zeros((8, 8, 3), 'f')
     image[1:7, 1:7] = [0.1, 0.2, 0.4]
-    net = caffe.Classifier(
-        *files, image_dims=(8, 8), raw_scale=10, channel_swap=(2, 1, 0), mean=np.array([1.0, 0, 0])
-    )
+    net = caffe.Classifier(*files, image_dims=(8, 8), raw_scale=10, channel_swap=(2, 1, 0), mean=np.array([1.0, 0, 0]))
     out = net.predict([image, image * 2], oversample=False)
     np.testing.assert_allclose(out, [[3, 2, 1], [7, 4, 2]], rtol=1e-5)
 
@@ -67,16 +65,12 @@ def test_detector_sees_windows(files, picture):
 
 
 def test_detector_adds_context_and_fills_up_with_the_mean(files, picture):
-    net = caffe.Detector(
-        *files, raw_scale=255, mean=np.array([51.0, 0, 102]), channel_swap=(2, 1, 0), context_pad=1
-    )
+    net = caffe.Detector(*files, raw_scale=255, mean=np.array([51.0, 0, 102]), channel_swap=(2, 1, 0), context_pad=1)
     image = caffe.io.load_image(picture)
     assert net.crop(image, (8, 4, 12, 8)).shape == (6, 6, 3)
     # The window of 4 x 4 pixels at the corner grows by 6 / (6 - 2) around its centre: a sixth lies outside.
     crop = net.crop(image, (0, 0, 4, 4))
-    np.testing.assert_allclose(
-        crop[0], np.tile([0.4, 0, 0.2], (6, 1)), rtol=1e-6
-    )  # the mean, as RGB of 0 to 1
+    np.testing.assert_allclose(crop[0], np.tile([0.4, 0, 0.2], (6, 1)), rtol=1e-6)  # the mean, as RGB of 0 to 1
     np.testing.assert_allclose(crop[:, 0], np.tile([0.4, 0, 0.2], (6, 1)), rtol=1e-6)
     np.testing.assert_allclose(crop[1:, 1:], np.tile([1, 0, 0], (5, 5, 1)))
     # and the filling becomes 0 in the net's input

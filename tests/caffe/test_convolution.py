@@ -26,17 +26,13 @@ def layer(type, options, *shape, count=1):
 def convolve(x, weight, bias, kernel, stride, pad, dilation, group):
     """Convolution as its definition has it: one sum of products for each output pixel."""
     x = np.pad(x, [(0, 0), (0, 0)] + [(p, p) for p in pad])
-    size = [
-        (n - d * (k - 1) - 1) // s + 1
-        for n, k, s, d in zip(x.shape[2:], kernel, stride, dilation, strict=True)
-    ]
+    size = [(n - d * (k - 1) - 1) // s + 1 for n, k, s, d in zip(x.shape[2:], kernel, stride, dilation, strict=True)]
     out = np.zeros((x.shape[0], weight.shape[0], *size))
     per_group, outputs = weight.shape[1], weight.shape[0] // group
     for o, *at in itertools.product(*map(range, out.shape[1:])):
         g = o // outputs
         window = tuple(
-            slice(a * s, a * s + d * (k - 1) + 1, d)
-            for a, s, k, d in zip(at, stride, kernel, dilation, strict=True)
+            slice(a * s, a * s + d * (k - 1) + 1, d) for a, s, k, d in zip(at, stride, kernel, dilation, strict=True)
         )
         taps = x[(slice(None), slice(g * per_group, (g + 1) * per_group), *window)]
         out[(slice(None), o, *at)] = (taps * weight[o]).reshape(x.shape[0], -1).sum(axis=1) + bias[o]
@@ -80,9 +76,7 @@ OPTIONS = [
 @pytest.mark.parametrize('type', ['Convolution', 'Deconvolution'])
 @pytest.mark.parametrize(('options', 'shape'), OPTIONS)
 def test_gradient(type, options, shape):
-    check_gradient(
-        f'type: "{type}" convolution_param {{ num_output: 4 {FILL} {options} }}', [image(*shape)], atol=3e-3
-    )
+    check_gradient(f'type: "{type}" convolution_param {{ num_output: 4 {FILL} {options} }}', [image(*shape)], atol=3e-3)
 
 
 def test_bottoms_share_the_filters():

@@ -21,9 +21,7 @@ layer { name: "global" type: "Pooling" bottom: "pool" top: "global" pooling_para
 """
 NET = text_format.Parse(TEXT, caffe_pb2.NetParameter())
 
-needs_graphviz = pytest.mark.skipif(
-    shutil.which('dot') is None, reason="Graphviz's program dot is not installed"
-)
+needs_graphviz = pytest.mark.skipif(shutil.which('dot') is None, reason="Graphviz's program dot is not installed")
 
 
 def node_labels(graph):

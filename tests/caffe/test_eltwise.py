@@ -25,9 +25,7 @@ def test_eltwise(option, result):
     check_gradient(text, [X, Y, Z], check=(0, 1, 2), eps=1e-3, rtol=2e-2)
 
 
-@pytest.mark.parametrize(
-    'option', ['', 'operation: SUM coeff: 2 coeff: -1', 'operation: PROD', 'operation: MAX']
-)
+@pytest.mark.parametrize('option', ['', 'operation: SUM coeff: 2 coeff: -1', 'operation: PROD', 'operation: MAX'])
 def test_eltwise_in_place(option):
     text, diff = f'type: "Eltwise" top: "y" eltwise_param {{ {option} }}', RNG.standard_normal(X.shape)
     apart, inside = (make(text, X, Y, in_place=p) for p in (False, True))
@@ -78,9 +76,7 @@ def test_scale_and_bias_with_a_parameter(kind, option, shape):
 def test_scale_and_bias_with_two_bottoms(kind):
     operand = RNG.standard_normal((3, 4))
     text = f'type: "{kind}" top: "y" {kind.lower()}_param {{ axis: 1 }}'
-    np.testing.assert_allclose(
-        run(text, X, operand)[0], X * operand if kind == 'Scale' else X + operand, rtol=1e-5
-    )
+    np.testing.assert_allclose(run(text, X, operand)[0], X * operand if kind == 'Scale' else X + operand, rtol=1e-5)
     check_gradient(text, [X, operand], check=(0, 1))
 
 
@@ -99,9 +95,7 @@ def test_scale_with_bias(bottoms):
         assert len(make(text, *bottoms)[0].blobs) == 1  # the bias only
 
 
-@pytest.mark.parametrize(
-    'text', ['type: "Scale" top: "y" scale_param { bias_term: true }', 'type: "Bias" top: "y"']
-)
+@pytest.mark.parametrize('text', ['type: "Scale" top: "y" scale_param { bias_term: true }', 'type: "Bias" top: "y"'])
 def test_scale_and_bias_in_place(text):
     diff = RNG.standard_normal(X.shape)
     apart, inside = (make(text, X, in_place=p) for p in (False, True))

@@ -1,4 +1,4 @@
-"""Every one-layer net recorded on the original Caffe gives the recorded outputs and gradients (tests/golden/README.md)."""
+"""Every one-layer net recorded on the original Caffe gives the recorded outputs and gradients (tests/golden)."""
 
 from pathlib import Path
 

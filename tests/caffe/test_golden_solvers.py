@@ -1,4 +1,4 @@
-"""Training runs recorded on the original Caffe: every step's parameters, losses and mined RoIs (tests/golden/README.md)."""
+"""Training runs recorded on the original Caffe: every step's parameters, losses and mined RoIs (tests/golden)."""
 
 import shutil
 import sys

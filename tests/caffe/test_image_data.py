@@ -40,11 +40,7 @@ def test_crops_in_training_are_anywhere_and_repeat_with_the_seed():
     caffe.set_random_seed(5)
     crops = [transform(train=True, crop_size=5) for _ in range(60)]
     places = [
-        (y, x)
-        for c in crops
-        for y in range(2)
-        for x in range(4)
-        if np.array_equal(c, IMAGE[:, y : y + 5, x : x + 5])
+        (y, x) for c in crops for y in range(2) for x in range(4) if np.array_equal(c, IMAGE[:, y : y + 5, x : x + 5])
     ]
     assert len(places) == 60 and len(set(places)) == 8
     caffe.set_random_seed(5)

@@ -30,9 +30,7 @@ def test_axis_counts_from_the_end_where_negative():
     assert run.layer.blobs[0].shape == (4, 5)
 
 
-@pytest.mark.parametrize(
-    'options', ['', 'transpose: true', 'bias_term: false', 'axis: 2', 'axis: 2 transpose: true']
-)
+@pytest.mark.parametrize('options', ['', 'transpose: true', 'bias_term: false', 'axis: 2', 'axis: 2 transpose: true'])
 def test_gradient(options):
     x = np.random.default_rng(0).standard_normal((2, 3, 2))
     check_gradient(f'type: "InnerProduct" inner_product_param {{ num_output: 3 {FILL} {options} }}', [x])
@@ -79,9 +77,7 @@ def test_an_axis_that_is_not_there_is_refused():
 
 
 def embed(options, index):
-    return RunningLayer(
-        f'type: "Embed" embed_param {{ num_output: 2 input_dim: 4 {options} {FILL} }}', [index]
-    )
+    return RunningLayer(f'type: "Embed" embed_param {{ num_output: 2 input_dim: 4 {options} {FILL} }}', [index])
 
 
 def test_embed_takes_rows_of_the_weights():

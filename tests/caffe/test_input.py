@@ -26,9 +26,7 @@ CONSTANT, RANDOM = 'data_filler { type: "constant" value: 2 }', 'data_filler { t
 
 
 def test_dummy_data_fills_constants_once_and_random_numbers_anew():
-    net = make(
-        f'type: "DummyData" top: "a" top: "b" dummy_data_param {{ shape {{ dim: 4 }} {CONSTANT} {RANDOM} }}'
-    )
+    net = make(f'type: "DummyData" top: "a" top: "b" dummy_data_param {{ shape {{ dim: 4 }} {CONSTANT} {RANDOM} }}')
     constant, random = forward(*net)
     np.testing.assert_array_equal(constant, [2, 2, 2, 2])
     net[2][0].data[1] = 7

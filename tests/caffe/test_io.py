@@ -159,9 +159,7 @@ def test_resize_nearest_constant_and_unchanged():
     image = RNG.random((6, 6, 3)).astype('f')
     np.testing.assert_array_equal(io.resize_image(image, (6, 6)), image)
     np.testing.assert_array_equal(io.resize_image(image, (2, 2), 0), image[1::3, 1::3])
-    np.testing.assert_array_equal(
-        io.resize_image(np.full((3, 3, 1), 0.3), (2, 5)), np.full((2, 5, 1), 0.3, 'f')
-    )
+    np.testing.assert_array_equal(io.resize_image(np.full((3, 3, 1), 0.3), (2, 5)), np.full((2, 5, 1), 0.3, 'f'))
     with pytest.raises(ValueError, match=r'got \(3, 3\)'):
         io.resize_image(np.zeros((3, 3)), (2, 2))
 

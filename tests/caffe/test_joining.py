@@ -51,9 +51,7 @@ def test_slice(option, tops, sizes):
 
 
 def test_slice_refusals():
-    with pytest.raises(
-        LayerError, match=r'Number of top blobs \(2\) should evenly divide input slice axis \(3\)'
-    ):
+    with pytest.raises(LayerError, match=r'Number of top blobs \(2\) should evenly divide input slice axis \(3\)'):
         make('type: "Slice" top: "a" top: "b"', A)
     with pytest.raises(LayerError, match='2 tops need 1 slice_points, found 2'):
         make('type: "Slice" top: "a" top: "b" slice_param { slice_point: 1 slice_point: 2 }', A)

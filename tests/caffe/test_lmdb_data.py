@@ -71,7 +71,5 @@ def test_without_the_package_it_says_what_to_install(tmp_path, monkeypatch):
 
 
 def test_leveldb_is_refused():
-    with pytest.raises(
-        LayerError, match=r'LEVELDB \(the default\), which is not read here: convert the data set'
-    ):
+    with pytest.raises(LayerError, match=r'LEVELDB \(the default\), which is not read here: convert the data set'):
         make('type: "Data" top: "data" data_param { source: "x" batch_size: 1 }')

@@ -64,9 +64,7 @@ def test_softmax_loss_of_a_vanished_probability_is_finite():
 
 
 def test_softmax_loss_where_all_labels_are_ignored_is_zero():
-    layer, bottom, top = make(
-        softmax_loss('loss_param { ignore_label: 255 }'), RNG.standard_normal((2, 3)), [255, 255]
-    )
+    layer, bottom, top = make(softmax_loss('loss_param { ignore_label: 255 }'), RNG.standard_normal((2, 3)), [255, 255])
     assert forward(layer, bottom, top)[0] == 0
     assert not backward(layer, bottom, top, 1, down=[True, False])[0].any()
 
@@ -86,9 +84,7 @@ def test_softmax_loss_gradient_is_scaled_by_the_loss_weight():
 
 
 def test_softmax_loss_names_a_label_that_is_no_class():
-    with pytest.raises(
-        LayerError, match=r'label 3 \(element 1 of the labels\) is not among the 3 classes 0 .. 2'
-    ):
+    with pytest.raises(LayerError, match=r'label 3 \(element 1 of the labels\) is not among the 3 classes 0 .. 2'):
         run(softmax_loss(), np.zeros((2, 3)), [0, 3])
 
 

@@ -4,9 +4,7 @@ from one_layer import forward, make
 
 from caffe.layer import LayerError
 
-TEXT = (
-    'type: "MemoryData" top: "x" top: "y" memory_data_param { batch_size: 2 channels: 1 height: 1 width: 3 }'
-)
+TEXT = 'type: "MemoryData" top: "x" top: "y" memory_data_param { batch_size: 2 channels: 1 height: 1 width: 3 }'
 DATA = np.arange(12, dtype='f').reshape(4, 1, 1, 3)
 
 

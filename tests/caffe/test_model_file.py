@@ -147,9 +147,7 @@ def test_protobuf_reads_what_is_written(tmp_path):
     message.inner_product_param.num_output = 3
     message.clip_param.MergeFrom(caffe_pb2.ClipParameter(min=0, max=6))
     message.blobs.add(data=[7])  # not looked at
-    write_weights(
-        tmp_path / 'net', 'net', [(message, [(weight, 2 * weight), (bias, None)]), (layer('b'), [])]
-    )
+    write_weights(tmp_path / 'net', 'net', [(message, [(weight, 2 * weight), (bias, None)]), (layer('b'), [])])
     net = caffe_pb2.NetParameter()
     net.MergeFromString((tmp_path / 'net').read_bytes())
     assert net.name == 'net'
@@ -224,9 +222,7 @@ def test_v1_and_v0_layers(tmp_path):
     inner.MergeFrom(caffe_pb2.V0LayerParameter(name='fc', type='innerproduct'))
     inner.blobs.add(num=1, channels=1, height=1, width=2, data=[1, 2])
     net.layers.add().layer.MergeFrom(caffe_pb2.V0LayerParameter(name='pad', type='padding'))
-    (a, a_type, (weight,)), (b, b_type, (bias,)) = read_weights(
-        write_bytes(tmp_path / 'old', net.SerializeToString())
-    )
+    (a, a_type, (weight,)), (b, b_type, (bias,)) = read_weights(write_bytes(tmp_path / 'old', net.SerializeToString()))
     assert (a, a_type, b, b_type) == ('conv', 'Convolution', 'fc', 'InnerProduct')
     assert weight.legacy
     np.testing.assert_array_equal(weight.data, np.float32([[[[0, 1, 2], [3, 4, 5]]]]), strict=True)
@@ -318,9 +314,7 @@ def test_a_file_cut_short_says_where(tmp_path):
     # the name and the first layer take 136 bytes; the second says that it has 560 bytes after its 4-byte head
     whole = (GOLDEN / 'adam_exp_iter_12.caffemodel').read_bytes()
     path = write_bytes(tmp_path / 'cut', whole[:500])
-    with pytest.raises(
-        ModelFileError, match=r'byte 140: field 100 needs 560 bytes, 360 are left.*cut short'
-    ) as error:
+    with pytest.raises(ModelFileError, match=r'byte 140: field 100 needs 560 bytes, 360 are left.*cut short') as error:
         read_weights(path)
     assert (error.value.file, error.value.offset) == (str(path), 140)
 

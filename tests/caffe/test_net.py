@@ -88,8 +88,10 @@ def test_mismatched_multipliers_of_a_shared_parameter_are_refused(make_net):
 
 
 def test_shared_parameters_of_different_shape_are_refused(make_net):
-    text = TWO_HEADS.replace('num_output: 2 weight_filler { type: "xavier" } } }\nlayer { name: "silence"',
-                             'num_output: 3 weight_filler { type: "xavier" } } }\nlayer { name: "silence"')
+    text = TWO_HEADS.replace(
+        'num_output: 2 weight_filler { type: "xavier" } } }\nlayer { name: "silence"',
+        'num_output: 3 weight_filler { type: "xavier" } } }\nlayer { name: "silence"',
+    )
     with pytest.raises(caffe.LayerError, match=r"'w' owned by layer 'readonly' param 0; shape mismatch.*3 5 .*2 5"):
         make_net(text)
 
@@ -162,11 +164,27 @@ def test_a_top_that_is_read_and_weighs_in_the_loss_is_split(make_net):
 @pytest.mark.parametrize(
     ('old', 'new', 'message'),
     [
-        ('type: "Silence"', 'type: "Silense"', r"net.prototxt:\d+: layer 'silence' .*unknown layer type 'Silense'.*'Silence'"),
-        ('bottom: "ip" bottom', 'bottom: "ipp" bottom', r"net.prototxt:\d+: layer 'loss' .*Unknown bottom blob 'ipp' .bottom index 0.*'ip'"),
-        ('bottom: "base" top: "ip"', 'bottom: "base" top: "label"', r"layer 'ip' .*top blob 'label' produced by multiple"),
+        (
+            'type: "Silence"',
+            'type: "Silense"',
+            r"net.prototxt:\d+: layer 'silence' .*unknown layer type 'Silense'.*'Silence'",
+        ),
+        (
+            'bottom: "ip" bottom',
+            'bottom: "ipp" bottom',
+            r"net.prototxt:\d+: layer 'loss' .*Unknown bottom blob 'ipp' .bottom index 0.*'ip'",
+        ),
+        (
+            'bottom: "base" top: "ip"',
+            'bottom: "base" top: "label"',
+            r"layer 'ip' .*top blob 'label' produced by multiple",
+        ),
         ('bottom: "ip" bottom: "label" top', 'bottom: "ip" top', r"layer 'loss' .*takes 2 bottom"),
-        ('propagate_down: false }', 'propagate_down: false propagate_down: true }', r"layer 'silence' .*propagate_down"),
+        (
+            'propagate_down: false }',
+            'propagate_down: false propagate_down: true }',
+            r"layer 'silence' .*propagate_down",
+        ),
         ('param { name: "w" }', 'param { } param { } param { name: "w" }', r"layer 'readonly' .*too many params"),
     ],
 )
@@ -206,7 +224,9 @@ def test_copy_from_skips_what_the_net_lacks_and_refuses_other_shapes(make_net, t
     assert 'Ignoring source layer base' in capfd.readouterr().err
     wider = make_net(TWO_HEADS.replace('num_output: 5', 'num_output: 6'))
     before = wider.params['ip'][0].data.copy()
-    with pytest.raises(ValueError, match=r"layer 'base'; shape mismatch.  Source param shape is 5 4 \(20\).* 6 4 \(24\)"):
+    with pytest.raises(
+        ValueError, match=r"layer 'base'; shape mismatch.  Source param shape is 5 4 \(20\).* 6 4 \(24\)"
+    ):
         wider.copy_from(path)
     np.testing.assert_array_equal(wider.params['ip'][0].data, before)
 
@@ -242,7 +262,9 @@ def test_a_python_layers_exception_arrives_whole(make_net, tmp_path, monkeypatch
         'not_a_layer = 3\n'
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    text = 'layer { name: "p" type: "Python" top: "t" python_param { module: "my_layers" layer: "Fails" param_str: "2" } }'
+    text = (
+        'layer { name: "p" type: "Python" top: "t" python_param { module: "my_layers" layer: "Fails" param_str: "2" } }'
+    )
     net = make_net(text)
     assert net.blobs['t'].shape == (2,)
     with pytest.raises(KeyError, match='mine'):

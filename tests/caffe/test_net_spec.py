@@ -65,17 +65,13 @@ def test_layers_without_tops_are_named_by_their_attribute():
 
 
 def test_keywords_go_to_the_layers_own_message_or_to_the_layer():
-    top = L.Python(
-        module='m', layer='C', param_str='7', ntop=2, include=dict(phase=caffe.TRAIN), loss_weight=[1, 0]
-    )
+    top = L.Python(module='m', layer='C', param_str='7', ntop=2, include=dict(phase=caffe.TRAIN), loss_weight=[1, 0])
     same(
         to_proto(*top),
         """layer { name: "Python1" type: "Python" top: "Python1" top: "Python2" loss_weight: 1 loss_weight: 0
           include { phase: TRAIN } python_param { module: "m" layer: "C" param_str: "7" } }""",
     )
-    top = L.Deconvolution(
-        L.Input(), param=[dict(lr_mult=0)], convolution_param=dict(num_output=2, kernel_size=[3, 4])
-    )
+    top = L.Deconvolution(L.Input(), param=[dict(lr_mult=0)], convolution_param=dict(num_output=2, kernel_size=[3, 4]))
     same(
         top.to_proto(),
         """layer { name: "Input1" type: "Input" top: "Input1" }

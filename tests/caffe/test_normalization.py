@@ -48,15 +48,11 @@ def batch_norm(x, mean, variance, eps=1e-5):
 
 def test_batch_norm_in_training_uses_the_batch():
     (y,) = run_layer('type: "BatchNorm"', [X], phase='TRAIN')
-    np.testing.assert_allclose(
-        y, batch_norm(X, X.mean(axis=(0, 2, 3)), X.var(axis=(0, 2, 3))), rtol=1e-4, atol=1e-5
-    )
+    np.testing.assert_allclose(y, batch_norm(X, X.mean(axis=(0, 2, 3)), X.var(axis=(0, 2, 3))), rtol=1e-4, atol=1e-5)
 
 
 def test_batch_norm_gathers_statistics_and_tests_with_them():
-    run = RunningLayer(
-        'type: "BatchNorm" batch_norm_param { moving_average_fraction: 0.9 }', [X], phase='TRAIN'
-    )
+    run = RunningLayer('type: "BatchNorm" batch_norm_param { moving_average_fraction: 0.9 }', [X], phase='TRAIN')
     other = 2 * X + 1
     run.forward()
     run.bottoms[0].data[...] = other
@@ -72,9 +68,7 @@ def test_batch_norm_gathers_statistics_and_tests_with_them():
     test = RunningLayer('type: "BatchNorm"', [X])
     for blob, value in zip(test.layer.blobs, (means, variances, weight), strict=True):
         blob.data[...] = value
-    np.testing.assert_allclose(
-        test.forward()[0], batch_norm(X, means / 1.9, variances / 1.9), rtol=1e-4, atol=1e-5
-    )
+    np.testing.assert_allclose(test.forward()[0], batch_norm(X, means / 1.9, variances / 1.9), rtol=1e-4, atol=1e-5)
 
 
 def test_batch_norm_without_statistics_divides_by_the_root_of_eps():

@@ -89,18 +89,12 @@ def test_a_stride_beyond_the_kernel_may_give_a_window_without_pixels():
 def test_global_pooling_takes_the_whole_image():
     x = distinct(2, 3, 4, 5)
     text = 'type: "Pooling" pooling_param {{ pool: {} global_pooling: true }}'
-    np.testing.assert_allclose(
-        run_layer(text.format('MAX'), [x])[0][..., 0, 0], x.max(axis=(2, 3)), rtol=1e-6
-    )
-    np.testing.assert_allclose(
-        run_layer(text.format('AVE'), [x])[0][..., 0, 0], x.mean(axis=(2, 3)), atol=1e-5
-    )
+    np.testing.assert_allclose(run_layer(text.format('MAX'), [x])[0][..., 0, 0], x.max(axis=(2, 3)), rtol=1e-6)
+    np.testing.assert_allclose(run_layer(text.format('AVE'), [x])[0][..., 0, 0], x.mean(axis=(2, 3)), atol=1e-5)
 
 
 def test_global_pooling_follows_the_size_of_the_image():
-    run = RunningLayer(
-        'type: "Pooling" pooling_param { pool: AVE global_pooling: true }', [np.ones((1, 1, 4, 5))]
-    )
+    run = RunningLayer('type: "Pooling" pooling_param { pool: AVE global_pooling: true }', [np.ones((1, 1, 4, 5))])
     run.bottoms[0].reshape(1, 1, 7, 3)
     run.bottoms[0].data[...] = 2
     np.testing.assert_array_equal(run.forward()[0], [[[[2]]]])
@@ -115,9 +109,7 @@ def test_the_second_top_of_max_is_the_place_of_the_maximum(options):
 
 
 def test_the_first_of_equal_maxima_gets_the_gradient():
-    run = RunningLayer(
-        'type: "Pooling" pooling_param { pool: MAX kernel_size: 2 stride: 2 }', [np.ones((1, 1, 2, 2))]
-    )
+    run = RunningLayer('type: "Pooling" pooling_param { pool: MAX kernel_size: 2 stride: 2 }', [np.ones((1, 1, 2, 2))])
     run.forward()
     np.testing.assert_array_equal(run.backward([[[[5]]]])[0], [[[[5, 0], [0, 0]]]])
 
@@ -144,9 +136,7 @@ def test_stochastic_pooling_gives_the_gradient_to_the_pixel_drawn():
 def test_stochastic_pooling_in_testing_weighs_pixels_by_their_share():
     x = np.array([[[[1.0, 3.0], [0.0, 4.0]]]])
     text = 'type: "Pooling" pooling_param { pool: STOCHASTIC kernel_size: 2 stride: 2 }'
-    np.testing.assert_allclose(
-        run_layer(text, [x])[0], [[[[26 / 8]]]], rtol=1e-5
-    )  # (1 + 9 + 16) / (1 + 3 + 4)
+    np.testing.assert_allclose(run_layer(text, [x])[0], [[[[26 / 8]]]], rtol=1e-5)  # (1 + 9 + 16) / (1 + 3 + 4)
     check_gradient(text, [np.abs(distinct(1, 2, 5, 4)) + 0.3])
 
 

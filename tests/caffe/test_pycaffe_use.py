@@ -157,9 +157,7 @@ def test_fully_connected_becomes_convolution(classifier, tmp_path):
     n.relu = L.ReLU(n.conv, in_place=True)
     n.fc_conv = L.Convolution(n.relu, kernel_size=4, num_output=5)
     n.prob = L.Softmax(n.fc_conv)
-    full = caffe.Net(
-        write(tmp_path / 'conv.prototxt', n.to_proto()), str(tmp_path / 'fc.caffemodel'), caffe.TEST
-    )
+    full = caffe.Net(write(tmp_path / 'conv.prototxt', n.to_proto()), str(tmp_path / 'fc.caffemodel'), caffe.TEST)
     full.params['fc_conv'][0].data.flat = classifier.params['fc'][0].data.flat
     full.params['fc_conv'][1].data[...] = classifier.params['fc'][1].data
 
@@ -185,9 +183,7 @@ def doubling(tmp_path):
         n.out = L.Power(n.data, scale=2)
         if with_loss:
             n.total = L.Reduction(n.out, loss_weight=1)
-        return caffe.Net(
-            write(tmp_path / 'net.prototxt', f'force_backward: true {n.to_proto()}'), caffe.TRAIN
-        )
+        return caffe.Net(write(tmp_path / 'net.prototxt', f'force_backward: true {n.to_proto()}'), caffe.TRAIN)
 
     return make
 

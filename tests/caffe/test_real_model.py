@@ -50,9 +50,7 @@ def test_outputs_equal_opencv_s(net):
     for i, image in enumerate(IMAGES):
         other.setInput(image[None])
         for name in ('prob', 'fc_nsfw', 'pool'):
-            np.testing.assert_allclose(
-                net.blobs[name].data[i], other.forward(name)[0], atol=1e-4, err_msg=name
-            )
+            np.testing.assert_allclose(net.blobs[name].data[i], other.forward(name)[0], atol=1e-4, err_msg=name)
 
 
 def test_saved_again_the_model_is_the_same(net, tmp_path):

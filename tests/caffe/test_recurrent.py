@@ -73,9 +73,7 @@ def test_the_state_goes_on_in_the_next_pass(kind):
         mine.data[...] = its.data
     first = forward(*halves)[0]
     halves[1][0].data[...], halves[1][1].data[...] = X[2:], CONT[2:]
-    np.testing.assert_allclose(
-        np.concatenate([first, forward(*halves)[0]]), forward(*whole)[0], rtol=1e-5, atol=1e-6
-    )
+    np.testing.assert_allclose(np.concatenate([first, forward(*halves)[0]]), forward(*whole)[0], rtol=1e-5, atol=1e-6)
     halves[0].reset()
     halves[1][0].data[...], halves[1][1].data[...] = X[:2], 1
     np.testing.assert_allclose(forward(*halves)[0], first, rtol=1e-5, atol=1e-6)

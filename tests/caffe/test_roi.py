@@ -65,9 +65,7 @@ def loops(x, rois, pooled, scale, top_diff):
 
 def random_rois(count, images, height, width, rng):
     corners = np.sort(rng.uniform(-0.1, 1.1, (count, 2, 2)), axis=1) * [width, height]
-    return np.concatenate([rng.integers(images, size=(count, 1)), corners.reshape(count, 4)], axis=1).astype(
-        f
-    )
+    return np.concatenate([rng.integers(images, size=(count, 1)), corners.reshape(count, 4)], axis=1).astype(f)
 
 
 @pytest.mark.parametrize('seed', range(6))
@@ -174,10 +172,12 @@ def test_rois_alike_are_pooled_once_with_the_same_result(tmp_path):
     import caffe
 
     text = """
-    layer { name: "in" type: "Input" top: "x" top: "rois" input_param { shape { dim: 2 dim: 3 dim: 12 dim: 15 } shape { dim: 40 dim: 5 } } }
+    layer { name: "in" type: "Input" top: "x" top: "rois"
+      input_param { shape { dim: 2 dim: 3 dim: 12 dim: 15 } shape { dim: 40 dim: 5 } } }
     layer { name: "pool" type: "ROIPooling" bottom: "x" bottom: "rois" top: "pool"
       roi_pooling_param { pooled_h: 3 pooled_w: 2 spatial_scale: 0.0625 } }
-    layer { name: "ip" type: "InnerProduct" bottom: "pool" top: "ip" inner_product_param { num_output: 4 weight_filler { type: "xavier" } } }
+    layer { name: "ip" type: "InnerProduct" bottom: "pool" top: "ip"
+      inner_product_param { num_output: 4 weight_filler { type: "xavier" } } }
     """
     (tmp_path / 'once.prototxt').write_text(text)
     (tmp_path / 'each.prototxt').write_text(text + ' force_backward: true')  # keeps places: no shortcut

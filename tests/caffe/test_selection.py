@@ -23,9 +23,7 @@ def test_argmax_with_values():
 
 
 def test_argmax_along_an_axis():
-    np.testing.assert_array_equal(
-        run('type: "ArgMax" top: "y" argmax_param { axis: 1 }', X)[0], X.argmax(1)[:, None]
-    )
+    np.testing.assert_array_equal(run('type: "ArgMax" top: "y" argmax_param { axis: 1 }', X)[0], X.argmax(1)[:, None])
     text = 'type: "ArgMax" top: "y" argmax_param { axis: -2 top_k: 3 out_max_val: true }'
     np.testing.assert_array_equal(run(text, X)[0], -np.sort(-X, 1)[:, :3])
 
@@ -37,9 +35,7 @@ def test_argmax_of_equal_values_takes_the_last():
 def test_argmax_refusals():
     with pytest.raises(LayerError, match='top k must not be less than 1'):
         make('type: "ArgMax" top: "y" argmax_param { top_k: 0 }', X)
-    with pytest.raises(
-        LayerError, match='less than or equal to the dimension of the axis: top_k 5, dimension 4'
-    ):
+    with pytest.raises(LayerError, match='less than or equal to the dimension of the axis: top_k 5, dimension 4'):
         make('type: "ArgMax" top: "y" argmax_param { top_k: 5 axis: 1 }', X)
 
 

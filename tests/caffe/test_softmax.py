@@ -21,9 +21,7 @@ def test_large_scores_do_not_overflow():
 
 @pytest.mark.parametrize('axis', [1, -1])
 def test_gradient(axis):
-    check_gradient(
-        f'type: "Softmax" top: "y" softmax_param {{ axis: {axis} }}', [RNG.standard_normal((2, 3, 4))]
-    )
+    check_gradient(f'type: "Softmax" top: "y" softmax_param {{ axis: {axis} }}', [RNG.standard_normal((2, 3, 4))])
 
 
 def test_in_place_gives_the_same_gradient():

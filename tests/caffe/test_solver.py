@@ -154,9 +154,7 @@ def test_refusals(options, message):
 
 
 def test_multipliers_of_rate_and_decay():
-    solver = solver_of(
-        'weight_decay: 0.1', NET.replace('lr_mult: 1 decay_mult: 1', 'lr_mult: 3 decay_mult: 2')
-    )
+    solver = solver_of('weight_decay: 0.1', NET.replace('lr_mult: 1 decay_mult: 1', 'lr_mult: 3 decay_mult: 2'))
     solver.step(1)
     np.testing.assert_allclose(weights(solver), W - 3 * 0.1 * (gradient(W) + 2 * 0.1 * W), rtol=1e-5)
 
@@ -202,9 +200,7 @@ def test_iter_size_on_halves_of_a_batch_equals_the_whole_batch(kind):
     """Two passes of one row each, halved, are the mean over both rows: N is the rows of a pass."""
     options = f'type: "{kind}" momentum: 0.9 weight_decay: 0.1'
     whole = solver_of(options)
-    half = solver_of(
-        f'{options} iter_size: 2', NET.replace('dim: [2, 2]', 'dim: [1, 2]').replace('[2, 1]', '[1, 1]')
-    )
+    half = solver_of(f'{options} iter_size: 2', NET.replace('dim: [2, 2]', 'dim: [1, 2]').replace('[2, 1]', '[1, 1]'))
     rows = [0]
 
     def feed(layer):
@@ -318,9 +314,7 @@ def test_test_net_lines(capfd):
 def test_when_tests_are_made(options, tests, capfd):
     solver = solver_of(f'test_iter: 1 test_interval: 2 {options}', TESTED)
     solver.step(5)
-    made = [
-        int(re.search(r'Iteration (\d+), Testing', line)[1]) for line in log_of(capfd) if 'Testing' in line
-    ]
+    made = [int(re.search(r'Iteration (\d+), Testing', line)[1]) for line in log_of(capfd) if 'Testing' in line]
     assert made == tests
 
 
@@ -364,9 +358,7 @@ def test_nets_may_stand_in_the_solver():
 def test_callbacks_come_before_the_iteration_and_before_the_update():
     solver = solver_of()
     seen = []
-    solver.add_callback(
-        lambda: seen.append(('start', solver.iter)), lambda: seen.append(('ready', weights(solver)))
-    )
+    solver.add_callback(lambda: seen.append(('start', solver.iter)), lambda: seen.append(('ready', weights(solver))))
     solver.step(2)
     assert [kind for kind, _ in seen] == ['start', 'ready', 'start', 'ready']
     np.testing.assert_array_equal(seen[1][1], W)  # gradients are there, the update is not

@@ -12,9 +12,7 @@ IMAGE = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)
 
 
 def test_without_context_a_box_fills_the_crop():
-    assert context_warp((2, 3, 11, 7), (20, 30), 16, 0, square=False) == Warp(
-        (2, 3, 11, 7), (16, 16), 0, 0, 0
-    )
+    assert context_warp((2, 3, 11, 7), (20, 30), 16, 0, square=False) == Warp((2, 3, 11, 7), (16, 16), 0, 0, 0)
 
 
 def test_context_within_the_image():

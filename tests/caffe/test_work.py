@@ -90,9 +90,7 @@ def test_recurrent_layers_multiply_each_matrix_once_a_step(static):
     lstm = shapes('type: "LSTM"', [(7, 2, 5), (7, 2)], [(7, 2, 3)], [(12, 5), (12,), *extra, (12, 3)])
     assert work.forward(lstm) == 2 * (7 * (12 * 5 + 12 * 3) + (12 * 4 if static else 0))
     extra = [(3, 4)] if static else []
-    rnn = shapes(
-        'type: "RNN"', [(7, 2, 5), (7, 2)], [(7, 2, 3)], [(3, 5), (3,), *extra, (3, 3), (3, 3), (3,)]
-    )
+    rnn = shapes('type: "RNN"', [(7, 2, 5), (7, 2)], [(7, 2, 3)], [(3, 5), (3,), *extra, (3, 3), (3, 3), (3,)])
     assert work.forward(rnn) == 2 * (7 * (3 * 5 + 3 * 3 + 3 * 3) + (3 * 4 if static else 0))
 
 

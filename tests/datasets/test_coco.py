@@ -18,9 +18,7 @@ CATEGORIES = [{'id': 7, 'name': 'cat'}, {'id': 3, 'name': 'hot dog'}]
 def content(*annotations, images=2):
     """A COCO file; an annotation is (image, category, box[, extra keys])."""
     return {
-        'images': [
-            {'id': 40 + k, 'file_name': f'p{k}.png', 'width': 200, 'height': 100} for k in range(images)
-        ],
+        'images': [{'id': 40 + k, 'file_name': f'p{k}.png', 'width': 200, 'height': 100} for k in range(images)],
         'categories': CATEGORIES,
         'annotations': [
             {'id': k, 'image_id': image, 'category_id': category, 'bbox': box, 'iscrowd': 0, **dict(*extra)}
@@ -46,16 +44,12 @@ def made(tmp_path):
 def test_boxes_become_inclusive_corners_cut_to_the_image():
     # x2 = x1 + max(0, w - 1): the family's rule (py-faster-rcnn, lib/datasets/coco.py)
     boxes = corners([[10, 20, 30, 40], [5.5, 6.25, 0.5, 1], [190, 90, 10.4, 10.2]], 200, 100)
-    np.testing.assert_array_equal(
-        boxes, np.float32([[10, 20, 39, 59], [5.5, 6.25, 5.5, 6.25], [190, 90, 199, 99]])
-    )
+    np.testing.assert_array_equal(boxes, np.float32([[10, 20, 39, 59], [5.5, 6.25, 5.5, 6.25], [190, 90, 199, 99]]))
 
 
 def test_a_set_of_ones_own(made, tmp_path):
     data = made(
-        content(
-            (41, 3, [10, 20, 30, 40]), (40, 7, [0, 0, 200, 100]), (41, 7, [50, 50, 20, 20], {'iscrowd': 1})
-        )
+        content((41, 3, [10, 20, 30, 40]), (40, 7, [0, 0, 200, 100]), (41, 7, [50, 50, 20, 20], {'iscrowd': 1}))
     )
     assert data.classes == ('__background__', 'cat', 'hot dog')  # in the order of the file, not of the ids
     assert data.name == 'labels' and data.image_index == ['40', '41']
@@ -181,9 +175,7 @@ def test_perfect_detections_have_ap_1_even_of_an_object_with_id_0(made, tmp_path
 def test_the_thresholds_are_averaged(made, tmp_path):
     # A detection of 40 x 80 pixels of an object of 40 x 100: IoU 0.8, right at 7 of 10 thresholds, to 0.80.
     data = made(content((40, 7, [10, 0, 40, 100])))
-    results = data.evaluate_detections(
-        detections(data, (1, 0, 10, 0, 49, 79, 0.5)), str(tmp_path), quiet=True
-    )
+    results = data.evaluate_detections(detections(data, (1, 0, 10, 0, 49, 79, 0.5)), str(tmp_path), quiet=True)
     assert results['AP'] == pytest.approx(0.7) and results['AP75'] == pytest.approx(1)
 
 
@@ -248,8 +240,7 @@ def test_the_measure_is_pycocotools_own(made, tmp_path):
     evaluation.accumulate()
     evaluation.summarize()
     ours = [
-        results[k]
-        for k in ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl', 'AR1', 'AR10', 'AR100', 'ARs', 'ARm', 'ARl')
+        results[k] for k in ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl', 'AR1', 'AR10', 'AR100', 'ARs', 'ARm', 'ARl')
     ]
     assert 0.1 < results['AP'] < 0.9
     np.testing.assert_allclose(np.nan_to_num(ours, nan=-1), evaluation.stats, atol=1e-6)

@@ -21,7 +21,5 @@ def test_a_net_of_81_classes(voc):
     expected = re.sub(r"(num_output|'num_classes'): 21\b", r'\1: 81', voc.read_text())
     expected = re.sub(r'num_output: 84\b', 'num_output: 324', expected)
     # the schedule of py-faster-rcnn for COCO: 280,000 iterations, 200,000 of them at the first rate
-    expected = expected.replace('models/pascal_voc', 'models/coco').replace(
-        'stepsize: 30000', 'stepsize: 200000'
-    )
+    expected = expected.replace('models/pascal_voc', 'models/coco').replace('stepsize: 30000', 'stepsize: 200000')
     assert coco.read_text() == expected != voc.read_text()

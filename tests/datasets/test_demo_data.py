@@ -48,9 +48,7 @@ def test_a_seed_gives_the_same_files_and_pictures_do_not_depend_on_their_number(
 
 
 def test_train_and_test_pictures_differ(demo):
-    first, second = (
-        cv2.imread(str(demo / 'JPEGImages' / f'{split}_0000.jpg')) for split in ('train', 'test')
-    )
+    first, second = (cv2.imread(str(demo / 'JPEGImages' / f'{split}_0000.jpg')) for split in ('train', 'test'))
     assert first.shape != second.shape or not np.array_equal(first, second)
 
 

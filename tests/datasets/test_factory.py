@@ -17,15 +17,11 @@ def test_the_voc_sets_are_listed():
 
 
 def test_a_near_miss_is_told_the_nearest_names():
-    with pytest.raises(
-        ValueError, match=r"unknown data set 'voc_2007_trianval'; nearest names: voc_2007_trainval"
-    ):
+    with pytest.raises(ValueError, match=r"unknown data set 'voc_2007_trianval'; nearest names: voc_2007_trainval"):
         get_imdb('voc_2007_trianval')
 
 
-@pytest.mark.parametrize(
-    'name', ['', 'coco', 'voc_2006_train', 'voc_2007_train+', 'folder:', 'folder:x', 'folder::s']
-)
+@pytest.mark.parametrize('name', ['', 'coco', 'voc_2006_train', 'voc_2007_train+', 'folder:', 'folder:x', 'folder::s'])
 def test_other_names_are_refused(name, tmp_path):
     with pytest.raises((ValueError, FileNotFoundError)):
         get_imdb(name, data_dir=str(tmp_path))

@@ -11,9 +11,7 @@ from pathlib import Path
 import pytest
 
 SCRIPTS = Path(__file__).parents[2] / 'data' / 'scripts'
-pytestmark = pytest.mark.skipif(
-    not (shutil.which('bash') and shutil.which('curl')), reason='needs bash and curl'
-)
+pytestmark = pytest.mark.skipif(not (shutil.which('bash') and shutil.which('curl')), reason='needs bash and curl')
 
 
 def archive(path: Path, files: dict[str, str]) -> str:
@@ -189,9 +187,7 @@ def test_coco(project):
         ('val2014.zip', 'a3d79f5ed8d289b7a7554ce06a5782b3', {'val2014/2.jpg': 'two'}),
     ):  # fmt: skip
         project.trust('fetch_coco.sh', published, zipped(project.site / name, files))
-    md5 = archive(
-        project.site / 'coco_annotations_minival.tgz', {'annotations/instances_minival2014.json': 'm'}
-    )
+    md5 = archive(project.site / 'coco_annotations_minival.tgz', {'annotations/instances_minival2014.json': 'm'})
     project.trust('fetch_coco.sh', '2d2b9d2283adb5e3b8d25eec88e65064', md5)
     done = project.run('fetch_coco.sh')
     assert done.returncode == 0, done.stderr

@@ -55,9 +55,7 @@ def test_the_proposal_method_chooses_the_file(imdb):
     imdb.set_proposal_method('gt')
     assert imdb.proposals_of(1).shape == (0, 4)
     imdb.set_proposal_method('selective_search')
-    with pytest.raises(
-        ValueError, match=r'make_proposals\.py --imdb folder:.*:train --method selective_search'
-    ):
+    with pytest.raises(ValueError, match=r'make_proposals\.py --imdb folder:.*:train --method selective_search'):
         imdb.proposals_of(1)
 
 
@@ -177,7 +175,5 @@ def test_sets_of_different_classes_do_not_join(folder, tmp_path):
     other = Folder(tmp_path / 'birds')
     other.add('x', annotation([('owl', 1, 1, 9, 9)]))
     other.split('train', 'x')
-    with pytest.raises(
-        ValueError, match=r"cannot join pets_train and birds_train: .*\['cat', 'dog'\] and \['owl'\]"
-    ):
+    with pytest.raises(ValueError, match=r"cannot join pets_train and birds_train: .*\['cat', 'dog'\] and \['owl'\]"):
         get_imdb(f'folder:{folder.root}:train+folder:{other.root}:train')

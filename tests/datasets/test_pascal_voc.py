@@ -124,9 +124,7 @@ def test_image_sets(folder):
     assert read_image_set(str(folder.root), 'train') == ['a', 'b']
     (folder.root / 'ImageSets/Main/kit.txt').write_text('a  1\n\nb -1\n')  # the kit's own files have a flag
     assert read_image_set(str(folder.root), 'kit') == ['a', 'b']
-    with pytest.raises(
-        FileNotFoundError, match=r"image set 'val' not found: .*splits there: kit, test, train"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"image set 'val' not found: .*splits there: kit, test, train"):
         read_image_set(str(folder.root), 'val')
     folder.split('twice', 'a', 'b', 'a')
     with pytest.raises(ValueError, match="'a' is given twice"):

@@ -59,9 +59,7 @@ def test_it_is_sent_to_other_processes_as_its_path(path):
 
 
 def test_a_missing_file_is_told_with_the_command_that_makes_it(tmp_path):
-    with pytest.raises(
-        ProposalsError, match=r'nowhere\.h5 does not exist; .*--imdb voc_2007_test --method random'
-    ):
+    with pytest.raises(ProposalsError, match=r'nowhere\.h5 does not exist; .*--imdb voc_2007_test --method random'):
         Proposals(str(tmp_path / 'nowhere.h5'), made_for='voc_2007_test', method='random')
 
 
@@ -164,9 +162,7 @@ def test_boxes_found_in_a_scaled_image_are_of_the_image_given(picture):
     assert best_iou(boxes, (70, 20, 104, 69)) > 0.85
 
 
-@pytest.mark.parametrize(
-    'shape, dtype', [((20, 20), np.uint8), ((20, 20, 4), np.uint8), ((20, 20, 3), np.float32)]
-)
+@pytest.mark.parametrize('shape, dtype', [((20, 20), np.uint8), ((20, 20, 4), np.uint8), ((20, 20, 3), np.float32)])
 def test_only_colour_images_are_searched(shape, dtype):
     with pytest.raises(ValueError, match='expected a BGR image'):
         selective_search(np.zeros(shape, dtype))
@@ -184,9 +180,7 @@ def test_each_image_has_its_own_random_numbers(picture):
     a, b = (propose(picture, 'random', image_id, max_boxes=50) for image_id in 'ab')
     assert a.tolist() != b.tolist()
     np.testing.assert_array_equal(a, propose(picture, 'random', 'a', max_boxes=50))
-    with pytest.raises(
-        ValueError, match=r"unknown proposal method 'edges'; expected one of selective_search"
-    ):
+    with pytest.raises(ValueError, match=r"unknown proposal method 'edges'; expected one of selective_search"):
         propose(picture, 'edges', 'a')
 
 

@@ -24,9 +24,7 @@ def measured(folder):
     folder.add('m', annotation(objects))
     folder.split('measured', 'm')
     half, most = [0, 0, 9, 19], [0, 0, 19, 15]  # 200 of 400 pixels; 320 of 400
-    write_proposals(
-        str(folder.root / 'proposals' / 'random_measured.h5'), ['m'], [np.array([half, most])], 'random'
-    )
+    write_proposals(str(folder.root / 'proposals' / 'random_measured.h5'), ['m'], [np.array([half, most])], 'random')
     return folder
 
 

@@ -16,9 +16,7 @@ from datasets.voc_eval import (
     voc_ap,
 )
 
-GOLDEN = (
-    Path(__file__).parents[1] / 'golden' / 'original' / 'voc_ap.json'
-)  # recorded on the original OHEM code
+GOLDEN = Path(__file__).parents[1] / 'golden' / 'original' / 'voc_ap.json'  # recorded on the original OHEM code
 
 
 def dets(*rows):
@@ -39,9 +37,7 @@ def test_area_is_the_sum_of_recall_steps_times_the_best_precision_to_the_right()
 
 def test_11_point_takes_the_best_precision_at_each_tenth():
     # Recall >= 0, 0.1, 0.2: 1.0; 0.3 ... 0.7: 0.6; 0.8 ... 1: 0.
-    assert voc_ap([0.25, 0.5, 0.75], [1, 0.5, 0.6], use_07_metric=True) == pytest.approx(
-        (3 * 1 + 5 * 0.6) / 11
-    )
+    assert voc_ap([0.25, 0.5, 0.75], [1, 0.5, 0.6], use_07_metric=True) == pytest.approx((3 * 1 + 5 * 0.6) / 11)
 
 
 def test_no_detection_gives_ap_0():
@@ -89,9 +85,7 @@ def test_difficult_boxes_count_neither_way_however_often_they_are_found():
 
 
 def test_boxes_of_other_images_do_not_match():
-    _, outcome = match_detections(
-        [dets((*BOX, 0.9)), dets()], [boxes(), boxes(BOX)], [np.zeros(0), np.zeros(1)]
-    )
+    _, outcome = match_detections([dets((*BOX, 0.9)), dets()], [boxes(), boxes(BOX)], [np.zeros(0), np.zeros(1)])
     assert outcome.tolist() == [FALSE_POSITIVE]
 
 

@@ -29,9 +29,7 @@ class Folder:
 
     def add(self, image_id: str, xml: str | None = None, extension: str = '.jpg', size=(60, 40)) -> None:
         image = np.random.default_rng(len(image_id)).integers(0, 255, (size[1], size[0], 3), np.uint8)
-        cv2.imwrite(
-            str(self.root / 'JPEGImages' / (image_id + extension)), cv2.GaussianBlur(image, (0, 0), 3)
-        )
+        cv2.imwrite(str(self.root / 'JPEGImages' / (image_id + extension)), cv2.GaussianBlur(image, (0, 0), 3))
         (self.root / 'Annotations' / f'{image_id}.xml').write_text(annotation() if xml is None else xml)
 
     def split(self, name: str, *ids: str) -> None:

@@ -23,8 +23,6 @@ class StandInNet:
             self.blobs[name].data[...] = array
         assert (start, sorted(inputs)) in ((None, ['data', 'rois']), ('pool', []))
         rois = self.blobs['rois'].data.copy()
-        self.runs.append(
-            ('roi layers', None, rois) if start else ('whole', self.blobs['data'].data.shape, rois)
-        )
+        self.runs.append(('roi layers', None, rois) if start else ('whole', self.blobs['data'].data.shape, rois))
         scores, deltas = self._answer(rois)
         return {'cls_prob': np.float32(scores), 'bbox_pred': np.float32(deltas)}

@@ -44,9 +44,7 @@ def test_python_tuples_of_published_files_are_read(tmp_path):
 
 
 def test_command_line_values():
-    cfg_from_list(
-        ['TRAIN.SCALES', '(400,500)', 'TRAIN.USE_FLIPPED', 'false', 'EXP_DIR', '123', 'TEST.NMS', '1']
-    )
+    cfg_from_list(['TRAIN.SCALES', '(400,500)', 'TRAIN.USE_FLIPPED', 'false', 'EXP_DIR', '123', 'TEST.NMS', '1'])
     assert cfg.TRAIN.SCALES == (400, 500)
     assert cfg.TRAIN.USE_FLIPPED is False
     assert cfg.EXP_DIR == '123'  # a key that holds a text takes the words as they stand

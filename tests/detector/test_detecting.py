@@ -81,18 +81,14 @@ def test_an_image_pyramid_sends_rois_to_the_level_nearest_224():
         1000,
     )  # the larger level is bounded by MAX_SIZE 1000; the smaller is padded
     scale = 1000 / 640
-    np.testing.assert_allclose(
-        net.rois, [[0, 0, 0, 223, 223], [1, 10 * scale, 20 * scale, 121 * scale, 131 * scale]]
-    )
+    np.testing.assert_allclose(net.rois, [[0, 0, 0, 223, 223], [1, 10 * scale, 20 * scale, 121 * scale, 131 * scale]])
 
 
 def test_detections_of_an_image():
     scores = np.array([[0, 0.9, 0.1], [0, 0.8, 0.06], [0, 0.05, 0.5], [0, 0.7, 0.4]], np.float32)
     boxes = np.tile(np.array([[0, 0, 9, 9], [0, 0, 9, 8], [0, 0, 9, 9], [50, 0, 59, 9]], np.float32), (1, 3))
     first, second = detections(scores, boxes, 100, 0.05)
-    np.testing.assert_allclose(
-        first, [[0, 0, 9, 9, 0.9], [50, 0, 59, 9, 0.7]]
-    )  # 0.05 is not above the threshold
+    np.testing.assert_allclose(first, [[0, 0, 9, 9, 0.9], [50, 0, 59, 9, 0.7]])  # 0.05 is not above the threshold
     np.testing.assert_allclose(second, [[0, 0, 9, 9, 0.5], [50, 0, 59, 9, 0.4]])
     first, second = detections(scores, boxes, 3, 0.05)  # the best three of both classes together
     assert len(first) == 2 and len(second) == 1

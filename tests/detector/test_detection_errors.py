@@ -19,9 +19,7 @@ def kinds(cats=(), dogs=(), difficult=EASY, **options):
         difficult,
         **options,
     )
-    return [e['kind'] for e in found if e['kind'] != 'missed'], [
-        e['object'] for e in found if e['kind'] == 'missed'
-    ]
+    return [e['kind'] for e in found if e['kind'] != 'missed'], [e['object'] for e in found if e['kind'] == 'missed']
 
 
 def test_a_detection_that_finds_its_object_is_right():
@@ -79,8 +77,6 @@ def test_what_is_told_of_a_mistake():
 def test_images_without_objects_or_detections():
     nothing = np.zeros((0, 5))
     assert sort_detections([nothing] * 3, np.zeros((0, 4)), np.zeros(0), np.zeros(0, bool)) == []
-    only = sort_detections(
-        [nothing, [[*CAT, 0.5]], nothing], np.zeros((0, 4)), np.zeros(0), np.zeros(0, bool)
-    )
+    only = sort_detections([nothing, [[*CAT, 0.5]], nothing], np.zeros((0, 4)), np.zeros(0), np.zeros(0, bool))
     assert [(e['kind'], e['object'], e['iou']) for e in only] == [('background', None, 0.0)]
     assert set(KINDS) == {'confusion', 'localisation', 'duplicate', 'background', 'missed'}

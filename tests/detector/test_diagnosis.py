@@ -31,9 +31,7 @@ def test_the_first_bad_blob_its_image_and_box_are_named_and_dumped(tmp_path):
         'cls_prob': [[1, 0], [np.nan, np.nan]],
     })  # fmt: skip
     said = not_finite(net, SHOWN, str(tmp_path / 'dump'), weights_are_old=True)
-    assert (
-        'fc, at [1, 0] of [2, 2]; image b.jpg (mirrored), box (5.0, 6.0, 7.0, 8.0)' in said and 'dump' in said
-    )
+    assert 'fc, at [1, 0] of [2, 2]; image b.jpg (mirrored), box (5.0, 6.0, 7.0, 8.0)' in said and 'dump' in said
     summary = json.loads((tmp_path / 'dump' / 'summary.json').read_text())
     assert (summary['blob'], summary['not_finite'], summary['box']) == ('fc', 1, [5, 6, 7, 8])
     with np.load(tmp_path / 'dump' / 'blobs.npz') as stored:
@@ -52,9 +50,7 @@ def test_of_a_feature_map_the_image_is_known_but_no_box(tmp_path):
 def test_weights_that_were_bad_before_are_the_cause(tmp_path):
     net = Net({'fc': [[np.nan]]}, {'good': [1.0], 'spoilt': [np.nan]})
     assert 'the weights of spoilt were not finite before' in not_finite(net, SHOWN, str(tmp_path), True)
-    assert 'the weights of' not in not_finite(
-        net, SHOWN, str(tmp_path), False
-    )  # they have been updated by NaN since
+    assert 'the weights of' not in not_finite(net, SHOWN, str(tmp_path), False)  # they have been updated by NaN since
 
 
 def test_a_box_loss_of_zero_has_a_cause():
@@ -71,9 +67,7 @@ def test_a_box_loss_of_zero_has_a_cause():
         Net(blobs, bottoms={'loss_bbox': wrong})
     )
     right = ['bbox_pred', 'bbox_targets_hard', 'bbox_inside_weights_hard', 'bbox_outside_weights_hard']
-    assert no_box_loss(Net(blobs, bottoms={'loss_bbox': right})).startswith(
-        'are the bottoms of loss_bbox in order'
-    )
+    assert no_box_loss(Net(blobs, bottoms={'loss_bbox': right})).startswith('are the bottoms of loss_bbox in order')
 
 
 @pytest.mark.parametrize('name', ['labels', 'labels_hard'])

@@ -65,9 +65,7 @@ def test_hardness_is_what_the_settings_say(batch):
 def test_the_heuristic_samples_by_image_and_quota(batch):
     """BATCH_SIZE 4 on two images: 2 each, of which a quarter (0.5, rounded to even: 0) may be foreground."""
     cfg.TRAIN.BATCH_SIZE = 4
-    assert sorted(batch.sampled(np.random.default_rng(0)).kept.tolist()) == [
-        2
-    ]  # the other background has IoU < 0.1
+    assert sorted(batch.sampled(np.random.default_rng(0)).kept.tolist()) == [2]  # the other background has IoU < 0.1
     cfg.TRAIN.FG_FRACTION = 1.0
     assert sorted(batch.sampled(np.random.default_rng(0)).kept.tolist()) == [0, 1, 4]
     cfg.TRAIN.FG_FRACTION = 0.0
@@ -98,9 +96,7 @@ def test_pictures_are_at_least_480_pixels_and_leave_their_input_alone(batch):
 
 
 def test_a_page_holds_names_that_look_like_html(batch, tmp_path):
-    write_report(
-        str(tmp_path / 'p.html'), [batch], ['__background__', '</script><b>', 'dog'], {'<i>': '</title>'}
-    )
+    write_report(str(tmp_path / 'p.html'), [batch], ['__background__', '</script><b>', 'dog'], {'<i>': '</title>'})
     page = (tmp_path / 'p.html').read_text()
     assert page.count('</script>') == 2 and '<i>' not in page and page.count('</title>') == 1
     assert 'http' not in page.replace('http://www.w3.org/2000/svg', '')  # nothing is fetched

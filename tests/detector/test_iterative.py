@@ -43,9 +43,7 @@ def test_the_boxes_of_all_iterations_are_pooled(net):
     scores, boxes = im_detect(net, IMAGE, np.array([START, [60, 50, 69, 59]], np.float32))
     # two proposals, then each box that class 1 moved; it stands for class 1 alone. Class 2 scores too little.
     inf = -np.inf
-    np.testing.assert_allclose(
-        scores, [[0, 0.9, 0.02], [0, 0.3, 0.02], [inf, 0.85, inf], [inf, 0.25, inf]], rtol=1e-5
-    )
+    np.testing.assert_allclose(scores, [[0, 0.9, 0.02], [0, 0.3, 0.02], [inf, 0.85, inf], [inf, 0.25, inf]], rtol=1e-5)
     np.testing.assert_allclose(boxes[2, 4:8], TWICE)
     # the second time the features are those of the first
     assert [kind for kind, _, _ in net.runs] == ['whole', 'roi layers']
@@ -92,7 +90,5 @@ def test_shared_features_give_what_the_whole_net_does(scales):
     moved = first_boxes.reshape(len(proposals), -1, 4)[rows, classes + 1]
     second_scores, second_boxes = im_detect(net, photo, moved)
     each = np.arange(len(rows))
-    np.testing.assert_allclose(
-        scores[len(proposals) :][each, classes + 1], second_scores[each, classes + 1], atol=1e-6
-    )
+    np.testing.assert_allclose(scores[len(proposals) :][each, classes + 1], second_scores[each, classes + 1], atol=1e-6)
     np.testing.assert_allclose(boxes[len(proposals) :], second_boxes, atol=1e-3)

@@ -10,10 +10,7 @@ from roi_data_layer.mining import mine_hard_rois, roi_losses, suppressed_by
 @pytest.mark.parametrize('case', ['plain', 'two_images', 'no_nms'])
 def test_passes_on_what_the_original_did_in_its_order(case):
     recorded = np.load(GOLDEN / 'mining.npz')
-    given = {
-        name: recorded[f'{case}/in/{name}']
-        for name in ('prob', 'pred', 'rois', 'labels', 'tgt', 'ins', 'outw')
-    }
+    given = {name: recorded[f'{case}/in/{name}'] for name in ('prob', 'pred', 'rois', 'labels', 'tgt', 'ins', 'outw')}
     cls_loss, bbox_loss = roi_losses(
         given['prob'], given['labels'], given['pred'], given['tgt'], given['ins'], given['outw']
     )
@@ -35,9 +32,7 @@ def test_losses_by_hand():
     inside = np.array([[1] * 8, [0] * 4 + [1] * 4, [0] * 8], dtype=np.float32)
     outside = np.array([[1] * 8, [0] * 4 + [1, 1, 1, 1], [1] * 8], dtype=np.float32)
     cls_loss, bbox_loss = roi_losses(prob, labels, pred, np.zeros_like(pred), inside, outside)
-    np.testing.assert_allclose(
-        cls_loss, [np.log(2), np.log(4), 52 * np.log(2)], rtol=1e-6
-    )  # p = 0 counts as 2^-52
+    np.testing.assert_allclose(cls_loss, [np.log(2), np.log(4), 52 * np.log(2)], rtol=1e-6)  # p = 0 counts as 2^-52
     np.testing.assert_allclose(bbox_loss, [0, 0.5 * 0.25 + 1.5, 0])  # none for the background
 
 
@@ -51,9 +46,7 @@ def test_a_label_beyond_the_classes_is_explained():
         roi_losses(np.ones((1, 2), np.float32), np.array([3.0]))
 
 
-ROIS = np.array(
-    [[0, 0, 0, 9, 9], [0, 0, 0, 9, 9], [0, 0, 0, 9, 9], [1, 0, 0, 9, 9], [0, 40, 0, 49, 9]], np.float32
-)
+ROIS = np.array([[0, 0, 0, 9, 9], [0, 0, 0, 9, 9], [0, 0, 0, 9, 9], [1, 0, 0, 9, 9], [0, 40, 0, 49, 9]], np.float32)
 LABELS = np.array([0, 0, 1, 0, 0], np.float32)
 LOSS = np.array([1.0, 5.0, 2.0, 3.0, 4.0])
 

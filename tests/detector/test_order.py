@@ -15,9 +15,7 @@ def epoch(batches, e):
     return np.concatenate([batches(e * n + k) for k in range(n)])
 
 
-@pytest.mark.parametrize(
-    ('wide', 'tall', 'size'), [(6, 4, 2), (5, 4, 2), (5, 5, 2), (1, 0, 2), (3, 1, 5), (7, 3, 1)]
-)
+@pytest.mark.parametrize(('wide', 'tall', 'size'), [(6, 4, 2), (5, 4, 2), (5, 5, 2), (1, 0, 2), (3, 1, 5), (7, 3, 1)])
 @pytest.mark.parametrize('grouping', [True, False])
 def test_every_image_once_an_epoch(wide, tall, size, grouping):
     batches = order(wide, tall, size, grouping)
@@ -25,9 +23,7 @@ def test_every_image_once_an_epoch(wide, tall, size, grouping):
         images = epoch(batches, e)
         assert len(images) == batches.batches_per_epoch * size
         np.testing.assert_array_equal(np.unique(images), np.arange(wide + tall))
-        assert (
-            len(images) - (wide + tall) < size or wide + tall < size
-        )  # filled up, by less than a mini-batch
+        assert len(images) - (wide + tall) < size or wide + tall < size  # filled up, by less than a mini-batch
 
 
 def test_pairs_are_alike():

@@ -19,9 +19,7 @@ class MiningLayer:
     """Finds what it is told to."""
 
     def __init__(self, **last):
-        self.last = {
-            name: np.array(value, dtype=None if name == 'kept' else float) for name, value in last.items()
-        }
+        self.last = {name: np.array(value, dtype=None if name == 'kept' else float) for name, value in last.items()}
 
     def forward(self, bottom, top):
         pass
@@ -89,9 +87,7 @@ def test_a_loss_that_is_not_finite_is_told_at_once(tmp_path):
     called = []
     mining = MiningLayer(cls_loss=[1, np.nan], bbox_loss=[0, 0], loss=[1, np.nan], kept=[0])
     data = DataLayer()
-    record = TrainingRecord(
-        str(tmp_path / 'r.jsonl'), Solver(), data, mining, on_not_finite=lambda: called.append(1)
-    )
+    record = TrainingRecord(str(tmp_path / 'r.jsonl'), Solver(), data, mining, on_not_finite=lambda: called.append(1))
     record.start()
     mining.forward([Blob()] * 3 + [Blob([0, 1])], [])
     assert called == [1]
@@ -141,9 +137,7 @@ def test_event_files_hold_the_numbers(tmp_path, step):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     data = DataLayer()
-    record = TrainingRecord(
-        str(tmp_path / 'r.jsonl'), Solver(7), data, MINED, ('bg', 'cat'), str(tmp_path / 'events')
-    )
+    record = TrainingRecord(str(tmp_path / 'r.jsonl'), Solver(7), data, MINED, ('bg', 'cat'), str(tmp_path / 'events'))
     step(record, data, MINED)
     record.close()
     events = EventAccumulator(str(tmp_path / 'events'))

@@ -78,18 +78,14 @@ def test_both_names_of_the_parameter(attribute):
     set_up(RoIDataLayer, 0, 6, attribute=attribute)
 
 
-@pytest.mark.parametrize(
-    'param_str', ['', 'num_classes', "'num_classes': 1", "'num_classes': many", '[', "'n': 3"]
-)
+@pytest.mark.parametrize('param_str', ['', 'num_classes', "'num_classes': 1", "'num_classes': many", '[', "'n': 3"])
 def test_a_wrong_parameter_is_explained(param_str):
     with pytest.raises(ValueError, match=r'param_str'):
         layer_of(RoIDataLayer, param_str).setup([], [Blob() for _ in range(6)])
 
 
 def test_the_number_of_blobs_is_checked():
-    with pytest.raises(
-        ValueError, match=r'RoIDataLayer has 3 tops, expected 6: data, rois.*BBOX_REG is True'
-    ):
+    with pytest.raises(ValueError, match=r'RoIDataLayer has 3 tops, expected 6: data, rois.*BBOX_REG is True'):
         set_up(RoIDataLayer, 0, 3)
     with pytest.raises(ValueError, match='HardRoiMiningLayer has 6 bottoms, expected 7'):
         set_up(HardRoiMiningLayer, 6, 5)
@@ -112,9 +108,7 @@ def test_forward_needs_a_training_set():
 def test_the_training_set_must_have_the_net_s_classes():
     layer, _, _ = set_up(RoIDataLayer, 0, 6)
     image = {'path': 'a.jpg', 'size': (9, 9), 'boxes': [[0, 0, 4, 4]], 'classes': [1], 'proposals': []}
-    with pytest.raises(
-        ValueError, match=r'has 2 classes with the background, the prototxt says num_classes: 4'
-    ):
+    with pytest.raises(ValueError, match=r'has 2 classes with the background, the prototxt says num_classes: 4'):
         layer.set_roidb(Roidb(ListImdb([image], ['__background__', 'cat'])))
 
 

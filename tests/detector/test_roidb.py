@@ -29,9 +29,7 @@ def test_entries_are_the_original_s(blood_cells, recorded):
         overlaps = recorded[f'{i}/overlaps']
         assert entry['flipped'] == recorded[f'{i}/flipped']
         np.testing.assert_array_equal(entry['boxes'], recorded[f'{i}/boxes'])
-        np.testing.assert_array_equal(
-            entry['gt_classes'][entry['gt_classes'] > 0], recorded[f'{i}/gt_classes']
-        )
+        np.testing.assert_array_equal(entry['gt_classes'][entry['gt_classes'] > 0], recorded[f'{i}/gt_classes'])
         np.testing.assert_array_equal(entry['max_overlaps'], overlaps.max(axis=1))
         np.testing.assert_array_equal(entry['max_classes'], overlaps.argmax(axis=1))
         np.testing.assert_allclose(entry['bbox_targets'], recorded[f'{i}/bbox_targets'], atol=2e-5)
@@ -98,9 +96,7 @@ def test_targets_that_are_all_alike_stay_numbers():
 
 
 def test_images_without_usable_rois_are_left_out_in_words(capsys):
-    empty = one_image(
-        path='empty.jpg', boxes=[], classes=[]
-    )  # with BG_THRESH_LO 0.1 its proposals are nothing
+    empty = one_image(path='empty.jpg', boxes=[], classes=[])  # with BG_THRESH_LO 0.1 its proposals are nothing
     roidb = Roidb(imdb(empty, one_image()))
     assert [entry['image'] for entry in roidb] == ['a.jpg', 'a.jpg']
     assert '1 of 2 images left out' in capsys.readouterr().out

@@ -13,9 +13,7 @@ LAYERS = Path(__file__).parents[1] / 'golden' / 'layers'
 
 
 def make(cls, param_str, bottom):
-    made = type('Made', (cls,), {'param_str': param_str}).__new__(
-        type('Made', (cls,), {'param_str': param_str})
-    )
+    made = type('Made', (cls,), {'param_str': param_str}).__new__(type('Made', (cls,), {'param_str': param_str}))
     top = [Blob()]
     made.setup(bottom, top)
     made.reshape(bottom, top)
@@ -44,12 +42,8 @@ def by_definition(features, rois, size, scale):
         bin_w = np.float32(max(x2 - x1 + 1, 1)) / np.float32(size[1])
         for ph in range(size[0]):
             for pw in range(size[1]):
-                ys = range(
-                    max(int(np.floor(ph * bin_h)) + y1, 0), min(int(np.ceil((ph + 1) * bin_h)) + y1, height)
-                )
-                xs = range(
-                    max(int(np.floor(pw * bin_w)) + x1, 0), min(int(np.ceil((pw + 1) * bin_w)) + x1, width)
-                )
+                ys = range(max(int(np.floor(ph * bin_h)) + y1, 0), min(int(np.ceil((ph + 1) * bin_h)) + y1, height))
+                xs = range(max(int(np.floor(pw * bin_w)) + x1, 0), min(int(np.ceil((pw + 1) * bin_w)) + x1, width))
                 for c in range(features.shape[1]):
                     cells = [(features[int(image), c, y, x], -(y * width + x)) for y in ys for x in xs]
                     if cells:
@@ -122,17 +116,13 @@ def test_as_recorded_on_the_original_caffe(case, tmp_path):
     net.forward()
     for key in recorded.files:
         if key.startswith('out/'):
-            np.testing.assert_allclose(
-                net.blobs[key[4:]].data.ravel(), recorded[key].ravel(), rtol=1e-5, atol=1e-6
-            )
+            np.testing.assert_allclose(net.blobs[key[4:]].data.ravel(), recorded[key].ravel(), rtol=1e-5, atol=1e-6)
         if key.startswith('topdiff/'):
             net.blobs[key[8:]].diff[...] = recorded[key].reshape(net.blobs[key[8:]].diff.shape)
     net.backward()
     for key in recorded.files:
         if key.startswith('bottomdiff/'):
-            np.testing.assert_allclose(
-                net.blobs[key[11:]].diff, recorded[key], rtol=1e-5, atol=1e-6, err_msg=key
-            )
+            np.testing.assert_allclose(net.blobs[key[11:]].diff, recorded[key], rtol=1e-5, atol=1e-6, err_msg=key)
 
 
 NET = """

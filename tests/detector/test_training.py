@@ -82,9 +82,7 @@ def roidb(blood_cells):
 def weights(path, solver_file):
     """All parameters in a model file, by way of a fresh net."""
     net = caffe.Net(str(Path(solver_file).with_name('train.prototxt')), str(path), caffe.TRAIN)
-    return {
-        f'{name}/{i}': blob.data.copy() for name, blobs in net.params.items() for i, blob in enumerate(blobs)
-    }
+    return {f'{name}/{i}': blob.data.copy() for name, blobs in net.params.items() for i, blob in enumerate(blobs)}
 
 
 def test_the_deployed_model_predicts_plain_regressions(solver, roidb, tmp_path):
@@ -92,9 +90,7 @@ def test_the_deployed_model_predicts_plain_regressions(solver, roidb, tmp_path):
     out = tmp_path / 'out'
     paths = train_net(solver(), roidb, str(out), max_iters=3)
     assert paths == [str(out / 'tiny_ohem_iter_3.caffemodel')]
-    deployed, trained = (
-        weights(out / f'tiny_ohem{kind}_iter_3.caffemodel', solver()) for kind in ('', '_resume')
-    )
+    deployed, trained = (weights(out / f'tiny_ohem{kind}_iter_3.caffemodel', solver()) for kind in ('', '_resume'))
     means, stds = roidb.bbox_means.ravel(), roidb.bbox_stds.ravel()
     for name, value in trained.items():
         if name.startswith('bbox_pred') and name.endswith('/0'):
@@ -132,9 +128,7 @@ def test_worker_processes_do_not_change_the_result(solver, roidb, tmp_path):
 def test_training_starts_from_given_weights(solver, roidb, tmp_path):
     first = train_net(solver(), roidb, str(tmp_path / 'a'), max_iters=1)[0]
     wrapper = SolverWrapper(solver(), roidb, str(tmp_path / 'b'), pretrained_model=first)
-    np.testing.assert_array_equal(
-        wrapper.solver.net.params['conv'][0].data, weights(first, solver())['conv/0']
-    )
+    np.testing.assert_array_equal(wrapper.solver.net.params['conv'][0].data, weights(first, solver())['conv/0'])
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
@@ -149,9 +143,7 @@ def test_an_interrupted_run_leaves_a_snapshot_and_says_how_to_go_on(solver, roid
 
     wrapper.solver.step = step_and_press_ctrl_c
     before = signal.getsignal(number)
-    with pytest.raises(
-        TrainingInterrupted, match=r'iteration 2; .* resume from .*tiny_resume_iter_2.solverstate'
-    ):
+    with pytest.raises(TrainingInterrupted, match=r'iteration 2; .* resume from .*tiny_resume_iter_2.solverstate'):
         wrapper.train_model(10)
     assert (tmp_path / 'tiny_iter_2.caffemodel').exists()
     assert (tmp_path / 'tiny_resume_iter_2.solverstate').exists()

@@ -33,9 +33,7 @@ def test_an_iou_of_just_the_threshold_votes():
 def test_negative_scores_have_no_weight():
     kept = dets([0, 0, 9, 9, -0.5], [50, 0, 59, 9, 1])
     voters = dets([0, 0, 9, 9, -0.5], [2, 0, 11, 9, -1], [50, 0, 59, 9, 1], [52, 0, 61, 9, -1])
-    np.testing.assert_allclose(
-        vote(kept, voters, 0.5), kept
-    )  # nobody votes on the first, itself on the second
+    np.testing.assert_allclose(vote(kept, voters, 0.5), kept)  # nobody votes on the first, itself on the second
 
 
 def test_nothing_kept():

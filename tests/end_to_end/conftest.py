@@ -1,4 +1,4 @@
-"""A tiny detection data set in VOC layout with proposals, and the tools run as users run them: by their command line."""
+"""A tiny detection data set in VOC layout with proposals, and the tools run as users run them: as commands."""
 
 import os
 import shutil
@@ -44,7 +44,15 @@ def train(tiny, tmp_path):
     Returns the process; its output folder is train.folder(into).
     """
 
-    def call(iters, *flags, into='run', settings=None, solver=SMALL / 'fast_rcnn_ohem' / 'solver.prototxt', status=0, data=tiny):
+    def call(
+        iters,
+        *flags,
+        into='run',
+        settings=None,
+        solver=SMALL / 'fast_rcnn_ohem' / 'solver.prototxt',
+        status=0,
+        data=tiny,
+    ):
         options = {'ROOT_DIR': tmp_path / into, 'EXP_DIR': 'e', 'TRAIN.SCALES': '(120,)', **(settings or {})}
         return run(
             'tools/train_net.py', '--gpu', 'cpu', '--solver', solver, '--imdb', f'folder:{data}:train',

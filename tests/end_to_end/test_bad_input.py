@@ -46,7 +46,11 @@ def test_wrong_settings_in_a_file(train, tmp_path):
         ('type: "ROIPooling"', 'type: "RoiPooling"', r"train\.prototxt:\d+.*roi_pool4_readonly.*'ROIPooling'"),
         ('num_output: 128', 'num_outputs: 128', r'train\.prototxt:\d+.*num_outputs.*num_output'),
         ('bottom: "conv4" bottom: "rois"', 'bottom: "conv5" bottom: "rois"', r"train\.prototxt:\d+.*conv5.*'conv4'"),
-        ("'num_classes': 5", "'num_classes': 21", r'train\.prototxt:\d+.*loss_bbox.*bbox_pred \(1, 20\), bbox_targets_hard \(1, 84\)'),
+        (
+            "'num_classes': 5",
+            "'num_classes': 21",
+            r'train\.prototxt:\d+.*loss_bbox.*bbox_pred \(1, 20\), bbox_targets_hard \(1, 84\)',
+        ),
         ('num_output: 20', 'num_output: 24', r'train\.prototxt:\d+.*bbox_pred \(1, 24\), bbox_targets_hard \(1, 20\)'),
         ('roi_data_layer.layer', 'roi_data_layer.layers', r"train\.prototxt:\d+.*'roi_data_layer\.layers'"),
     ],
@@ -120,8 +124,9 @@ def test_a_full_disk_damages_no_earlier_snapshot(train, tmp_path, tiny):
     limited = f'ulimit -f 100; exec "{sys.executable}" "$@"'  # blocks of 1024 bytes: less than a snapshot
     done = subprocess.run(
         ['bash', '-c', limited, 'bash', 'tools/train_net.py', '--gpu', 'cpu',
-         '--solver', str(SMALL / 'fast_rcnn_ohem' / 'solver.prototxt'), '--imdb', f'folder:{tiny}:train', '--iters', '1',
-         '--cfg', 'experiments/cfgs/demo_ohem.yml', '--set', 'ROOT_DIR', str(tmp_path / 'run'), 'EXP_DIR', 'e'],
+         '--solver', str(SMALL / 'fast_rcnn_ohem' / 'solver.prototxt'), '--imdb', f'folder:{tiny}:train',
+         '--iters', '1', '--cfg', 'experiments/cfgs/demo_ohem.yml',
+         '--set', 'ROOT_DIR', str(tmp_path / 'run'), 'EXP_DIR', 'e'],
         cwd=ROOT, env={**os.environ, 'PYTHONPATH': str(ROOT / 'lib')}, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 1, done.stderr

@@ -18,9 +18,7 @@ from conftest import ROOT, SMALL, run
 PREFIX = 'small_fast_rcnn_ohem'
 CFG = 'experiments/cfgs/demo_ohem.yml'
 BROWSER = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
-NO_BROWSER = (
-    'no Chromium here (chromium, chromium-browser or google-chrome on PATH), so the page is not opened'
-)
+NO_BROWSER = 'no Chromium here (chromium, chromium-browser or google-chrome on PATH), so the page is not opened'
 
 
 def lines(path):
@@ -259,9 +257,7 @@ document.body.append(out);
 def test_the_page_in_a_browser(report, tmp_path, width):
     page = (report / 'iter' / 'index.html').read_text()
     visited = tmp_path / 'visited.html'
-    visited.write_text(
-        page.replace('function under', 'var under = function').replace('</body>', VISIT + '</body>')
-    )
+    visited.write_text(page.replace('function under', 'var under = function').replace('</body>', VISIT + '</body>'))
     done = subprocess.run(
         [
             BROWSER,
@@ -439,9 +435,7 @@ def test_a_terminal_shows_a_bar_instead_of_log_lines(tiny, tmp_path):
     assert process.wait(timeout=120) == 0
     text = shown.decode()
     last = text.split('\r')[-2]  # the bar as it was left, and a newline after it
-    assert re.fullmatch(
-        r'3/3 \|.*\| 00:00 left, loss all \d+\.\d+, mined \d+\.\d+, \d+\.\d images/s', last
-    ), text
+    assert re.fullmatch(r'3/3 \|.*\| 00:00 left, loss all \d+\.\d+, mined \d+\.\d+, \d+\.\d images/s', last), text
     assert len(last) <= 100
     assert 'solver.cpp:229' not in text
 
@@ -472,9 +466,5 @@ def test_images_without_a_usable_roi_are_named(tiny_copy, tmp_path):
     first = (tiny_copy / 'ImageSets' / 'Main' / 'train.txt').read_text().split()[0]
     annotation = tiny_copy / 'Annotations' / f'{first}.xml'
     annotation.write_text(re.sub(r'<object>.*</object>', '', annotation.read_text(), flags=re.DOTALL))
-    done = run(
-        *training(tiny_copy, tmp_path, 'TRAIN.PROPOSAL_METHOD', 'gt', 'TRAIN.USE_FLIPPED', 'False')[1:]
-    )
-    assert re.search(
-        rf'1 of 6 images left out: .*{first}\.\w+ \(it has neither objects nor proposals\)', done.stdout
-    )
+    done = run(*training(tiny_copy, tmp_path, 'TRAIN.PROPOSAL_METHOD', 'gt', 'TRAIN.USE_FLIPPED', 'False')[1:])
+    assert re.search(rf'1 of 6 images left out: .*{first}\.\w+ \(it has neither objects nor proposals\)', done.stdout)

@@ -23,7 +23,13 @@ def blocks():
 def clone(tmp_path_factory):
     """A copy of the project as a fresh clone has it, with a .venv whose python is this one."""
     folder = tmp_path_factory.mktemp('readme') / 'project'
-    tracked = subprocess.run(['git', 'ls-files', '--cached', '--others', '--exclude-standard'], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    tracked = subprocess.run(
+        ['git', 'ls-files', '--cached', '--others', '--exclude-standard'],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     for name in tracked.splitlines():
         if not name.startswith('tests/') and (ROOT / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -63,9 +63,7 @@ def test_a_run_stopped_at_a_snapshot_and_resumed_ends_as_if_never_stopped(train)
     for name in (f'{PREFIX}_iter_4.caffemodel', f'{PREFIX}_resume_iter_4.caffemodel'):
         whole, parts = ((train.folder(f) / name).read_bytes() for f in ('whole', 'parts'))
         assert whole == parts
-    whole, parts = (
-        (train.folder(f) / f'{PREFIX}_resume_iter_4.solverstate').read_bytes() for f in ('whole', 'parts')
-    )
+    whole, parts = ((train.folder(f) / f'{PREFIX}_resume_iter_4.solverstate').read_bytes() for f in ('whole', 'parts'))
     # the states name their weights by the folder they were written to
     assert whole.replace(b'/whole/', b'/parts/') == parts
 
@@ -130,5 +128,7 @@ def test_the_scripts_say_what_is_missing(net, method, tmp_path):
 
 
 def test_the_baseline_trains_too(train):
-    train(1, solver=SMALL / 'fast_rcnn' / 'solver.prototxt', settings={'TRAIN.USE_OHEM': False, 'TRAIN.BG_THRESH_LO': 0.1})
+    train(
+        1, solver=SMALL / 'fast_rcnn' / 'solver.prototxt', settings={'TRAIN.USE_OHEM': False, 'TRAIN.BG_THRESH_LO': 0.1}
+    )
     assert (train.folder() / 'small_fast_rcnn_iter_1.caffemodel').exists()

@@ -32,19 +32,13 @@ def draw_fruit(folder) -> None:
         for left, kind in ((0, 'apple'), (80, 'pear')):
             x, y = left + int(rng.integers(25, 55)), int(rng.integers(30, 90))
             a, b = (20, 20) if kind == 'apple' else (14, 24)
-            cv2.ellipse(
-                image, (x, y), (a, b), 0, 0, 360, (40, 40, 200) if kind == 'apple' else (60, 190, 120), -1
-            )
+            cv2.ellipse(image, (x, y), (a, b), 0, 0, 360, (40, 40, 200) if kind == 'apple' else (60, 190, 120), -1)
             corners = x - a + 1, y - b + 1, x + a + 1, y + b + 1  # counted from 1
-            box = ''.join(
-                f'<{c}>{v}</{c}>' for c, v in zip(('xmin', 'ymin', 'xmax', 'ymax'), corners, strict=True)
-            )
+            box = ''.join(f'<{c}>{v}</{c}>' for c, v in zip(('xmin', 'ymin', 'xmax', 'ymax'), corners, strict=True))
             objects.append(f'<object><name>{kind}</name><bndbox>{box}</bndbox></object>')
         cv2.imwrite(str(folder / 'JPEGImages' / f'{name}.jpg'), cv2.GaussianBlur(image, (0, 0), 1))
         size = '<size><width>160</width><height>120</height><depth>3</depth></size>'
-        (folder / 'Annotations' / f'{name}.xml').write_text(
-            f'<annotation>{size}{"".join(objects)}</annotation>'
-        )
+        (folder / 'Annotations' / f'{name}.xml').write_text(f'<annotation>{size}{"".join(objects)}</annotation>')
     for split, part in (('train', names[:7]), ('test', names[7:])):
         (folder / 'ImageSets' / 'Main' / f'{split}.txt').write_text('\n'.join(part) + '\n')
     (folder / 'classes.txt').write_text('apple\npear\n')
@@ -103,9 +97,7 @@ def test_an_annotation_file_in_cocos_format(tiny, tmp_path):
         for i in range(voc.num_images):
             a = voc.annotation(i)
             file_name = os.path.basename(voc.image_path_at(i))
-            tree['images'].append(
-                {'id': i, 'file_name': file_name, 'width': a['width'], 'height': a['height']}
-            )
+            tree['images'].append({'id': i, 'file_name': file_name, 'width': a['width'], 'height': a['height']})
             for (x1, y1, x2, y2), c in zip(a['boxes'].tolist(), a['gt_classes'].tolist(), strict=True):
                 box = [x1, y1, x2 - x1 + 1, y2 - y1 + 1]
                 number = len(tree['annotations'])

@@ -40,9 +40,7 @@ def test_a_report_gives_speed_and_shares():
 
 
 def test_a_size_that_is_none_is_refused():
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), '--rois', '0'], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, str(SCRIPT), '--rois', '0'], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert '--rois is 0; expected 1 or more' in done.stderr
 

@@ -71,9 +71,7 @@ def test_rows_that_train_alike_share_the_run_whatever_the_table():
 
 
 def test_a_place_without_the_training_set_says_so():
-    with pytest.raises(
-        ValueError, match='row coco-ohem cannot be run on pascal_voc: its training set is coco'
-    ):
+    with pytest.raises(ValueError, match='row coco-ohem cannot be run on pascal_voc: its training set is coco'):
         Run(ROWS[5]['coco-ohem'], 'pascal_voc', 1).folder()
 
 

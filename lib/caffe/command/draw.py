@@ -14,12 +14,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
     parser.add_argument('model', metavar='net.prototxt')
     parser.add_argument('picture', metavar='net.png', help='the file to write; its ending says the format')
-    parser.add_argument(
-        '--rankdir', choices=('TB', 'BT', 'LR', 'RL'), default='LR', help='direction (default: LR)'
-    )
-    parser.add_argument(
-        '--phase', choices=('TRAIN', 'TEST', 'ALL'), default='ALL', help='layers of this phase only'
-    )
+    parser.add_argument('--rankdir', choices=('TB', 'BT', 'LR', 'RL'), default='LR', help='direction (default: LR)')
+    parser.add_argument('--phase', choices=('TRAIN', 'TEST', 'ALL'), default='ALL', help='layers of this phase only')
 
 
 def run(args: argparse.Namespace) -> None:

@@ -12,9 +12,7 @@ from caffe.glog import log
 
 def add_gpu(parser: argparse.ArgumentParser) -> None:
     """Adds --gpu."""
-    parser.add_argument(
-        '--gpu', default='', metavar='ID', help='compute on this GPU, numbered from 0 (default: CPU)'
-    )
+    parser.add_argument('--gpu', default='', metavar='ID', help='compute on this GPU, numbered from 0 (default: CPU)')
 
 
 def add_state(parser: argparse.ArgumentParser) -> None:
@@ -60,9 +58,7 @@ def choose_device(gpu: str, where: str) -> None:
     if not all(i.isdigit() for i in ids):
         raise ValueError(f'--gpu takes the number of a GPU, from 0; it was given {gpu!r}')
     if len(ids) > 1:
-        raise ValueError(
-            f'--gpu {gpu}: one GPU at a time is what a process computes on here; name one of them'
-        )
+        raise ValueError(f'--gpu {gpu}: one GPU at a time is what a process computes on here; name one of them')
     caffe.set_device(int(ids[0]) if ids else 0)
     caffe.set_mode_gpu()
     log(f'Using GPUs {ids[0] if ids else 0}', where)

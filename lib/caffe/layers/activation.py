@@ -80,9 +80,7 @@ class PReLU(_Elementwise):
         slopes = () if self.param.channel_shared else (self._channels,)
         if self.blobs:
             if self.blobs[0].count != math.prod(slopes):
-                raise LayerError(
-                    f'Negative slope size is inconsistent with prototxt config: {self.blobs[0]}, {slopes}'
-                )
+                raise LayerError(f'Negative slope size is inconsistent with prototxt config: {self.blobs[0]}, {slopes}')
             return
         filler = self.param.filler
         if not self.param.HasField('filler'):
@@ -91,9 +89,7 @@ class PReLU(_Elementwise):
 
     def reshape(self, bottom, top):
         if bottom[0].shape[1] != self._channels:
-            raise LayerError(
-                f'PReLU: made for {self._channels} channels, got a bottom of shape {bottom[0].shape}'
-            )
+            raise LayerError(f'PReLU: made for {self._channels} channels, got a bottom of shape {bottom[0].shape}')
         super().reshape(bottom, top)
 
     def compute(self, bottoms, params):

@@ -31,19 +31,15 @@ class Geometry(NamedTuple):
         """The size of what a convolution makes of an image. Raises LayerError for an image too small."""
         for n, p, e in zip(size, self.pad, self.extent, strict=True):
             if n + 2 * p < e:
-                raise LayerError(
-                    f'the filter spans {self.extent}, more than the padded input: {size} + 2 * {self.pad}'
-                )
+                raise LayerError(f'the filter spans {self.extent}, more than the padded input: {size} + 2 * {self.pad}')
         return tuple(
-            (n + 2 * p - e) // s + 1
-            for n, p, e, s in zip(size, self.pad, self.extent, self.stride, strict=True)
+            (n + 2 * p - e) // s + 1 for n, p, e, s in zip(size, self.pad, self.extent, self.stride, strict=True)
         )
 
     def enlarged_size(self, size: tuple[int, ...]) -> tuple[int, ...]:
         """The size of what a deconvolution makes of an image. Raises LayerError where nothing is left."""
         out = tuple(
-            s * (n - 1) + e - 2 * p
-            for n, s, e, p in zip(size, self.stride, self.extent, self.pad, strict=True)
+            s * (n - 1) + e - 2 * p for n, s, e, p in zip(size, self.stride, self.extent, self.pad, strict=True)
         )
         if min(out, default=1) < 1:
             raise LayerError(f'pad {self.pad} leaves nothing of the output of an input of size {size}')
@@ -62,9 +58,7 @@ def read_geometry(param, n_axes: int) -> Geometry:
         pair = [f'{short}_h', f'{short}_w']
         if short != 'dilation' and any(param.HasField(f) for f in pair):
             if n_axes != 2:
-                raise LayerError(
-                    f'{pair[0]} & {pair[1]} can only be used for 2D convolution, not for {n_axes} axes.'
-                )
+                raise LayerError(f'{pair[0]} & {pair[1]} can only be used for 2D convolution, not for {n_axes} axes.')
             if values:
                 raise LayerError(f'Either {name} or {short}_h/w should be specified; not both.')
             return tuple(getattr(param, f) for f in pair)
@@ -120,9 +114,7 @@ class Convolution(Layer):
         if outputs == 0:
             raise LayerError(f'{self.type}: num_output must be positive')
         if group == 0 or self._channels % group:
-            raise LayerError(
-                f'{self.type}: the {self._channels} input channels cannot be split into {group} groups'
-            )
+            raise LayerError(f'{self.type}: the {self._channels} input channels cannot be split into {group} groups')
         if outputs % group:
             raise LayerError(f'Number of output should be multiples of group: {outputs} and {group}')
         first, second = (self._channels, outputs) if self.transposed else (outputs, self._channels)
@@ -139,9 +131,7 @@ class Convolution(Layer):
     def reshape(self, bottom, top):
         shape = bottom[0].shape
         if len(shape) != self._axis + 1 + self._spatial:
-            raise LayerError(
-                f'bottom num_axes may not change: {self._axis + 1 + self._spatial} before, now {shape}'
-            )
+            raise LayerError(f'bottom num_axes may not change: {self._axis + 1 + self._spatial} before, now {shape}')
         if shape[self._axis] != self._channels:
             raise LayerError(
                 'Input size incompatible with convolution kernel: '
@@ -149,9 +139,7 @@ class Convolution(Layer):
             )
         for i, blob in enumerate(bottom):
             if blob.shape != shape:
-                raise LayerError(
-                    f'All inputs must have the same shape: bottom 0 is {shape}, bottom {i} {blob.shape}'
-                )
+                raise LayerError(f'All inputs must have the same shape: bottom 0 is {shape}, bottom {i} {blob.shape}')
         size = shape[self._axis + 1 :]
         if self._spatial:
             size = self._geometry.enlarged_size(size) if self.transposed else self._geometry.output_size(size)
@@ -224,9 +212,7 @@ class Im2col(FunctionLayer):
         self._axis = canonical_axis(self.param.axis, bottom[0].shape)
         n_axes = len(bottom[0].shape) - self._axis - 1
         if n_axes < 1:
-            raise LayerError(
-                f'Im2col needs a spatial axis after the channels; the bottom has shape {bottom[0].shape}'
-            )
+            raise LayerError(f'Im2col needs a spatial axis after the channels; the bottom has shape {bottom[0].shape}')
         self._geometry = read_geometry(self.param, n_axes)
 
     def reshape(self, bottom, top):

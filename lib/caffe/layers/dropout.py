@@ -38,9 +38,7 @@ class Dropout(Layer):
     def setup(self, bottom, top):
         self._ratio = self.param.dropout_ratio
         if not 0 < self._ratio < 1:
-            raise LayerError(
-                f'Dropout: dropout_ratio must lie between 0 and 1, both excluded; got {self._ratio:g}'
-            )
+            raise LayerError(f'Dropout: dropout_ratio must lie between 0 and 1, both excluded; got {self._ratio:g}')
         self._scale = 1 / (1 - self._ratio)
         self._keep: torch.Tensor | None = None
 

@@ -32,9 +32,7 @@ class Eltwise(Layer):
     def reshape(self, bottom, top):
         for i, blob in enumerate(bottom):
             if blob.shape != bottom[0].shape:
-                raise LayerError(
-                    f'bottoms must have one shape: bottom[0] {bottom[0].shape}, bottom[{i}] {blob.shape}'
-                )
+                raise LayerError(f'bottoms must have one shape: bottom[0] {bottom[0].shape}, bottom[{i}] {blob.shape}')
         top[0].reshape(*bottom[0].shape)
 
     def forward(self, bottom, top):
@@ -73,9 +71,7 @@ class Eltwise(Layer):
 
     def backward(self, top, propagate_down, bottom):
         diff = top[0].read_diff()
-        grads = [
-            self._gradient(i, diff, top, bottom) if down else None for i, down in enumerate(propagate_down)
-        ]
+        grads = [self._gradient(i, diff, top, bottom) if down else None for i, down in enumerate(propagate_down)]
         for blob, grad in zip(bottom, grads, strict=True):
             if grad is not None:
                 blob.write_diff(grad)
@@ -115,9 +111,7 @@ def _operand_shape(param, shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape[axis:end]
 
 
-def _flat_shape(
-    what: str, axis: int, operand: tuple[int, ...], shape: tuple[int, ...]
-) -> tuple[int, int, int]:
+def _flat_shape(what: str, axis: int, operand: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, int, int]:
     """(outer, size of the operand, inner), as which bottom 0 meets its operand of (1, size, 1)."""
     axis = canonical_axis(axis, shape) if operand else 0
     if len(shape) < axis + len(operand):
@@ -127,8 +121,7 @@ def _flat_shape(
         )
     if shape[axis : axis + len(operand)] != operand:
         raise LayerError(
-            f'dimension mismatch between bottom[0] {shape}, from axis {axis} on, and {what} of shape '
-            f'{operand}'
+            f'dimension mismatch between bottom[0] {shape}, from axis {axis} on, and {what} of shape {operand}'
         )
     sizes = torch.Size(shape[:axis]), torch.Size(operand), torch.Size(shape[axis + len(operand) :])
     return tuple(s.numel() for s in sizes)

@@ -109,9 +109,7 @@ class _Rows:
             chosen = self.row_order[self.row_index : self.row_index + self.param.batch_size - done]
             for array, rows, name in zip(batch, self.rows, self.names, strict=True):
                 if rows.shape[1:] != array.shape[1:]:
-                    raise LayerError(
-                        f'rows of {name!r} have shape {rows.shape[1:]}, those before {array.shape[1:]}'
-                    )
+                    raise LayerError(f'rows of {name!r} have shape {rows.shape[1:]}, those before {array.shape[1:]}')
                 array[done : done + len(chosen)] = rows[chosen]
             done += len(chosen)
             self._advance(len(chosen))

@@ -45,9 +45,7 @@ class ImageData(Layer):
     def setup(self, bottom, top):
         param = self.param
         if (param.new_height > 0) != (param.new_width > 0):
-            raise LayerError(
-                'Current implementation requires new_height and new_width to be set at the same time.'
-            )
+            raise LayerError('Current implementation requires new_height and new_width to be set at the same time.')
         if param.batch_size == 0:
             raise LayerError('Positive batch size required')
         images = _Images(param, self.layer_param.transform_param, train=self.phase == 0)
@@ -74,9 +72,7 @@ class _Images:
         if param.rand_skip:
             self.position = draw(param.rand_skip, self.generator)
             if self.position >= len(self.lines):
-                raise LayerError(
-                    f'Not enough points to skip {self.position}: {param.source} lists {len(self.lines)}'
-                )
+                raise LayerError(f'Not enough points to skip {self.position}: {param.source} lists {len(self.lines)}')
 
     def peek(self) -> np.ndarray:
         """The first image, which comes again with its batch."""
@@ -94,9 +90,7 @@ class _Images:
                 try:
                     lines.append((path, int(label)))
                 except ValueError:
-                    raise LayerError(
-                        f'{source}:{number}: expected "path label", got {line.strip()!r}'
-                    ) from None
+                    raise LayerError(f'{source}:{number}: expected "path label", got {line.strip()!r}') from None
         if not lines:
             raise LayerError(f'File is empty: {source}')
         return lines

@@ -47,9 +47,7 @@ def check_params(blobs: list[Blob], shapes: list[tuple[int, ...]]) -> None:
         raise LayerError(f'Incorrect number of weight blobs: expected {len(shapes)}, got {len(blobs)}')
     for name, blob, shape in zip(('weight', 'bias'), blobs, shapes, strict=False):
         if blob.shape != shape:
-            raise LayerError(
-                f'Incorrect {name} shape: expected shape {shape}; instead, shape was {blob.shape}'
-            )
+            raise LayerError(f'Incorrect {name} shape: expected shape {shape}; instead, shape was {blob.shape}')
 
 
 @register('InnerProduct')

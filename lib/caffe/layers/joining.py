@@ -83,9 +83,7 @@ class Slice(Layer):
         points = list(self.param.slice_point)
         if not points:
             if length % n_top:
-                raise LayerError(
-                    f'Number of top blobs ({n_top}) should evenly divide input slice axis ({length})'
-                )
+                raise LayerError(f'Number of top blobs ({n_top}) should evenly divide input slice axis ({length})')
             return [length // n_top] * n_top
         if len(points) != n_top - 1:
             raise LayerError(f'{n_top} tops need {n_top - 1} slice_points, found {len(points)}: {points}')
@@ -177,8 +175,7 @@ class Crop(Layer):
             offset = 0 if not offsets else offsets[0] if len(offsets) == 1 else offsets[i - start]
             if shape[i] - offset < size[i]:
                 raise LayerError(
-                    f'the crop for dimension {i} is out-of-bounds: offset {offset} + size {size[i]} > '
-                    f'{shape[i]}'
+                    f'the crop for dimension {i} is out-of-bounds: offset {offset} + size {size[i]} > {shape[i]}'
                 )
             self.region[i] = slice(offset, offset + size[i])
             top_shape[i] = size[i]

@@ -19,9 +19,7 @@ from caffe.proto import caffe_pb2
 def datum_image(datum, force_color: bool = False, force_gray: bool = False) -> np.ndarray:
     """The (C, H, W) image of a Datum: uint8 if raw or an encoded file, float32 if float_data."""
     if datum.encoded:
-        flag = (
-            cv2.IMREAD_COLOR if force_color else cv2.IMREAD_GRAYSCALE if force_gray else cv2.IMREAD_UNCHANGED
-        )
+        flag = cv2.IMREAD_COLOR if force_color else cv2.IMREAD_GRAYSCALE if force_gray else cv2.IMREAD_UNCHANGED
         image = cv2.imdecode(np.frombuffer(datum.data, np.uint8), flag) if datum.data else None
         if image is None:
             raise LayerError('Could not decode datum: OpenCV reads no image in it')
@@ -93,9 +91,7 @@ class _Images:
         transform = self.transform_param
         try:
             datum = caffe_pb2.Datum.FromString(value)
-            image = datum_image(
-                datum, transform.force_color or self.param.force_encoded_color, transform.force_gray
-            )
+            image = datum_image(datum, transform.force_color or self.param.force_encoded_color, transform.force_gray)
         except Exception as error:
             raise LayerError(f'{name} is no readable Datum: {error}') from error
         return self.transform(image), datum.label, name
@@ -110,9 +106,7 @@ def _database(source: str):
     try:
         import lmdb
     except ImportError:
-        raise LayerError(
-            "Data layers read LMDB by the package 'lmdb', which is missing: pip install lmdb"
-        ) from None
+        raise LayerError("Data layers read LMDB by the package 'lmdb', which is missing: pip install lmdb") from None
     if not os.path.exists(source):
         raise LayerError(f'data_param names the database {source!r}, which is not there')
     path = os.path.realpath(source)

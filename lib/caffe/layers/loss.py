@@ -53,9 +53,7 @@ def rows_of(blob: Blob) -> int:
     return max(blob.shape[0], 1)
 
 
-def label_indices(
-    labels: torch.Tensor, classes: int, ignore: int | None
-) -> tuple[torch.Tensor, torch.Tensor | None]:
+def label_indices(labels: torch.Tensor, classes: int, ignore: int | None) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Labels as int64 indices and, where a label is to be ignored, a mask of those that count (else None).
 
     Ignored labels become index 0. On the CPU a label outside 0 .. classes - 1 raises LayerError; on a GPU,
@@ -69,9 +67,7 @@ def label_indices(
         outside = (indices < 0) | (indices >= classes)
         if outside.any():
             at = int(outside.flatten().nonzero()[0])
-            hint = (
-                '' if ignore is not None else '; loss_param { ignore_label: ... } would leave such labels out'
-            )
+            hint = '' if ignore is not None else '; loss_param { ignore_label: ... } would leave such labels out'
             raise LayerError(
                 f'label {int(indices.flatten()[at])} (element {at} of the labels) is not among '
                 f'the {classes} classes 0 .. {classes - 1}{hint}'
@@ -87,9 +83,7 @@ def normalizer(mode: str, outer: int, inner: int, valid: torch.Tensor | None) ->
     """
     if mode == 'VALID' and valid is not None:
         return valid.sum().clamp_(min=1).float()
-    return float(
-        max(1, {'FULL': outer * inner, 'VALID': outer * inner, 'BATCH_SIZE': outer, 'NONE': 1}[mode])
-    )
+    return float(max(1, {'FULL': outer * inner, 'VALID': outer * inner, 'BATCH_SIZE': outer, 'NONE': 1}[mode]))
 
 
 def normalization_mode(loss_param, default: str = 'VALID') -> str:
@@ -212,9 +206,7 @@ class InfogainLoss(SoftmaxedLoss):
         super().reshape(bottom, top)
         matrix = bottom[2] if len(bottom) > 2 else self.matrix
         if matrix.count != self.classes**2:
-            raise LayerError(
-                f'H must be {self.classes}x{self.classes}, one row a class; found shape {matrix.shape}'
-            )
+            raise LayerError(f'H must be {self.classes}x{self.classes}, one row a class; found shape {matrix.shape}')
 
     def allow_force_backward(self, bottom_index):
         return bottom_index == 0
@@ -277,9 +269,7 @@ class SmoothL1Loss(LossLayer):
         super().reshape(bottom, top)
         for i in range(1, len(bottom)):
             if bottom[i].count != bottom[0].count or bottom[i].shape[:1] != bottom[0].shape[:1]:
-                raise LayerError(
-                    f'bottom {i} must have the shape of bottom 0: {bottom[i].shape} and {bottom[0].shape}'
-                )
+                raise LayerError(f'bottom {i} must have the shape of bottom 0: {bottom[i].shape} and {bottom[0].shape}')
 
     def allow_force_backward(self, bottom_index):
         return bottom_index < 2
@@ -291,9 +281,7 @@ class SmoothL1Loss(LossLayer):
     def forward(self, bottom, top):
         diff = self._difference(bottom)
         size = diff.abs()
-        errors = torch.where(
-            size < 1 / self.sigma2, diff.square_().mul_(0.5 * self.sigma2), size - 0.5 / self.sigma2
-        )
+        errors = torch.where(size < 1 / self.sigma2, diff.square_().mul_(0.5 * self.sigma2), size - 0.5 / self.sigma2)
         if len(bottom) > 2:
             errors.mul_(bottom[3].read().view(errors.shape))
         top[0].write(errors.sum() / rows_of(bottom[0]))
@@ -321,9 +309,7 @@ class EuclideanLoss(LossLayer):
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
         if bottom[0].count != bottom[1].count:
-            raise LayerError(
-                f'Inputs must have the same dimension. Found {bottom[0].shape} and {bottom[1].shape}.'
-            )
+            raise LayerError(f'Inputs must have the same dimension. Found {bottom[0].shape} and {bottom[1].shape}.')
 
     def allow_force_backward(self, bottom_index):
         return True
@@ -354,15 +340,11 @@ class HingeLoss(LossLayer):
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
         if bottom[1].count != bottom[0].shape[0]:
-            raise LayerError(
-                f'one label a row is expected: scores {bottom[0].shape}, labels {bottom[1].shape}'
-            )
+            raise LayerError(f'one label a row is expected: scores {bottom[0].shape}, labels {bottom[1].shape}')
 
     def _margins(self, bottom) -> tuple[torch.Tensor, torch.Tensor]:
         """The margins that are violated, by how much, and the sign of x in each: (N, classes)."""
-        scores = (
-            bottom[0].read().view(bottom[0].shape[0], -1) if bottom[0].count else bottom[0].read().view(0, 1)
-        )
+        scores = bottom[0].read().view(bottom[0].shape[0], -1) if bottom[0].count else bottom[0].read().view(0, 1)
         labels, _ = label_indices(bottom[1].read().view(-1, 1), scores.shape[1], None)
         sign = torch.ones_like(scores).scatter_(1, labels, -1.0)
         return (1 + sign * scores).clamp_min_(0), sign
@@ -398,13 +380,9 @@ class ContrastiveLoss(LossLayer):
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
         if bottom[0].count != bottom[1].count or any(b.height != 1 or b.width != 1 for b in bottom[:2]):
-            raise LayerError(
-                f'features must be (N, C) in both bottoms, found {bottom[0].shape} and {bottom[1].shape}'
-            )
+            raise LayerError(f'features must be (N, C) in both bottoms, found {bottom[0].shape} and {bottom[1].shape}')
         if bottom[2].count != bottom[0].shape[0]:
-            raise LayerError(
-                f'one label a pair is expected: features {bottom[0].shape}, labels {bottom[2].shape}'
-            )
+            raise LayerError(f'one label a pair is expected: features {bottom[0].shape}, labels {bottom[2].shape}')
 
     def allow_force_backward(self, bottom_index):
         return bottom_index != 2
@@ -451,15 +429,11 @@ class MultinomialLogisticLoss(LossLayer):
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
         if bottom[1].count != bottom[0].shape[0]:
-            raise LayerError(
-                f'one label a row is expected: probabilities {bottom[0].shape}, labels {bottom[1].shape}'
-            )
+            raise LayerError(f'one label a row is expected: probabilities {bottom[0].shape}, labels {bottom[1].shape}')
 
     def _picked(self, bottom) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Probabilities (N, classes), labels (N, 1), and each label's probability, kept off 0 (N, 1)."""
-        prob = (
-            bottom[0].read().view(bottom[0].shape[0], -1) if bottom[0].count else bottom[0].read().view(0, 1)
-        )
+        prob = bottom[0].read().view(bottom[0].shape[0], -1) if bottom[0].count else bottom[0].read().view(0, 1)
         labels, _ = label_indices(bottom[1].read().view(-1, 1), prob.shape[1], None)
         return prob, labels, prob.gather(1, labels).clamp_min_(LOG_THRESHOLD)
 

@@ -36,20 +36,13 @@ class MemoryData(Layer):
         Arrays that are float32 and contiguous are not copied: what is written to them later is seen. Raises
         ValueError for other shapes.
         """
-        if (
-            data.ndim != 4
-            or data.shape[1:] != self.item_shape
-            or not len(data)
-            or len(data) % self.batch_size
-        ):
+        if data.ndim != 4 or data.shape[1:] != self.item_shape or not len(data) or len(data) % self.batch_size:
             raise ValueError(
                 f'data must be (N, {", ".join(map(str, self.item_shape))}) with N a multiple of batch size '
                 f'{self.batch_size}; got shape {data.shape}'
             )
         if labels.size != len(data) or len(labels) != len(data):
-            raise ValueError(
-                f'one label an item is expected: {len(data)} items, labels of shape {labels.shape}'
-            )
+            raise ValueError(f'one label an item is expected: {len(data)} items, labels of shape {labels.shape}')
         if self.layer_param.HasField('transform_param'):
             log(f'{self.type} does not transform array data on Reset()', 'memory_data_layer.cpp:73')
         self.data = np.ascontiguousarray(data, np.float32)

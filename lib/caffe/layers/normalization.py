@@ -41,8 +41,7 @@ class LRN(FunctionLayer):
     def reshape(self, bottom, top):
         if len(bottom[0].shape) != 4:
             raise LayerError(
-                'Input must have 4 axes, corresponding to (num, channels, height, width); '
-                f'got {bottom[0].shape}'
+                f'Input must have 4 axes, corresponding to (num, channels, height, width); got {bottom[0].shape}'
             )
         if top[0] is not bottom[0]:
             top[0].reshape(*bottom[0].shape)
@@ -66,9 +65,7 @@ class LRN(FunctionLayer):
             diff, denominator = top[0].read_diff(), self._denominator(x)
             power = denominator.pow(-self.param.beta)
             ratio = (diff * x).mul_(power).div_(denominator)  # top diff * top / denominator
-            ratio = channel_window_sum(ratio, self._size).mul_(
-                2 * self.param.alpha * self.param.beta / self._size
-            )
+            ratio = channel_window_sum(ratio, self._size).mul_(2 * self.param.alpha * self.param.beta / self._size)
             bottom[0].write_diff(power.mul_(diff).sub_(ratio.mul_(x)))
 
 

@@ -21,9 +21,7 @@ from caffe.blob import Blob
 from caffe.layer import FunctionLayer, LayerError, register
 
 
-def lstm_unit(
-    c_prev: torch.Tensor, gates: torch.Tensor, cont: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def lstm_unit(c_prev: torch.Tensor, gates: torch.Tensor, cont: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """One step of an LSTM: the new (c, h), each (..., N, D).
 
     c_prev: (..., N, D); gates: (..., N, 4 * D), what enters the input, forget and output gates and the cell,
@@ -46,8 +44,7 @@ class LSTMUnit(FunctionLayer):
         c, gates, cont = (b.shape for b in bottom)
         if len(c) != 3 or c[0] != 1 or gates != (1, c[1], 4 * c[2]) or cont != (1, c[1]):
             raise LayerError(
-                f'expected bottoms of shape (1, N, D), (1, N, 4 * D) and (1, N); found {c}, {gates} and '
-                f'{cont}'
+                f'expected bottoms of shape (1, N, D), (1, N, 4 * D) and (1, N); found {c}, {gates} and {cont}'
             )
         for blob in top:
             blob.reshape(*c)
@@ -119,9 +116,7 @@ class Recurrent(FunctionLayer):
 
     def _transformed_input(self, bottoms, params) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """What x and the static input add to each step (T, N, width), and the parameters not used yet."""
-        out = functional.linear(
-            bottoms[0].flatten(2) if bottoms[0].dim() > 2 else bottoms[0][..., None], *params[:2]
-        )
+        out = functional.linear(bottoms[0].flatten(2) if bottoms[0].dim() > 2 else bottoms[0][..., None], *params[:2])
         if not self.has_static:
             return out, params[2:]
         static = bottoms[2].flatten(1) if bottoms[2].dim() > 1 else bottoms[2][:, None]
@@ -147,9 +142,7 @@ class Recurrent(FunctionLayer):
         with torch.no_grad():
             out, last_state = self.unroll(inputs, [p.read() for p in self.blobs], self._states(inputs))
         top[0].write(out)
-        for blob, state in zip(
-            top[1:] if self.param.expose_hidden else self.carried, last_state, strict=True
-        ):
+        for blob, state in zip(top[1:] if self.param.expose_hidden else self.carried, last_state, strict=True):
             blob.write(state.clone()[None])
 
     def _states(self, bottoms) -> list[torch.Tensor]:

@@ -284,9 +284,7 @@ class ROIPooling(Layer):
         if len(features) != 4:
             raise LayerError(f'ROIPooling: bottom 0 must be features of shape (N, C, H, W), got {features}')
         if not rois or bottom[1].count != rois[0] * 5:
-            raise LayerError(
-                f'ROIPooling: bottom 1 must be RoIs of shape (R, 5): image, x1, y1, x2, y2; got {rois}'
-            )
+            raise LayerError(f'ROIPooling: bottom 1 must be RoIs of shape (R, 5): image, x1, y1, x2, y2; got {rois}')
         top[0].reshape(rois[0], features[1], self.param.pooled_h, self.param.pooled_w)
 
     def forward(self, bottom, top):
@@ -336,9 +334,7 @@ class ROIPooling(Layer):
         if propagate_down[1]:  # rounded corners: what is pooled does not change with small changes of an RoI
             bottom[1].write_diff(torch.zeros_like(bottom[1].read()))
         if propagate_down[0]:
-            bottom[0].write_diff(
-                roi_max_pool_backward(top[0].read_diff(), *self._kept, bottom[0].read().shape)
-            )
+            bottom[0].write_diff(roi_max_pool_backward(top[0].read_diff(), *self._kept, bottom[0].read().shape))
 
     def allow_force_backward(self, bottom_index):
         return bottom_index != 1

@@ -31,8 +31,7 @@ class ArgMax(Layer):
         if top_k > size:
             what = 'flattened bottom blob per instance' if self.axis is None else 'axis'
             raise LayerError(
-                f'top_k must be less than or equal to the dimension of the {what}: top_k {top_k}, dimension '
-                f'{size}'
+                f'top_k must be less than or equal to the dimension of the {what}: top_k {top_k}, dimension {size}'
             )
         if self.axis is not None:
             top[0].reshape(*shape[: self.axis], top_k, *shape[self.axis + 1 :])
@@ -71,9 +70,7 @@ class Filter(Layer):
 
     def setup(self, bottom, top):
         if len(top) != len(bottom) - 1:
-            raise LayerError(
-                f'Top.size() should be equal to bottom.size() - 1: {len(top)} tops, {len(bottom)} bottoms'
-            )
+            raise LayerError(f'Top.size() should be equal to bottom.size() - 1: {len(top)} tops, {len(bottom)} bottoms')
         self.first_reshape = True
 
     def reshape(self, bottom, top):
@@ -128,11 +125,7 @@ class BatchReindex(Layer):
     def _indices(self, bottom) -> torch.Tensor:
         indices = bottom[1].read().long()
         size = bottom[0].shape[0]
-        if (
-            indices.device.type == 'cpu'
-            and indices.numel()
-            and not 0 <= indices.min() <= indices.max() < size
-        ):
+        if indices.device.type == 'cpu' and indices.numel() and not 0 <= indices.min() <= indices.max() < size:
             raise LayerError(
                 f'Index specified for reindex layer was negative or not below the batch size {size}: '
                 f'indices are {int(indices.min())} .. {int(indices.max())}'

@@ -50,8 +50,7 @@ class Reshape(_SameMemory):
         self.dims = list(self.param.shape.dim)
         if self.dims.count(-1) > 1:
             raise LayerError(
-                f'new shape {self.dims} contains multiple -1 dims; at most a single (1) value of -1 may be '
-                'specified'
+                f'new shape {self.dims} contains multiple -1 dims; at most a single (1) value of -1 may be specified'
             )
         if any(d < -1 for d in self.dims):
             raise LayerError(f'new shape {self.dims} has a dimension that is neither a size, nor 0, nor -1')
@@ -64,9 +63,7 @@ class Reshape(_SameMemory):
             raise LayerError(f'num_axes must be >= 0, or -1 for all; found {self.param.num_axes}')
         end = len(shape) if self.param.num_axes == -1 else start + self.param.num_axes
         if end > len(shape):
-            raise LayerError(
-                f'end_axis = axis + num_axes = {end} is out of range for {len(shape)}-D input blob'
-            )
+            raise LayerError(f'end_axis = axis + num_axes = {end} is out of range for {len(shape)}-D input blob')
         dims = list(self.dims)
         for i, dim in enumerate(dims):
             if dim == 0:

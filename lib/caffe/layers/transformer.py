@@ -69,15 +69,12 @@ class ImageTransformer:
         if self.mean_image is not None:
             if self.mean_image.shape != shape:
                 raise LayerError(
-                    f'the mean image {self.param.mean_file} has shape {self.mean_image.shape}, an image has '
-                    f'{shape}'
+                    f'the mean image {self.param.mean_file} has shape {self.mean_image.shape}, an image has {shape}'
                 )
             return self.mean_image[region]
         means = self.param.mean_value
         if len(means) not in (0, 1, shape[0]):
-            raise LayerError(
-                f'Specify either 1 mean_value or as many as channels: {shape[0]}; found {len(means)}'
-            )
+            raise LayerError(f'Specify either 1 mean_value or as many as channels: {shape[0]}; found {len(means)}')
         return np.array(means, np.float32).reshape(-1, 1, 1) if means else 0.0
 
 

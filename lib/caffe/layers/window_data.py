@@ -102,9 +102,7 @@ class _Windows:
         self.generator = own_generator()
         self.crop = transform.crop_size
         if self.crop == 0 or param.batch_size == 0:
-            raise LayerError(
-                'transform_param { crop_size } and window_data_param { batch_size } must be positive'
-            )
+            raise LayerError('transform_param { crop_size } and window_data_param { batch_size } must be positive')
         if param.crop_mode not in ('warp', 'square'):
             raise LayerError(f"crop_mode must be 'warp' or 'square', got {param.crop_mode!r}")
         if 2 * param.context_pad >= self.crop:
@@ -118,9 +116,7 @@ class _Windows:
                     f'(fg_threshold {param.fg_threshold:g}) and needs a label above 0, got {window.label}'
                 )
         background = [
-            w._replace(label=0)
-            for w, overlap in windows
-            if overlap < min(param.bg_threshold, param.fg_threshold)
+            w._replace(label=0) for w, overlap in windows if overlap < min(param.bg_threshold, param.fg_threshold)
         ]
         n_foreground = int(np.float32(param.batch_size) * np.float32(param.fg_fraction))
         self.draws = [(background, param.batch_size - n_foreground), (foreground, n_foreground)]
@@ -210,9 +206,7 @@ def read_windows(source: str) -> tuple[dict[int, str], list[tuple[Window, float]
             _, _, _, n_windows = (int(next(words)) for _ in range(4))
             for _ in range(n_windows):
                 label, overlap, x1, y1, x2, y2 = (next(words) for _ in range(6))
-                windows.append(
-                    (Window(index, int(label), (int(x1), int(y1), int(x2), int(y2))), float(overlap))
-                )
+                windows.append((Window(index, int(label), (int(x1), int(y1), int(x2), int(y2))), float(overlap)))
     except (ValueError, StopIteration, RuntimeError) as error:
         raise LayerError(f'{source}, after {len(images)} images: {error or "the file ends early"}') from None
     if not images:
