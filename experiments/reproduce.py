@@ -39,6 +39,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--paper-only', action='store_true', help='leave out the rows that the paper does not have')
     parser.add_argument('--seeds', type=int, nargs='+', default=[1], help='RNG_SEED of the runs (default: 1)')
     parser.add_argument('--iters', type=int, help='iterations of training, steps in proportion (default: as published)')
+    parser.add_argument('--classes', action='store_true', help='print AP by class too, run by run')
     parser.add_argument('--gpu', default='cpu', metavar='ID', help="GPU to use, by number, or 'cpu' (default: cpu)")
     parser.add_argument('--list', action='store_true', help='list the rows and what is done of them; run nothing')
     parser.add_argument('--debug', action='store_true', help='show the traceback of an error')
@@ -116,6 +117,25 @@ def markdown(number: int, on: str, rows: list[Row], records: dict[str, list[dict
     return '\n'.join(lines) + '\n'
 
 
+def by_class(rows: list[Row], records: dict[str, list[dict]]) -> str:
+    """AP of each class and mAP of every run, then means and deviations over seeds, as Markdown."""
+    lines: list[str] = []
+    for row in rows:
+        tested = [(each['seed'], each['results']) for each in records[row.name] if 'results' in each]
+        if not tested:
+            continue
+        names = list(tested[0][1]['classes'])
+        if not lines:
+            lines = ['| ' + ' | '.join(['row', 'seed', *names, 'mAP']) + ' |', '| --- ' * (len(names) + 3) + '|']
+        scores = [[100 * results['classes'][k]['ap'] for k in names] + [score(results)] for _, results in tested]
+        for (seed, _), ap in zip(tested, scores, strict=True):
+            lines.append('| ' + ' | '.join([row.title, str(seed), *(f'{x:.1f}' for x in ap)]) + ' |')
+        if len(scores) > 1:
+            spread = [f'{statistics.mean(x):.1f} ± {statistics.stdev(x):.1f}' for x in zip(*scores, strict=True)]
+            lines.append('| ' + ' | '.join([f'**{row.title}**', 'mean ± std', *spread]) + ' |')
+    return '\n'.join(lines) + '\n'
+
+
 def write_table(number: int, on: str, rows: list[Row], records: dict[str, list[dict]], iters: int | None) -> None:
     """Writes both forms."""
     path = ROOT / 'output' / 'reproduce' / on / f'table_{number}'
@@ -163,6 +183,8 @@ def main() -> None:
                 print(f'  failed: {error}', flush=True)
             write_table(args.table, on, every, known(), args.iters)
     print('\n' + markdown(args.table, on, every if args.list else rows, known(), args.iters))
+    if args.classes:
+        print(by_class(rows, known()))
     if failed:
         raise RunFailed(f'{len(failed)} of {len(rows) * len(args.seeds)} runs failed; see above')
 

@@ -105,6 +105,7 @@ class SyncedArray:
 
     def write(self, tensor: torch.Tensor) -> None:
         """Takes `tensor` (on the compute device) as the newest values; it belongs to this array from now on."""
+        self._rows = None
         if device.apart():
             self._device = tensor
             self._newest = 'device'
@@ -118,6 +119,7 @@ class SyncedArray:
 
     def clear(self) -> None:
         """Sets all to zero; memory is touched only where a NumPy view has to see it."""
+        self._rows = None
         if self._has_viewers() and not device.apart():
             self._host.zero_()
             self._newest = 'host'

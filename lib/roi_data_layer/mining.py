@@ -49,7 +49,7 @@ def mine_hard_rois(
     `loss` (R,); `rois` (R, 5) = (image, x1, y1, x2, y2) in network input pixels; `labels` (R,). With
     `nms_thresh`, an RoI is dropped if its IoU with a harder RoI of the same image and label is at least that;
     None keeps them all. Returns int64 indices, hardest first, fewer than `batch_size` if no more are left; of
-    equal losses the later RoI comes first.
+    equal losses the earlier RoI comes first.
     """
     order = descending(loss)
     if nms_thresh is None:

@@ -120,6 +120,21 @@ def test_cells(records, shown):
     assert reproduce.cell(records) == shown
 
 
+def test_ap_by_class_run_by_run():
+    def run(seed, cat, dog):
+        ap = {'cat': {'ap': cat}, 'dog': {'ap': dog}}
+        return {'seed': seed, 'results': {'mAP': (cat + dog) / 2, 'classes': ap}}
+
+    rows = [ROWS[6]['frcn'], ROWS[6]['ohem']]
+    records = {'frcn': [{'seed': 1, 'failed': 'no'}], 'ohem': [run(1, 0.5, 0.7), run(2, 0.6, 0.7)]}
+    assert reproduce.by_class(rows, records).splitlines()[0] == '| row | seed | cat | dog | mAP |'
+    assert reproduce.by_class(rows, records).splitlines()[2:] == [
+        '| OHEM | 1 | 50.0 | 70.0 | 60.0 |',
+        '| OHEM | 2 | 60.0 | 70.0 | 65.0 |',
+        '| **OHEM** | mean ± std | 55.0 ± 7.1 | 70.0 ± 0.0 | 62.5 ± 3.5 |',
+    ]
+
+
 def test_what_a_net_starts_from_has_no_last_layers(tmp_path):
     net = caffe_pb2.NetParameter(name='n')
     for name in ('fc7', 'cls_score', 'bbox_pred'):
