@@ -69,3 +69,9 @@ def test_roi_data_layer_uses_only_the_leaves_of_fast_rcnn():
     for path in files('lib/roi_data_layer'):
         used = {module for module, _ in imports(path) if module.startswith('fast_rcnn')}
         assert used <= {'fast_rcnn.config', 'fast_rcnn.bbox_transform', 'fast_rcnn.nms'}, path
+
+
+def test_the_architecture_page_names_every_file():
+    page = (ROOT / 'docs' / 'architecture.md').read_text()
+    own = [p for p in files('lib') if p.parent.name not in ('layers', 'command', 'proto') and p.name != '__init__.py']
+    assert [p.name for p in own if p.name not in page] == []
