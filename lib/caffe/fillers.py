@@ -10,7 +10,7 @@ import torch
 
 from caffe import device
 from caffe.blob import Blob
-from caffe.layer import LayerError
+from caffe.layer_error import LayerError
 
 
 def fill(blob: Blob, filler_param) -> None:

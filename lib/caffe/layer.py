@@ -11,12 +11,10 @@ import difflib
 import torch
 
 from caffe.blob import Blob, BlobVec
+from caffe.fillers import fill
+from caffe.layer_error import LayerError
 
 _TYPES: dict[str, type] = {}
-
-
-class LayerError(ValueError):
-    """A layer cannot be made or run as the prototxt says; the net adds file, line and name of the layer."""
 
 
 class Layer:
@@ -81,8 +79,6 @@ class Layer:
 
     def new_param(self, shape: tuple[int, ...], filler=None) -> Blob:
         """Adds a parameter of this shape to `blobs`, filled as its FillerParameter says (zeros without one)."""
-        from caffe.fillers import fill
-
         blob = self.blobs.add_blob(*shape)
         if filler is not None:
             fill(blob, filler)

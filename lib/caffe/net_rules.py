@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from caffe.layer import LayerError
+from caffe.layer_error import LayerError
 from caffe.proto import caffe_pb2
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from caffe.layer import LayerError
+from caffe.layer_error import LayerError
 
 
 def canonical_axis(axis: int, shape: tuple[int, ...]) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from caffe import device
-from caffe.layer import LayerError
+from caffe.layer_error import LayerError
 from caffe.model_file import read_blobproto
 
 
