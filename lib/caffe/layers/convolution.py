@@ -10,6 +10,7 @@ import torch
 
 from caffe import precision
 from caffe.layer import FunctionLayer, Layer, LayerError, register
+from caffe.layers import winograd
 from caffe.layers.axes import canonical_axis
 from caffe.layers.inner_product import check_params
 
@@ -82,6 +83,11 @@ def read_geometry(param, n_axes: int) -> Geometry:
     if not all(geometry.dilation):
         raise LayerError(f'Dilation dimensions must be nonzero: {geometry.dilation}')
     return geometry
+
+
+# Where Winograd's way gains (docs/performance.md): its products have to run faster than memory does.
+_WINOGRAD = Geometry((3, 3), (1, 1), (1, 1), (1, 1))
+_HAS_AVX = torch.backends.cpu.get_cpu_capability().startswith('AVX')
 
 
 @register('Convolution')
@@ -159,12 +165,24 @@ class Convolution(Layer):
         g = self._geometry
         return g.stride, g.pad, g.dilation, self.transposed, (0,) * len(g.kernel), self.param.group
 
+    def _by_winograd(self, x: torch.Tensor) -> bool:
+        """Whether Winograd's products are the faster way. A rule of shapes, not a measurement: alike on every run."""
+        if self._geometry != _WINOGRAD or self.transposed or self.param.group > 1 or x.is_cuda or not _HAS_AVX:
+            return False
+        channels, filters = self._channels, self.param.num_output
+        return min(channels, filters) >= 128 and channels * filters >= 2**15 and x[0, 0].numel() > 1024
+
     def forward(self, bottom, top):
         bias = self.blobs[1].read() if self.param.bias_term else None
+        low = precision.get_precision() == 'bf16'
         for x, y in zip(bottom, top, strict=True):
-            given = self._images(x.read()), self._weight(), bias, *self._options()
-            low = precision.get_precision() == 'bf16'
-            out = precision.rounded(torch.convolution, *given) if low else torch.convolution(*given)
+            image, weight = self._images(x.read()), self._weight()
+            if low:
+                out = precision.rounded(torch.convolution, image, weight, bias, *self._options())
+            elif self._by_winograd(image):
+                out = winograd.convolve(image, weight, bias, self._geometry.pad)
+            else:
+                out = torch.convolution(image, weight, bias, *self._options())
             y.write(out.reshape(y.shape))
 
     def backward(self, top, propagate_down, bottom):
@@ -173,10 +191,15 @@ class Convolution(Layer):
         for x, y, down in zip(bottom, top, propagate_down, strict=True):
             if not (down or learns or learns_bias):
                 continue
-            x_diff, weight_diff, bias_diff = torch.ops.aten.convolution_backward(
-                self._images(y.read_diff()), self._images(x.read()), self._weight(), [self.param.num_output],
-                *self._options(), [down, learns, learns_bias],
-            )  # fmt: skip
+            diff, image, weight = self._images(y.read_diff()), self._images(x.read()), self._weight()
+            if self._by_winograd(image):
+                x_diff = winograd.image_gradient(diff, weight, self._geometry.pad) if down else None
+                weight_diff = winograd.weight_gradient(image, diff, self._geometry.pad) if learns else None
+                bias_diff = diff.sum(dim=(0, 2, 3)) if learns_bias else None
+            else:
+                x_diff, weight_diff, bias_diff = torch.ops.aten.convolution_backward(
+                    diff, image, weight, [self.param.num_output], *self._options(), [down, learns, learns_bias]
+                )
             if down:
                 x.write_diff(x_diff.reshape(x.shape))
             if learns:

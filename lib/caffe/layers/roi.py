@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from caffe.blob import Blob
+from caffe.glog import warn_once
 from caffe.layer import Layer, LayerError, register
 
 _TABLE_BYTES = 256 * 2**20  # the largest table of block maxima on a GPU
@@ -124,7 +126,8 @@ def block_rows(
 
 def to_keys(values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     """int64 keys of float32 values at these places (0 ... 2**31 - 1)."""
-    bits = (values + 0.0).view(torch.int32)  # + 0.0 makes -0 the equal of 0
+    # + 0.0 makes -0 the equal of 0; a NaN with the sign bit, such as inf - inf is on x86, would be the smallest of all
+    bits = torch.where(values.isnan(), float('nan'), values + 0.0).view(torch.int32)
     ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
     return (ordered.long() << 32) | (places ^ 0xFFFFFFFF)
 
@@ -134,6 +137,28 @@ def from_keys(keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     ordered = (keys >> 32).int()
     values = (ordered ^ ((ordered >> 31) & 0x7FFFFFFF)).view(torch.float32)
     return values, (((keys ^ 0xFFFFFFFF) << 32) >> 32).int()
+
+
+_triton_serves = True  # until it does not
+
+
+def _by_triton(function: str, *args) -> Any:
+    """What this function of `caffe.roi_triton` returns; None, and one warning, where Triton is missing or refuses.
+
+    For tensors on a GPU. Without Triton torch's operations give the same, in more memory.
+    """
+    global _triton_serves
+    if not _triton_serves:
+        return None
+    try:
+        return getattr(importlib.import_module('caffe.roi_triton'), function)(*args)
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except Exception as error:  # of whatever kind: a compiler, an assembler and a driver have a say
+        _triton_serves = False
+        reason = f'{type(error).__name__}: {error}'.splitlines()[0]
+        warn_once(f'RoIs are pooled on the GPU without Triton, in more memory ({reason})', 'roi_pooling_layer.cu:1')
+        return None
 
 
 def roi_max_pool(
@@ -151,6 +176,8 @@ def roi_max_pool(
     bin without pixels. `out` is memory for the maxima: 200 MB for 2000 RoIs of VGG16, which the system takes
     long to hand out anew.
     """
+    if x.is_cuda and (pooled := _by_triton('roi_max_pool', x, down, across, image, argmax, out)) is not None:
+        return pooled
     (n, c, h, w), rois = x.shape, image.shape[0]
     n_bins = down.low.shape[1] * across.low.shape[1]
     shape = (rois, c, down.low.shape[1], across.low.shape[1])
@@ -230,6 +257,10 @@ def roi_max_pool_backward(
     diff: (R, C, bins down, bins across). Pixels that Caffe's backward pass does not reach get nothing
     (`Bins.reached`).
     """
+    if diff.is_cuda:
+        gradient = _by_triton('roi_max_pool_backward', diff, place, down, across, image, shape)
+        if gradient is not None:
+            return gradient
     n, c, h, w = shape
     rois, _, p, q = diff.shape
     # Each plane begins with a place, -1, that takes what belongs nowhere and is cut off in the end.

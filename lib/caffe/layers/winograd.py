@@ -1,0 +1,115 @@
+"""3 x 3 convolutions with 16 products where 36 would be needed: F(2 x 2, 3 x 3).
+
+Lavin, Gray: Fast Algorithms for Convolutional Neural Networks, CVPR 2016, section 4.1. Two neighbouring outputs of a
+filter (g0, g1, g2) over (d0, d1, d2, d3) are
+
+    m0 + m1 + m2  and  m1 - m2 - m3   with   m0 = (d0 - d2) g0             m1 = (d1 + d2) (g0 + g1 + g2) / 2
+                                             m3 = (d1 - d3) g2             m2 = (d2 - d1) (g0 - g1 + g2) / 2
+
+and the same along the other axis. Images are only ever added and subtracted, and each sum over channels is a plain
+matrix product: what comes out is nearer to the exact result than the direct way is (docs/performance.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+
+# An image is worked on in strips of rows, whose 16 planes stay in the caches: so many floats (16 MB).
+_STRIP = 2**22
+
+
+def transform_filters(weight: torch.Tensor) -> torch.Tensor:
+    """(K, C, 3, 3) filters as 16 matrices (16, K, C)."""
+    g = weight.new_tensor([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+    return torch.einsum('ia,kcab,jb->ijkc', g, weight, g).reshape(16, *weight.shape[:2])
+
+
+def convolve(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, pad: tuple[int, int]) -> torch.Tensor:
+    """x (N, C, H, W) convolved with weight (K, C, 3, 3), stride 1, plus bias (K,): (N, K, H + 2 pad - 2, ...)."""
+    filters, k = transform_filters(weight), weight.shape[0]
+    n, height, width = x.shape[0], x.shape[2] + 2 * pad[0] - 2, x.shape[3] + 2 * pad[1] - 2
+    th, tw = (height + 1) // 2, (width + 1) // 2
+    out = x.new_empty((n, k, 2 * th, 2 * tw))
+    for image, y in zip(x, out, strict=True):
+        columns = _columns(image, pad, (th, tw))
+        for first, count in _strips(th, max(k, x.shape[1]) * tw):
+            m = torch.bmm(filters, _image_tiles(columns, first, count)).view(4, 4, k, count, tw)
+            if bias is not None:
+                m[1, 1] += bias[:, None, None]  # the one product that counts in all four outputs
+            for row, part in enumerate((m[0] + m[1] + m[2], m[1] - m[2] - m[3])):
+                rows = y[:, 2 * first + row : 2 * (first + count) : 2]
+                rows[..., 0::2] = part[0].add_(part[1]).add_(part[2])
+                rows[..., 1::2] = part[1].sub_(part[2]).sub_(part[3])
+    return out[:, :, :height, :width].contiguous()
+
+
+def image_gradient(diff: torch.Tensor, weight: torch.Tensor, pad: tuple[int, int]) -> torch.Tensor:
+    """The gradient of `convolve` for x: diff (N, K, H', W') convolved with the filters turned around."""
+    return convolve(diff, weight.flip(2, 3).transpose(0, 1), None, (2 - pad[0], 2 - pad[1]))
+
+
+def weight_gradient(x: torch.Tensor, diff: torch.Tensor, pad: tuple[int, int]) -> torch.Tensor:
+    """The gradient of `convolve` for the weight: (K, C, 3, 3). diff (N, K, H + 2 pad - 2, ...)."""
+    c, k, (height, width) = x.shape[1], diff.shape[1], diff.shape[2:]
+    th, tw = (height + 1) // 2, (width + 1) // 2
+    total = x.new_zeros((16, k, c))
+    for image, y in zip(x, diff, strict=True):
+        columns = _columns(image, pad, (th, tw))
+        y = F.pad(y, (0, 2 * tw - width, 0, 2 * th - height)).view(k, th, 2, tw, 2).permute(4, 2, 0, 1, 3).contiguous()
+        for first, count in _strips(th, max(k, c) * tw):
+            tiles = _output_tiles(y[:, :, :, first : first + count])
+            total.baddbmm_(tiles, _image_tiles(columns, first, count).transpose(1, 2))
+    g = x.new_tensor([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+    return torch.einsum('ia,ijkc,jb->kcab', g, total.view(4, 4, k, c), g)
+
+
+def _strips(tile_rows: int, floats: int) -> Iterator[tuple[int, int]]:
+    """(first row of tiles, their number) of each strip; a row of tiles has 16 planes of so many floats."""
+    count = max(1, _STRIP // (16 * floats))
+    for first in range(0, tile_rows, count):
+        yield first, min(count, tile_rows - first)
+
+
+def _columns(image: torch.Tensor, pad: tuple[int, int], tiles: tuple[int, int]) -> torch.Tensor:
+    """(C, H, W) padded for (th, tw) tiles, its even columns and its odd ones: (2, C, 2 th + 2, tw + 1).
+
+    Apart, so that what follows walks through memory in steps of one.
+    """
+    (c, h, w), (th, tw) = image.shape, tiles
+    padded = F.pad(image, (pad[1], 2 * tw + 2 - w - pad[1], pad[0], 2 * th + 2 - h - pad[0]))
+    return padded.view(c, 2 * th + 2, tw + 1, 2).permute(3, 0, 1, 2).contiguous()
+
+
+def _differences(d: list[torch.Tensor], out: torch.Tensor) -> None:
+    """d0 - d2, d1 + d2, d2 - d1, d1 - d3 into the four planes of `out`."""
+    torch.sub(d[0], d[2], out=out[0])
+    torch.add(d[1], d[2], out=out[1])
+    torch.sub(d[2], d[1], out=out[2])
+    torch.sub(d[1], d[3], out=out[3])
+
+
+def _image_tiles(columns: torch.Tensor, first: int, count: int) -> torch.Tensor:
+    """The 4 x 4 tiles, two pixels apart, of `count` rows of tiles as 16 matrices (16, C, count * tw)."""
+    _, c, _, width = columns.shape
+    tw, rows = width - 1, slice(2 * first, 2 * (first + count) + 2)
+    even, odd = columns[:, :, rows]
+    across = columns.new_empty((4, c, 2 * count + 2, tw))
+    _differences([even[..., :-1], odd[..., :-1], even[..., 1:], odd[..., 1:]], across)
+    even, odd = across[:, :, 0::2], across[:, :, 1::2]
+    tiles = columns.new_empty((4, 4, c, count, tw))
+    _differences([even[:, :, :-1], odd[:, :, :-1], even[:, :, 1:], odd[:, :, 1:]], tiles)
+    return tiles.view(16, c, count * tw)
+
+
+def _output_tiles(y: torch.Tensor) -> torch.Tensor:
+    """The adjoint of the sums at the end of `convolve`: (2 columns, 2 rows, K, count, tw) as (16, K, count * tw)."""
+    k, count, tw = y.shape[2:]
+    across = torch.stack([y[0], y[0] + y[1], y[0] - y[1], -y[1]])  # (4 columns, 2 rows, ...)
+    tiles = y.new_empty((4, 4, k, count, tw))
+    torch.add(across[:, 0], across[:, 1], out=tiles[1])
+    torch.sub(across[:, 0], across[:, 1], out=tiles[2])
+    tiles[0], tiles[3] = across[:, 0], -across[:, 1]
+    return tiles.view(16, k, count * tw)
