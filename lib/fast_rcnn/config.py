@@ -93,6 +93,9 @@ _DEFAULTS = {
         # As in TRAIN; of several scales each RoI takes what SCALE_CHOICE says
         'SCALES': (600,),
         'MAX_SIZE': 1000,
+        # Images of one size that share a forward pass: more need more memory, and gain where one does not fill
+        # the machine
+        'IMS_PER_BATCH': 1,
         # 'nearest': the scale that brings its area nearest 224 x 224; 'all': every one, and the results are
         # pooled
         'SCALE_CHOICE': 'nearest',
@@ -157,6 +160,7 @@ _RANGES = {
     'TRAIN.OHEM_NMS_THRESH': (0, 1),
     'TEST.SCALES': (1, math.inf),
     'TEST.MAX_SIZE': (1, math.inf),
+    'TEST.IMS_PER_BATCH': (1, math.inf),
     'TEST.NMS': (0, 1),
     'TEST.BBOX_ITERATIONS': (1, math.inf),
     'TEST.BBOX_VOTE_THRESH': (0, 1),

@@ -6,6 +6,8 @@ As test.py of Fast R-CNN and py-faster-rcnn, for proposals computed beforehand.
 import os
 import tempfile
 import time
+from collections import defaultdict
+from collections.abc import Iterator
 
 import numpy as np
 from tqdm import tqdm
@@ -21,6 +23,9 @@ from roi_data_layer.stand_ins import prototxt_with_stand_ins
 
 # RoIs go to the pyramid level that brings them nearest this size, that of ImageNet's crops
 _LEVEL_AREA = 224 * 224
+
+# Images held in memory while they wait for others of their size, in mini-batches
+_WAITING = 16
 
 
 def load_net(prototxt: str, caffemodel: str):
@@ -42,22 +47,28 @@ def im_detect(net, im: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.nd
     paper's "+M") or over iterations (cfg.TEST.BBOX_ITERATIONS above 1; see `_rescored`). Raises ConfigError
     if boxes are to be scored again that cannot move.
     """
+    return im_detect_batch(net, [im], [boxes])[0]
+
+
+def im_detect_batch(net, images: list[np.ndarray], proposals: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """What `im_detect` returns for each of `images`, all of one shape, in one forward pass a scale."""
     if cfg.TEST.BBOX_ITERATIONS > 1 and not cfg.TEST.BBOX_REG:
         raise ConfigError(
             f'TEST.BBOX_ITERATIONS is {cfg.TEST.BBOX_ITERATIONS}, but with TEST.BBOX_REG False no box moves: '
             'set the former to 1, or the latter True'
         )
+    shape = images[0].shape
+    boxes = np.concatenate(proposals)
+    owners = np.repeat(np.arange(len(images)), [len(part) for part in proposals])
     num_classes = net.blobs['cls_prob'].data.shape[1]
-    if len(boxes) == 0:
-        return np.zeros((0, num_classes), np.float32), np.zeros((0, 4 * num_classes), np.float32)
-    scores, predicted = [], []
-    for scales in _scale_groups(im.shape):
-        found = [_score(net, im.shape, boxes, scales, _image_pyramid(im, scales))]
+    parts = [(owners[:0], np.zeros((0, num_classes), np.float32), np.zeros((0, 4 * num_classes), np.float32))]
+    for scales in _scale_groups(shape) if len(boxes) else ():
+        found = [(owners, *_score(net, shape, owners, boxes, scales, _image_pyramids(images, scales)))]
         for _ in range(1, cfg.TEST.BBOX_ITERATIONS):
-            found.append(_rescored(net, im.shape, *found[-1], scales))
-        scores += [part[0] for part in found]
-        predicted += [part[1] for part in found]
-    return np.concatenate(scores), np.concatenate(predicted)
+            found.append(_rescored(net, shape, *found[-1], scales))
+        parts += found
+    owners, scores, predicted = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return [(scores[owners == i], predicted[owners == i]) for i in range(len(images))]
 
 
 def test_net(net, imdb, max_per_image: int = 100, thresh: float = 0.05, output_dir: str | None = None) -> list:
@@ -65,21 +76,26 @@ def test_net(net, imdb, max_per_image: int = 100, thresh: float = 0.05, output_d
 
     A class's detections in an image are those with a score above `thresh` that survive NMS at cfg.TEST.NMS,
     then moved by box voting if cfg.TEST.BBOX_VOTE (see `box_voting`); over all classes an image keeps the
-    best `max_per_image` (0: all). `output_dir` is `get_output_dir(imdb, net)` unless given. Returns
+    best `max_per_image` (0: all). Images of one size share a forward pass, cfg.TEST.IMS_PER_BATCH of them.
+    `output_dir` is `get_output_dir(imdb, net)` unless given. Returns
     all_boxes[class][image], (n, 5) float32 arrays of x1, y1, x2, y2, score, best first.
     """
     output_dir = get_output_dir(imdb, net) if output_dir is None else output_dir
     os.makedirs(output_dir, exist_ok=True)
     all_boxes = [[np.zeros((0, 5), np.float32)] * imdb.num_images for _ in range(imdb.num_classes)]
     started = time.perf_counter()
-    for i in tqdm(range(imdb.num_images), desc='im_detect', unit='image', disable=None):
-        scores, boxes = im_detect(net, read_image(imdb.image_path_at(i)), imdb.proposals_of(i))
-        if scores.shape[1] != imdb.num_classes:
-            raise ValueError(
-                f'the net knows {scores.shape[1]} classes, {imdb.name} has {imdb.num_classes}: not its net?'
-            )
-        for cls, dets in enumerate(detections(scores, boxes, max_per_image, thresh), start=1):
-            all_boxes[cls][i] = dets
+    progress = tqdm(total=imdb.num_images, desc='im_detect', unit='image', disable=None)
+    for batch in _batches(imdb):
+        found = im_detect_batch(net, list(batch.values()), [imdb.proposals_of(i) for i in batch])
+        for i, (scores, boxes) in zip(batch, found, strict=True):
+            if scores.shape[1] != imdb.num_classes:
+                raise ValueError(
+                    f'the net knows {scores.shape[1]} classes, {imdb.name} has {imdb.num_classes}: not its net?'
+                )
+            for cls, dets in enumerate(detections(scores, boxes, max_per_image, thresh), start=1):
+                all_boxes[cls][i] = dets
+        progress.update(len(batch))
+    progress.close()
     seconds = (time.perf_counter() - started) / max(imdb.num_images, 1)
     print(f'im_detect: {imdb.num_images} images, {seconds:.3f} s each, {1 / max(seconds, 1e-9):.2f} images/s')
     save_detections(
@@ -109,6 +125,19 @@ def detections(scores: np.ndarray, boxes: np.ndarray, max_per_image: int, thresh
     return per_class
 
 
+def _batches(imdb) -> Iterator[dict[int, np.ndarray]]:
+    """The images by number, cfg.TEST.IMS_PER_BATCH of one shape at a time; the rest of a shape last."""
+    size = cfg.TEST.IMS_PER_BATCH
+    waiting = defaultdict(dict)
+    for i in range(imdb.num_images):
+        image = read_image(imdb.image_path_at(i))
+        waiting[image.shape][i] = image
+        fullest = max(waiting, key=lambda shape: len(waiting[shape]))
+        if len(waiting[fullest]) == size or sum(map(len, waiting.values())) > _WAITING * size:
+            yield waiting.pop(fullest)
+    yield from waiting.values()
+
+
 def _scale_groups(im_shape: tuple) -> list[np.ndarray]:
     """The factors by which the image is resized, in groups that run through the net as one pyramid.
 
@@ -121,22 +150,22 @@ def _scale_groups(im_shape: tuple) -> list[np.ndarray]:
     return [np.array([factor]) for factor in dict.fromkeys(factors)]
 
 
-def _image_pyramid(im: np.ndarray, scales: np.ndarray) -> np.ndarray:
-    """`im` resized by each of `scales` (levels,): (levels, 3, H, W) float32."""
-    return stacked([resized(im, scale, cfg.PIXEL_MEANS) for scale in scales])
+def _image_pyramids(images: list[np.ndarray], scales: np.ndarray) -> np.ndarray:
+    """Each of `images` resized by each of `scales` (levels,): (images * levels, 3, H, W) float32."""
+    return stacked([resized(im, scale, cfg.PIXEL_MEANS) for im in images for scale in scales])
 
 
 def _score(
-    net, im_shape: tuple, boxes: np.ndarray, scales: np.ndarray, data: np.ndarray | None = None
+    net, im_shape: tuple, owners: np.ndarray, boxes: np.ndarray, scales: np.ndarray, data: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Scores (R, K) and moved boxes (R, 4K) of `boxes` (R, 4), R > 0, in the pyramid `data` of factors
-    `scales`. Without `data`, on the features that the net still holds from the last call.
+    """Scores (R, K) and moved boxes (R, 4K) of `boxes` (R, 4), R > 0, box r of image `owners[r]`, in the pyramids
+    `data` of factors `scales`. Without `data`, on the features that the net still holds from the last call.
     """
-    rois = _project(boxes, scales)
+    rois = _project(owners, boxes, scales)
     if cfg.DEDUP_BOXES > 0:
         # Proposals that fall on the same cells of the feature map give the same result: compute one of them
-        codes = np.round(rois * cfg.DEDUP_BOXES).dot([1, 1e3, 1e6, 1e9, 1e12])
-        _, index, inverse = np.unique(codes, return_index=True, return_inverse=True)
+        cells = np.column_stack((rois[:, 0], np.round(rois[:, 1:] * cfg.DEDUP_BOXES)))
+        _, index, inverse = np.unique(cells.dot([1, 1e3, 1e6, 1e9, 1e12]), return_index=True, return_inverse=True)
         rois, boxes = rois[index], boxes[index]
     net.blobs['rois'].reshape(*rois.shape)
     if data is not None:
@@ -157,23 +186,24 @@ def _score(
 
 
 def _rescored(
-    net, im_shape: tuple, scores: np.ndarray, boxes: np.ndarray, scales: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+    net, im_shape: tuple, owners: np.ndarray, scores: np.ndarray, boxes: np.ndarray, scales: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One more iteration of "+B": the high-scoring of the moved `boxes` (R, 4K), scored and moved again.
 
     A box that was moved for a class stands for that class alone: of its new `scores` the other columns are
-    -inf, which no threshold lets pass. Gidaris and Komodakis, section 4; the OHEM paper, section 6.
+    -inf, which no threshold lets pass. Returns their owners, scores and boxes. Gidaris and Komodakis, section 4;
+    the OHEM paper, section 6.
     """
     rows, classes = np.nonzero(scores[:, 1:] > cfg.TEST.BBOX_RESCORE_THRESH)
     if len(rows) == 0:
-        return scores[:0], boxes[:0]
+        return owners[:0], scores[:0], boxes[:0]
     classes += 1
     again = boxes.reshape(len(boxes), -1, 4)[rows, classes]
-    new_scores, new_boxes = _score(net, im_shape, again, scales)
+    new_scores, new_boxes = _score(net, im_shape, owners[rows], again, scales)
     only = np.full_like(new_scores, -np.inf)
     each = np.arange(len(rows))
     only[each, classes] = new_scores[each, classes]
-    return only, new_boxes
+    return owners[rows], only, new_boxes
 
 
 def _first_roi_layer(net) -> str | None:
@@ -185,9 +215,10 @@ def _first_roi_layer(net) -> str | None:
     return next((name for name, blobs in bottoms.items() if 'rois' in blobs), None)
 
 
-def _project(boxes: np.ndarray, scales: np.ndarray) -> np.ndarray:
-    """`boxes` (R, 4) of the image as rois (R, 5) float32 = (level, x1, y1, x2, y2) of the pyramid."""
+def _project(owners: np.ndarray, boxes: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """`boxes` (R, 4) of the images `owners` (R,) as rois (R, 5) float32 = (level, x1, y1, x2, y2) of the pyramids."""
     boxes = boxes.astype(np.float64)
     areas = (boxes[:, 2] - boxes[:, 0] + 1) * (boxes[:, 3] - boxes[:, 1] + 1)
     levels = np.abs(areas[:, None] * scales**2 - _LEVEL_AREA).argmin(axis=1)
-    return np.column_stack((levels, boxes * scales[levels, None])).astype(np.float32)
+    factors = scales[levels, None]
+    return np.column_stack((owners * len(scales) + levels, boxes * factors)).astype(np.float32)

@@ -2,6 +2,7 @@
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 from stand_in_data import GOLDEN, ListImdb
@@ -9,7 +10,7 @@ from stand_in_data import GOLDEN, ListImdb
 import caffe
 from fast_rcnn.config import cfg
 from fast_rcnn.detections_file import load_detections, save_detections
-from fast_rcnn.test import detections, im_detect, load_net
+from fast_rcnn.test import detections, im_detect, im_detect_batch, load_net
 from fast_rcnn.test import test_net as run_test_net  # not collected as a test
 from roi_data_layer.image_blob import read_image
 
@@ -107,6 +108,41 @@ def test_a_whole_data_set(net, recorded, tmp_path):
     for c in range(4):
         for i in range(2):
             np.testing.assert_array_equal(stored[c][i], all_boxes[c][i])
+
+
+@pytest.mark.parametrize('choice', ['nearest', 'all'])
+@pytest.mark.parametrize('iterations', [1, 2])
+def test_images_that_share_a_pass_get_what_they_get_alone(net, recorded, choice, iterations):
+    cfg.TEST.SCALES, cfg.TEST.SCALE_CHOICE = (200, 300), choice
+    cfg.TEST.BBOX_ITERATIONS, cfg.TEST.BBOX_RESCORE_THRESH = iterations, 0.25
+    photo, boxes = read_image(PHOTO), recorded['boxes']
+    images, proposals = [photo, photo[:, ::-1], photo[::-1]], [boxes[:40], boxes[:0], boxes[20:]]
+    together = im_detect_batch(net, images, proposals)
+    assert len(together) == 3 and len(together[1][0]) == 0
+    for image, own, (scores, predicted) in zip(images, proposals, together, strict=True):
+        alone = im_detect(net, image, own)
+        np.testing.assert_allclose(scores, alone[0], atol=1e-6)
+        np.testing.assert_allclose(predicted, alone[1], atol=1e-3)
+
+
+def test_a_data_set_of_several_sizes_in_batches(net, recorded, tmp_path):
+    """Images are grouped by size, and each gets its own detections whatever the grouping."""
+    photo = read_image(PHOTO)
+    images = []
+    for i in range(7):
+        path = tmp_path / f'{i}.png'
+        cv2.imwrite(str(path), np.roll(photo, 40 * i, axis=1)[: 480 if i % 3 else 400])
+        boxes = np.minimum(recorded['boxes'], [639, 399, 639, 399])
+        images.append({'path': path, 'size': (640, 480), 'boxes': [], 'classes': [], 'proposals': boxes})
+    imdb = ListImdb(images, ['__background__', 'RBC', 'WBC', 'Platelets'])
+    one_by_one = run_test_net(net, imdb, output_dir=str(tmp_path / 'one'))
+    cfg.TEST.IMS_PER_BATCH = 3
+    batched = run_test_net(net, imdb, output_dir=str(tmp_path / 'batched'))
+    assert net.blobs['data'].data.shape[0] < 3  # the rest of a size comes last
+    for c in range(1, 4):
+        for i in range(7):
+            np.testing.assert_allclose(batched[c][i], one_by_one[c][i], atol=1e-3)
+    assert sum(len(batched[1][i]) for i in range(7)) > 7
 
 
 def test_the_wrong_net_is_named(net, tmp_path):
