@@ -24,6 +24,7 @@ test-slow: .venv/installed
 	$(PY) -m pytest -m slow
 
 bench: .venv/installed
+	$(PY) experiments/bench_parts.py
 	$(PY) experiments/bench.py
 
 lint: .venv/installed

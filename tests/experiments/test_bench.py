@@ -1,4 +1,4 @@
-"""experiments/bench.py: that it measures and reports; no test asserts a time."""
+"""experiments/bench.py and bench_parts.py: that they measure and report; no test asserts a time."""
 
 import subprocess
 import sys
@@ -43,6 +43,17 @@ def test_a_size_that_is_none_is_refused():
     done = subprocess.run([sys.executable, str(SCRIPT), '--rois', '0'], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert '--rois is 0; expected 1 or more' in done.stderr
+
+
+def test_every_part_is_measured():
+    command = [sys.executable, str(SCRIPT.with_name('bench_parts.py')), '--rounds', '1']
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    rows = [line.strip('| ').split(' | ') for line in done.stdout.splitlines() if line.startswith('|')][2:]
+    assert [name.split(',')[0] for name, _ in rows] == [
+        *['RoI pooling forward'] * 2, 'RoI pooling backward', 'mining', 'mining', *['NMS'] * 3,
+        'the engine: 60 trivial layers',
+    ]  # fmt: skip
+    assert all(float(ms) > 0 for _, ms in rows)
 
 
 @pytest.mark.slow
