@@ -7,6 +7,7 @@ write tensors (`blob.read()`, `blob.write(t)`), Python layers the arrays `blob.d
 from __future__ import annotations
 
 import difflib
+import math
 
 import torch
 
@@ -46,10 +47,22 @@ class Layer:
         self.name = layer_param.name
         self.phase = layer_param.phase if phase is None else phase
         self.blobs = BlobVec()
+        for given in layer_param.blobs:
+            self._take(given)
         self.param = getattr(layer_param, self.param_field) if self.param_field else None
         self.param_propagate_down: list[bool] = []  # set by the net: which parameters need their gradient
         self.needs_backward = False  # set by the net: whether backward will be called
         self.loss_weights: list[float] = []  # set by the net: one a top
+
+    def _take(self, given) -> None:
+        """Adds a parameter whose values stand in the prototxt, as a BlobProto (Blob::FromProto)."""
+        legacy = ('num', 'channels', 'height', 'width')
+        is_legacy = any(map(given.HasField, legacy))
+        shape = [getattr(given, axis) for axis in legacy] if is_legacy else list(given.shape.dim)
+        values = given.double_data or given.data
+        if len(values) != math.prod(shape):
+            raise LayerError(f'blobs {{ }} of shape {shape} has {len(values)} numbers as its data')
+        self.blobs.add_blob(*shape).data.flat = values
 
     @property
     def type(self) -> str:

@@ -31,21 +31,21 @@ class Net:
     Attributes (as in pycaffe):
 
     * blobs: name -> Blob, every blob in the order of making; params: layer name -> its parameter Blobs.
-    * layers: the layers; layer_dict: by name; inputs, outputs: names of the net's input and output blobs.
+    * layers: the layers; layer_dict: by name; inputs, outputs: names of the net's input and output blobs, the
+      outputs in the order of the alphabet.
     * top_names, bottom_names: layer name -> blob names; blob_loss_weights: blob name -> weight in the loss.
 
     Raises FileNotFoundError, PrototxtError (the file is not a net) or LayerError (file, line and layer are named).
     """
 
     def __init__(self, network_file: str, *args, phase=None, level: int = 0, stages=None, weights=None):
-        if len(args) == 2 and weights is None and phase is None:  # the old form: (network, weights, phase)
-            weights, phase = args
-        elif len(args) == 1 and phase is None:
-            (phase,) = args
-        elif len(args) == 1 and weights is None:
-            (weights,) = args
-        elif args:
+        old_form = bool(args) and isinstance(args[0], str | os.PathLike)  # (network, weights, phase)
+        order = ('weights', 'phase') if old_form else ('phase', 'level', 'stages', 'weights')
+        given = {'phase': phase, 'level': level or None, 'stages': stages, 'weights': weights}
+        if len(args) > len(order) or any(given[name] is not None for name in order[: len(args)]):
             raise TypeError('Net takes (network_file, phase, level=0, stages=None, weights=None)')
+        given.update(zip(order, args, strict=False))
+        phase, level, stages, weights = given['phase'], given['level'] or 0, given['stages'], given['weights']
         if phase not in (caffe_pb2.TRAIN, caffe_pb2.TEST):
             raise TypeError(f'phase must be caffe.TRAIN (0) or caffe.TEST (1), got {phase!r}')
         param, source = read_net(os.fspath(network_file))
@@ -92,16 +92,17 @@ class Net:
             'after_backward': [],
         }
         self._learnable = LearnableParams()
+        self._ran: set[int] = set()  # layers that have had a forward pass
         try:
             included = included_layers(param)
             placed = insert_splits([param.layer[i] for i in included])
         except LayerError as error:
             raise LayerError(f'{source.path}: {error}') from None
         need_backward: dict[str, bool] = {}  # blob name -> somebody upstream of it learns
-        available: OrderedDict[str, None] = OrderedDict()  # blobs that nobody has read yet
+        available: set[str] = set()  # blobs that nobody has read yet
         for layer_param, origin in placed:
             self._append_layer(layer_param, source.where(included[origin]), need_backward, available)
-        self.outputs = list(available)
+        self.outputs = sorted(available)  # as Caffe's std::set has them
         self._find_backward_path()
         if param.force_backward:
             self._force_backward()
@@ -131,7 +132,7 @@ class Net:
                 near = difflib.get_close_matches(name, self.blobs, n=1, cutoff=0.5)
                 hint = f"; the nearest that is there is '{near[0]}'" if near else ''
                 refuse(f"Unknown bottom blob '{name}' (bottom index {j}): no layer before makes it{hint}")
-            available.pop(name, None)
+            available.discard(name)
             bottoms.append(self.blobs[name])
             # as in Caffe, propagate_down decides where it is given: true asks for a gradient nobody upstream needs
             bottom_need.append(layer_param.propagate_down[j] if layer_param.propagate_down else need_backward[name])
@@ -144,7 +145,7 @@ class Net:
             else:
                 tops.append(Blob())
                 self.blobs[name] = tops[-1]
-            available[name] = None
+            available.add(name)
             if layer_param.type == 'Input':
                 self.inputs.append(name)
         while len(tops) < layer_type.auto_tops:
@@ -156,7 +157,10 @@ class Net:
                 f'{layer_param.type} produces one top blob as output for each bottom blob input: {n_bottom}, {n_top}'
             )
 
-        layer = layer_type(layer_param)
+        try:
+            layer = layer_type(layer_param)
+        except LayerError as error:
+            refuse(error)
         layer.needs_backward = True
         try:
             layer.setup(bottoms, tops)
@@ -202,12 +206,12 @@ class Net:
     def _loss_weights(self, layer, layer_param, refuse) -> list[float]:
         n_tops = max(len(layer_param.top), layer.auto_tops)
         if layer_param.loss_weight:
-            if len(layer_param.loss_weight) != len(layer_param.top):
+            if len(layer_param.loss_weight) != n_tops:
                 refuse(
                     'loss_weight must be unspecified or specified once per top: '
-                    f'{len(layer_param.loss_weight)} for {len(layer_param.top)} tops'
+                    f'{len(layer_param.loss_weight)} for {n_tops} tops'
                 )
-            return list(layer_param.loss_weight) + [0.0] * (n_tops - len(layer_param.top))
+            return list(layer_param.loss_weight)
         weights = [0.0] * n_tops
         if weights:
             weights[0] = layer.default_loss_weight
@@ -253,6 +257,7 @@ class Net:
             try:
                 layer.reshape(bottoms, tops)
                 layer.forward(bottoms, tops)
+                self._ran.add(i)
             except Exception as error:
                 raise _located(error, layer, self._where[i], self._bottoms[i]) from error.__cause__
             for top, weight in self._loss_tops[i]:
@@ -277,6 +282,8 @@ class Net:
                 try:
                     self.layers[i].backward(self._tops[i], self._bottom_need_backward[i], self._bottoms[i])
                 except Exception as error:
+                    if i not in self._ran:  # what it keeps for this pass is not there
+                        error = LayerError(f'the backward pass needs a forward pass before it ({error})')
                     raise _located(error, self.layers[i], self._where[i], self._bottoms[i]) from error.__cause__
                 if self._debug_info:
                     self._log_backward(i)

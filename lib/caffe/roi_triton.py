@@ -103,14 +103,14 @@ def backward_kernel(
     ACROSS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Program (n, k): the gradients of pixels k * BLOCK and on of image n's (channels, height, width).
+    """Program (k, n): the gradients of pixels k * BLOCK and on of image n's (channels, height, width).
 
     Each pixel asks the RoIs for what is its own, instead of the bins adding to their pixels: no atomics. Additions are
     done in the order of the RoIs and, within one, of its bins in reading order. That is the order of torch on a CPU
     too: the result is the same on every run and on both.
     """
-    n = tl.program_id(0)
-    value = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    n = tl.program_id(1)
+    value = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     count = channels * height * width
     valid = value < count
     channel, pixel = value // (height * width), value % (height * width)
@@ -171,7 +171,7 @@ def roi_max_pool_backward(
     inputs = [t.contiguous() for t in (diff, place, image, *axes)]
     blocks = triton.cdiv(c * h * w, _BLOCK)
     with torch.cuda.device_of(diff):
-        backward_kernel[n, blocks](
+        backward_kernel[blocks, n](
             *inputs, x_diff, rois, c, h, w, DOWN=n_down, ACROSS=n_across, BLOCK=_BLOCK, enable_fp_fusion=False
         )
     return x_diff

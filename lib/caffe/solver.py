@@ -90,6 +90,12 @@ class Solver:
             self._refuse(f'average_loss should be non-negative (at least 1), it is {p.average_loss}')
         if p.snapshot and not p.snapshot_prefix:
             self._refuse('snapshot is set, so snapshot_prefix is needed')
+        folder = os.path.dirname(p.snapshot_prefix) or '.'
+        if p.snapshot and is_root_solver() and not os.access(folder, os.W_OK | os.X_OK):
+            self._refuse(
+                f'Cannot write to snapshot prefix {p.snapshot_prefix!r}. '
+                'Make sure that the directory exists and is writeable.'
+            )
         if p.regularization_type not in ('L1', 'L2'):
             self._refuse(f"unknown regularization type: {p.regularization_type!r}; there are 'L1' and 'L2'")
         self._rate()  # refuses an unknown policy or a missing parameter of it now, not at the first iteration
@@ -145,6 +151,7 @@ class Solver:
             param, source = self._net_of(field, value)
             nets.append(self._net(param, source, caffe_pb2.TEST, p.test_state[i] if p.test_state else None))
             nets[-1].share_with(self.net)
+            nets[-1]._debug_info = p.debug_info
         return nets
 
     # -- the learning rate (SGDSolver::GetLearningRate)
@@ -174,6 +181,8 @@ class Solver:
         if policy == 'poly':
             if p.max_iter <= 0:
                 self._refuse("lr_policy 'poly' needs max_iter")
+            if iteration > p.max_iter and p.power != int(p.power):  # Caffe goes on with NaN
+                self._refuse(f"lr_policy 'poly' of power {p.power:g} ends at max_iter {p.max_iter}: no rate follows")
             return p.base_lr * (1 - iteration / p.max_iter) ** p.power
         if policy == 'sigmoid':
             if p.stepsize <= 0:
@@ -224,7 +233,7 @@ class Solver:
                 break
 
     def request(self, action: str) -> None:
-        """Asks a running `step` to act after the iteration under way: 'snapshot' or 'stop' (SolverAction)."""
+        """Has a running `step` act after the iteration or test pass under way: 'snapshot' or 'stop' (SolverAction)."""
         if action not in ('snapshot', 'stop'):
             raise ValueError(f"action must be 'snapshot' or 'stop', got {action!r}")
         self._stop_requested = action
@@ -255,6 +264,10 @@ class Solver:
         if p.test_interval and self.iter % p.test_interval == 0:
             self._test_at_root()
         log('Optimization Done.', 'solver.cpp:325')
+
+    def share_weights(self, net: Net) -> None:
+        """Has another net use the trained parameters from now on, by layer names."""
+        net.share_with(self.net)
 
     def add_callback(self, on_start: Callable[[], None], on_gradients_ready: Callable[[], None]) -> None:
         """Has on_start() called before each iteration, on_gradients_ready() before each update."""
@@ -300,7 +313,7 @@ class Solver:
             return 1.0
         squares = sum(float(b.read_diff().double().square().sum()) for b in blobs if not b.diff_is_zero)
         norm = squares**0.5
-        if norm <= limit:
+        if not norm > limit:  # nor where it is NaN, which would be in every parameter then
             return 1.0
         log(
             f'Gradient clipping: scaling down gradients (L2 norm {norm:.6g} > {limit:.6g}) '
@@ -324,16 +337,23 @@ class Solver:
     def test_all(self) -> None:
         """Runs every test net for its test_iter passes and logs the means of its outputs."""
         for i in range(len(self.test_nets)):
-            self.test(i)
+            if self._stop_requested != 'stop':
+                self.test(i)
 
     def test(self, index: int = 0) -> dict[str, list[float]]:
-        """Runs one test net. Returns the mean of each output over test_iter passes."""
+        """Runs one test net. Returns the mean of each output over test_iter passes, nothing if asked to stop."""
         log(f'Iteration {self.iter}, Testing net (#{index})', 'solver.cpp:341')
         net = self.test_nets[index]
         net.share_with(self.net)
         passes = self.param.test_iter[index]
         total, loss = {}, 0.0
         for _ in range(passes):
+            if self._stop_requested == 'snapshot':
+                self._stop_requested = None
+                self.snapshot()
+            if self._stop_requested == 'stop':
+                log('Test interrupted.', 'solver.cpp:387')
+                return {}
             loss = loss + net._forward(0, len(net.layers) - 1)
             for name in net.outputs:
                 values = net.blobs[name].read().view(-1)

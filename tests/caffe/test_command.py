@@ -253,6 +253,17 @@ def test_summary_counts_shared_parameters_once(capfd):
     assert re.search(r'^3 layers +12 ', out, re.MULTILINE)
 
 
+def test_layers_of_one_name_have_a_row_each(capfd):
+    """Caffe lets two layers have one name; many published prototxts name a ReLU twice."""
+    Path('net.prototxt').write_text("""
+        layer { name: "x" type: "Input" top: "x" input_param { shape { dim: [2, 3] } } }
+        layer { name: "relu" type: "ReLU" bottom: "x" top: "a" }
+        layer { name: "relu" type: "ReLU" bottom: "a" top: "b" }""")
+    for words in (['summary', 'net.prototxt'], ['time', '--model', 'net.prototxt', '--iterations', '1']):
+        assert main(words) == 0
+        assert len(re.findall('^relu ', capfd.readouterr().out, re.MULTILINE)) == 2
+
+
 def test_numbers_are_short():
     assert [quantity(n) for n in (0, 7, 815, 999, 1000, 12345, 999_600, 4.567e9)] == [
         '', '7', '815', '999', '1 K', '12.3 K', '1 M', '4.57 G',

@@ -73,6 +73,15 @@ def test_a_rate_far_along_a_sigmoid_is_zero_not_an_error(tmp_path):
     assert solver.lr == pytest.approx(0)
 
 
+def test_a_root_of_poly_ends_with_max_iter(tmp_path):
+    solver = solver_of(tmp_path, 'lr_policy: "poly" power: 0.5 max_iter: 2')
+    solver.step(2)
+    assert solver.lr == 0
+    solver.iter = 3  # Caffe's rate is NaN from here on
+    with pytest.raises(SolverError, match=r"lr_policy 'poly' of power 0\.5 ends at max_iter 2"):
+        solver.step(1)
+
+
 @pytest.mark.parametrize(
     ('text', 'message'),
     [

@@ -132,6 +132,16 @@ def test_forward_from_layer_to_layer(make_net):
         net.forward(start='nope')
 
 
+def test_a_backward_pass_without_a_forward_pass_is_refused(make_net):
+    net = make_net("""force_backward: true
+    layer { name: "x" type: "Input" top: "x" input_param { shape { dim: [1, 1, 4, 4] } } }
+    layer { name: "pool" type: "Pooling" bottom: "x" top: "y" pooling_param { kernel_size: 2 } }""")
+    with pytest.raises(caffe.LayerError, match=r"net.prototxt:3: layer 'pool'.*needs a forward pass before it"):
+        net.backward()
+    net.forward()
+    assert net.backward()['x'].shape == (1, 1, 4, 4)
+
+
 def test_include_and_exclude_rules(make_net):
     text = """
     layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 } } }
@@ -142,9 +152,54 @@ def test_include_and_exclude_rules(make_net):
     """
     assert make_net(text).outputs == ['train']
     assert make_net(text, caffe.TEST).outputs == ['test']
-    assert make_net(text, caffe.TEST, level=2).outputs == ['test', 'deep']
-    assert make_net(text, caffe.TEST, stages=['a']).outputs == ['test', 'staged']
+    assert make_net(text, caffe.TEST, level=2).outputs == ['deep', 'test']
+    assert make_net(text, caffe.TEST, stages=['a']).outputs == ['staged', 'test']
     assert make_net(text, caffe.TEST, stages=['a', 'b']).outputs == ['test']
+
+
+def test_outputs_are_in_the_order_of_the_alphabet(make_net):
+    """Caffe gathers them in a std::set (Net::Init): the log, and scripts that take outputs[0], go by it."""
+    net = make_net("""
+    layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 } } }
+    layer { name: "first" type: "Power" bottom: "x" top: "loss_cls" }
+    layer { name: "second" type: "Power" bottom: "x" top: "loss_bbox" }""")
+    assert net.outputs == ['loss_bbox', 'loss_cls']
+
+
+def test_level_and_stages_by_position(tmp_path):
+    path = tmp_path / 'net.prototxt'
+    path.write_text("""
+    layer { name: "a" type: "Input" top: "a" input_param { shape { dim: 1 } } include { stage: "deploy" } }
+    layer { name: "b" type: "Input" top: "b" input_param { shape { dim: 1 } } include { min_level: 1 } }""")
+    assert caffe.Net(str(path), caffe.TEST, 0, ['deploy']).outputs == ['a']
+    assert caffe.Net(str(path), caffe.TEST, 1).outputs == ['b']
+    with pytest.raises(TypeError, match='Net takes'):
+        caffe.Net(str(path), caffe.TEST, 1, level=1)
+
+
+def test_a_loss_without_a_top_takes_a_weight(make_net):
+    net = make_net(TWO_HEADS.replace('top: "loss" }', 'loss_weight: 0.5 }'))
+    fill(net)
+    named = make_net(TWO_HEADS)
+    fill(named)
+    named.share_with(net)
+    assert float(net.forward_backward()) == pytest.approx(0.5 * float(named.forward()['loss']))
+
+
+PARAMS_INSIDE = """
+layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 3 } } }
+layer { name: "ip" type: "InnerProduct" bottom: "x" top: "ip" inner_product_param { num_output: 2 }
+  blobs { shape { dim: 2 dim: 3 } data: [1, 2, 3, 4, 5, 6] } blobs { shape { dim: 2 } double_data: [7, 8] } }"""
+
+
+def test_parameters_that_stand_in_the_prototxt_are_taken(make_net):
+    net = make_net(PARAMS_INSIDE)
+    assert net.params['ip'][0].data.tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert net.params['ip'][1].data.tolist() == [7, 8]
+    with pytest.raises(caffe.LayerError, match=r"net.prototxt:3: layer 'ip'.* expected shape \(2, 3\).* \(3, 2\)"):
+        make_net(PARAMS_INSIDE.replace('dim: 2 dim: 3', 'dim: 3 dim: 2'))
+    with pytest.raises(caffe.LayerError, match=r"net.prototxt:3: layer 'ip'.* shape \[2\] has 1 numbers"):
+        make_net(PARAMS_INSIDE.replace('[7, 8]', '7'))
 
 
 def test_a_top_that_is_read_and_weighs_in_the_loss_is_split(make_net):

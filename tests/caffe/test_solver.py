@@ -187,6 +187,15 @@ def test_clip_gradients_leaves_small_ones_alone():
     np.testing.assert_allclose(weights(solver), W - 0.1 * gradient(W), rtol=1e-5)
 
 
+def test_clip_gradients_does_not_spread_a_nan():
+    """Caffe scales where the norm is greater, which NaN is not."""
+    net = NET.replace('bias_term: false', 'bias_term: true')
+    solver = solver_of('clip_gradients: 1', net)
+    solver.add_callback(lambda: None, lambda: solver.net.params['ip'][1].diff.fill(np.nan))
+    solver.step(1)
+    np.testing.assert_allclose(weights(solver), W - 0.1 * gradient(W), rtol=1e-5)
+
+
 def test_clip_gradients_sees_the_sum_over_iter_size():
     """Caffe clips before it divides by iter_size: the sum of two equal gradients, limited, halved."""
     g = gradient(W)
@@ -287,6 +296,12 @@ def test_debug_info_logs_only_where_display_does(capfd):
     assert sum('[Forward] Layer ip, top blob ip data' in line for line in lines) == 1
 
 
+def test_debug_info_logs_each_test_pass_too(capfd):
+    solver = solver_of('test_iter: 3 test_interval: 2 debug_info: true')
+    solver.test()
+    assert sum('[Forward] Layer ip, top blob ip data' in line for line in log_of(capfd)) == 3
+
+
 # -- testing
 
 
@@ -294,6 +309,19 @@ TESTED = f"""{NET}
 layer {{ name: "more" type: "Power" bottom: "ip" top: "twice" power_param {{ scale: 2 }}
          include {{ phase: TEST }} }}
 """
+
+
+@pytest.mark.parametrize(('action', 'passes', 'saved'), [('stop', 2, False), ('snapshot', 5 + 5, True)])
+def test_a_request_is_heard_between_two_test_passes(action, passes, saved, capfd):
+    solver = solver_of('test_iter: 5 test_iter: 5 test_interval: 2 max_iter: 1 snapshot_after_train: false')
+    seen = []
+    for net in solver.test_nets:
+        net.before_forward(lambda i: i or seen.append(i) or (len(seen) == 2 and solver.request(action)))
+    solver.solve()
+    assert len(seen) == passes
+    assert Path('out_iter_0.solverstate').exists() == saved
+    assert any('Test interrupted.' in line for line in log_of(capfd)) == (action == 'stop')
+    assert solver.iter == (0 if action == 'stop' else 1)
 
 
 def test_test_net_lines(capfd):
@@ -439,6 +467,24 @@ def test_snapshot_diff_saves_the_updates_too(form, ending):
         net = caffe_pb2.NetParameter.FromString(Path('out_iter_1.caffemodel').read_bytes())
         (layer,) = [layer for layer in net.layer if layer.name == 'ip']
         np.testing.assert_array_equal(layer.blobs[0].diff, diff.ravel())
+
+
+def test_a_snapshot_that_could_not_be_written_is_refused_at_once():
+    solver_of()
+    path = Path('solver.prototxt')
+    path.write_text(path.read_text().replace('"out"', '"nowhere/out" snapshot: 1000'))
+    with pytest.raises(SolverError, match="Cannot write to snapshot prefix 'nowhere/out'"):
+        caffe.get_solver('solver.prototxt')
+    path.write_text(path.read_text().replace('snapshot: 1000', 'snapshot: 0'))
+    caffe.get_solver('solver.prototxt')
+
+
+def test_share_weights_has_another_net_follow_the_training():
+    solver = solver_of()
+    other = caffe.Net('net.prototxt', caffe.TEST)
+    solver.share_weights(other)
+    solver.step(1)
+    np.testing.assert_array_equal(other.params['ip'][0].data, weights(solver))
 
 
 def test_snapshot_after_train():

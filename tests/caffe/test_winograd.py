@@ -66,3 +66,11 @@ def test_a_large_layer_takes_this_way_a_smaller_one_the_direct(size, ways, monke
     np.testing.assert_allclose(y, exact.detach(), atol=2e-5)
     for got, expected in zip([x_diff, *(b.diff for b in conv.blobs)], inputs, strict=True):
         np.testing.assert_allclose(got, expected.grad, rtol=1e-4, atol=2e-3)
+
+
+def test_a_batch_of_nothing_passes_through():
+    options = 'num_output: 256 kernel_size: 3 pad: 1'
+    conv, bottom, top = make(f'type: "Convolution" top: "y" convolution_param {{ {options} }}', np.ones((0, 128, 8, 8)))
+    (y,) = forward(conv, bottom, top)
+    (x_diff,) = backward(conv, bottom, top, y)
+    assert (y.shape, x_diff.shape) == ((0, 256, 8, 8), (0, 128, 8, 8))

@@ -15,7 +15,7 @@ def test_train_test_reval_and_pictures(tiny, train, tmp_path):
     weights = train.folder() / f'{PREFIX}_iter_2.caffemodel'
     assert f'Wrote snapshot to: {weights}' in log.stdout
     assert 'solver.cpp:229] Iteration 0, loss = ' in log.stderr
-    assert 'Train net output #0: loss_cls = ' in log.stderr
+    assert 'Train net output #1: loss_cls = ' in log.stderr
 
     common = ['--gpu', 'cpu', '--def', SMALL / 'fast_rcnn_ohem' / 'test.prototxt', '--net', weights]
     settings = ['--cfg', 'experiments/cfgs/demo_ohem.yml', '--set', 'ROOT_DIR', tmp_path / 'run', 'EXP_DIR', 'e']

@@ -12,11 +12,12 @@ def layer_shapes(net: Net) -> list[work.LayerShapes]:
     return [
         work.LayerShapes(
             layer.layer_param,
-            [net.blobs[b].shape for b in net.bottom_names[name]],
-            [net.blobs[t].shape for t in net.top_names[name]],
+            [net.blobs[b].shape for b in bottoms],
+            [net.blobs[t].shape for t in tops],
             [p.shape for p in layer.blobs],
         )
-        for name, layer in net.layer_dict.items()
+        # not by name: two layers may have one
+        for layer, bottoms, tops in zip(net.layers, net._bottom_blob_names, net._top_blob_names, strict=True)
     ]
 
 

@@ -32,19 +32,20 @@ def summary(net: Net) -> str:
     """The table of a net, and its totals. Parameters that layers share are counted once, with their owner."""
     rows = []
     n_params = n_bytes = n_work = 0
-    for (name, layer), shapes in zip(net.layer_dict.items(), layer_shapes(net), strict=True):
+    blobs = zip(net._bottom_blob_names, net._top_blob_names, strict=True)
+    for layer, shapes, (bottom_names, top_names) in zip(net.layers, layer_shapes(net), blobs, strict=True):
         if is_inserted_split(layer):
             continue
         own = net.learnable_params.owned(layer)
         params = sum(blob.count for blob, mine in zip(layer.blobs, own, strict=True) if mine)
-        bottoms = [net.blobs[b] for b in net.bottom_names[name]]
-        tops = [net.blobs[t] for t in net.top_names[name]]
+        bottoms = [net.blobs[b] for b in bottom_names]
+        tops = [net.blobs[t] for t in top_names]
         new = sum(4 * t.count for t in tops if not any(t.shares_data_with(b) for b in bottoms))
         multiply_adds = work.forward(shapes)
         shared = '' if all(own) else ' (shared)'
         rows.append(
             (
-                name,
+                layer.name,
                 layer.type,
                 ' '.join(shape(s) for s in shapes.tops),
                 ' '.join(shape(s) for s in shapes.params) + shared,

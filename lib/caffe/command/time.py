@@ -49,7 +49,6 @@ def run(args: argparse.Namespace) -> None:
 def measure(net: Net, iterations: int) -> tuple[list[float], list[float]]:
     """The mean milliseconds of each layer's forward and of its backward pass."""
     forward, backward = ([0.0] * len(net.layers) for _ in range(2))
-    names = list(net.layer_dict)
 
     def clocked(times: list[float], run, i: int) -> None:
         timer = Timer()
@@ -59,9 +58,9 @@ def measure(net: Net, iterations: int) -> tuple[list[float], list[float]]:
 
     for _ in range(iterations):
         net.clear_param_diffs()
-        for i in range(len(names)):
+        for i in range(len(net.layers)):
             clocked(forward, net._forward, i)
-        for i in reversed(range(len(names))):
+        for i in reversed(range(len(net.layers))):
             clocked(backward, net._backward, i)
     return forward, backward
 
@@ -70,7 +69,6 @@ def report(net: Net, forward: list[float], backward: list[float]) -> str:
     """The table of a net whose layers took these milliseconds."""
     rows = []
     all_work = [0, 0]
-    names = list(net.layer_dict)
     for i, (layer, shapes) in enumerate(zip(net.layers, layer_shapes(net), strict=True)):
         need = net._bottom_need_backward[i] if net._layer_need_backward[i] else []
         learn = layer.param_propagate_down if net._layer_need_backward[i] else []
@@ -80,7 +78,7 @@ def report(net: Net, forward: list[float], backward: list[float]) -> str:
             tops = ' '.join(shape(s) for s in shapes.tops)
             went_back = [backward[i]] if net._layer_need_backward[i] else [None]
             cells = _cells(forward[i], works[0]) + _cells(went_back[0], works[1])
-            rows.append((names[i], layer.type, tops, *cells))
+            rows.append((layer.name, layer.type, tops, *cells))
     header = ('layer', 'type', 'tops', 'forward ms', 'GFLOP/s', 'backward ms', 'GFLOP/s')
     sums = _cells(sum(forward), all_work[0]) + _cells(sum(backward), all_work[1])
     text = table(header, rows, (f'{len(rows)} layers', '', '', *sums), left=3)

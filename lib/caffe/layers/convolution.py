@@ -170,7 +170,7 @@ class Convolution(Layer):
         if self._geometry != _WINOGRAD or self.transposed or self.param.group > 1 or x.is_cuda or not _HAS_AVX:
             return False
         channels, filters = self._channels, self.param.num_output
-        return min(channels, filters) >= 128 and channels * filters >= 2**15 and x[0, 0].numel() > 1024
+        return min(channels, filters) >= 128 and channels * filters >= 2**15 and math.prod(x.shape[2:]) > 1024
 
     def forward(self, bottom, top):
         bias = self.blobs[1].read() if self.param.bias_term else None
