@@ -119,6 +119,7 @@ class SolverWrapper:
         self.data_layer.set_roidb(roidb)
         self._classes = getattr(roidb, 'classes', ())
         self._mining = next((layers[i] for i in range(len(layers)) if isinstance(layers[i], HardRoiMiningLayer)), None)
+        self._note_sampling(solver_prototxt)
         self._regression = self._regression_statistics(roidb)
 
     def train_model(self, max_iters: int) -> list[str]:
@@ -127,6 +128,11 @@ class SolverWrapper:
         Raises FloatingPointError when a loss is not a finite number, and TrainingInterrupted after Ctrl-C or
         SIGTERM, once the iteration is done and a snapshot written; a second Ctrl-C stops at once.
         """
+        if self.solver.iter > max_iters:
+            raise ValueError(
+                f'training is at iteration {self.solver.iter} already, beyond the {max_iters} asked for (--iters): '
+                'nothing is left to do'
+            )
         iter_size = self.solver_param.iter_size
         saved_at = None
         record = TrainingRecord(
@@ -196,6 +202,18 @@ class SolverWrapper:
             stream.write(text_format.MessageToString(param))
         os.replace(path + '.part', path)
         return path
+
+    def _note_sampling(self, solver_prototxt: str) -> None:
+        """Says so where net and cfg do not agree on mining: each is an experiment, or an oversight."""
+        if cfg.TRAIN.USE_OHEM and self._mining is None:
+            print(
+                f'Note: TRAIN.USE_OHEM is True, and the net of {solver_prototxt} does not mine: it learns from all RoIs'
+            )
+        if self._mining is not None and not cfg.TRAIN.USE_OHEM:
+            print(
+                f'Note: the net of {solver_prototxt} mines, but TRAIN.USE_OHEM is False: only RoIs that the classic '
+                'sampling draws can be mined; give it a cfg such as experiments/cfgs/fast_rcnn_ohem.yml'
+            )
 
     def _regression_statistics(self, roidb) -> tuple[np.ndarray, np.ndarray] | None:
         """Means and deviations, (4K,) each, to fold into bbox_pred at a snapshot; None if none are to be."""
@@ -344,7 +362,8 @@ def _deferred_signals():
 
     def note(number, frame):
         received.append(number)
-        print('\nStopping after this iteration (again to stop at once) ...')
+        with contextlib.suppress(OSError):  # not by print, in the middle of which this may come
+            os.write(sys.stderr.fileno(), b'\nStopping after this iteration (again to stop at once) ...\n')
         for each, handler in before.items():
             signal.signal(each, handler)
 

@@ -62,7 +62,7 @@ class Prefetcher:
         try:
             for key in wanted:
                 if key not in self._pending:
-                    with _interrupts_ignored():
+                    with _interrupts_held():
                         self._pending[key] = self._pool.submit(_make, key)
             return self._pending.pop(n).result()
         except BrokenProcessPool:
@@ -86,16 +86,13 @@ def _sizes(roidb) -> tuple:
 
 
 @contextmanager
-def _interrupts_ignored():
-    """Processes started meanwhile ignore Ctrl-C from their first instruction on."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _interrupts_held():
+    """Ctrl-C waits meanwhile, and is not for processes that are started meanwhile: they never get it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _maker: BatchMaker | None = None  # in a worker process: what it makes mini-batches with
@@ -103,7 +100,6 @@ _maker: BatchMaker | None = None  # in a worker process: what it makes mini-batc
 
 def _start_worker(roidb, num_classes: int, settings: dict) -> None:
     global _maker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)  # the processes are the parallelism
     cfg.update(settings)
     threading.Thread(target=_end_with_parent, daemon=True).start()

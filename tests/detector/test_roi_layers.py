@@ -1,5 +1,9 @@
 """The Python layers, driven by hand with blobs that are plain arrays."""
 
+import os
+import signal
+from concurrent.futures import ProcessPoolExecutor
+
 import numpy as np
 import pytest
 from stand_in_data import GOLDEN, Blob, ListImdb
@@ -155,6 +159,29 @@ def test_an_error_in_a_worker_arrives_with_its_message(blood_cells, tmp_path):
     try:
         with pytest.raises(ValueError, match=r'gone.jpg: cannot be read as an image'):
             layer.forward(bottom, top)
+    finally:
+        layer.close()
+
+
+def test_ctrl_c_is_not_lost_while_a_mini_batch_is_asked_for(blood_cells, monkeypatch):
+    """It comes in the very moment when a worker process is started: the process does without, this one gets it."""
+    mining_settings()
+    cfg.TRAIN.USE_PREFETCH = True
+    layer, bottom, top = set_up(RoIDataLayer, 0, 6)
+    layer.set_roidb(Roidb(blood_cells))
+    submit = ProcessPoolExecutor.submit
+
+    def interrupted(*args):
+        future = submit(*args)
+        os.kill(os.getpid(), signal.SIGINT)
+        return future
+
+    monkeypatch.setattr(ProcessPoolExecutor, 'submit', interrupted)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            layer.forward(bottom, top)
+        monkeypatch.undo()
+        layer.forward(bottom, top)
     finally:
         layer.close()
 

@@ -117,6 +117,18 @@ def test_a_resumed_run_ends_byte_for_byte_like_an_unbroken_one(solver, roidb, tm
         assert (tmp_path / 'whole' / name).read_bytes() == (tmp_path / 'rest' / name).read_bytes()
 
 
+def test_a_run_that_is_further_on_already_is_left_alone(solver, roidb, tmp_path):
+    train_net(solver(), roidb, str(tmp_path), max_iters=2)
+    before = {path.name: path.read_bytes() for path in tmp_path.glob('tiny_*iter_*')}
+    record = (tmp_path / 'tiny_record.jsonl').read_bytes()
+    with pytest.raises(ValueError, match=r'at iteration 2 already, beyond the 1 asked for \(--iters\)'):
+        train_net(
+            solver(), roidb, str(tmp_path), max_iters=1, snapshot=str(tmp_path / 'tiny_resume_iter_2.solverstate')
+        )
+    assert {path.name: path.read_bytes() for path in tmp_path.glob('tiny_*iter_*')} == before
+    assert (tmp_path / 'tiny_record.jsonl').read_bytes() == record
+
+
 def test_worker_processes_do_not_change_the_result(solver, roidb, tmp_path):
     train_net(solver(), roidb, str(tmp_path / 'one'), max_iters=2)
     cfg.TRAIN.USE_PREFETCH = True
@@ -169,6 +181,21 @@ def test_a_regression_that_is_never_trained_is_noticed(solver, roidb, tmp_path):
 def test_a_net_without_bbox_pred_is_noticed(solver, roidb, tmp_path):
     with pytest.warns(RuntimeWarning, match=r'no layer named bbox_pred'):
         SolverWrapper(solver(box='boxes'), roidb, str(tmp_path))
+
+
+def test_net_and_settings_that_differ_on_mining_are_noted(solver, roidb, tmp_path, capsys):
+    SolverWrapper(solver(), roidb, str(tmp_path))
+    assert 'Note' not in capsys.readouterr().out
+    cfg.TRAIN.USE_OHEM = False
+    SolverWrapper(solver(), roidb, str(tmp_path))
+    assert 'mines, but TRAIN.USE_OHEM is False' in capsys.readouterr().out
+    cfg.TRAIN.USE_OHEM = True
+    net = tmp_path / 'train.prototxt'
+    text = TRAIN + (BRANCH % {'r': '', 'h': '', 'stop': '', 'box': 'bbox_pred'}) + LOSSES.replace('_hard', '')
+    path = solver()
+    net.write_text(text)
+    SolverWrapper(path, roidb, str(tmp_path))
+    assert 'does not mine: it learns from all RoIs' in capsys.readouterr().out
 
 
 def test_files_that_do_not_fit(solver, roidb, tmp_path):
