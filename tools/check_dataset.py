@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 import _init_paths  # noqa: F401
 from _command_line import run
+from datasets.factory import joined_names
 from datasets.findings import format_report, look_at
 
 
@@ -35,9 +36,9 @@ def main() -> int:
     if args.jobs < 1:
         parser.error(f'--jobs is {args.jobs}; expected 1 or more')
     refused = False
-    for name in args.imdb.split('+'):
+    for name in joined_names(args.imdb):
         with tqdm(unit='image', desc=name, disable=None, leave=False) as bar:
-            report = look_at(name.strip(), args.method, args.jobs, bar.update)
+            report = look_at(name, args.method, args.jobs, bar.update)
         print(format_report(report))
         refused = refused or report.refused
     return int(refused)

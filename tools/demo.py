@@ -54,12 +54,18 @@ def main() -> None:
     twice = [path for path, name in zip(args.images, stems, strict=True) if stems.count(name) > 1]
     if twice:
         raise ValueError(f'these images would have one picture, {twice[0]} and {twice[1]}: draw them one at a time')
+    targets = [os.path.join(args.out, name + '.png') for name in stems]
+    for path, target in zip(args.images, targets, strict=True):
+        if os.path.realpath(path) == os.path.realpath(target):
+            raise ValueError(f'the picture of {path} would be written over it: give another folder as --out')
+    if args.classes is not None and not os.path.isfile(args.classes):
+        raise FileNotFoundError(f'there is no file of class names {args.classes} (--classes)')
     configure(args)
 
     import cv2
     from tqdm import tqdm
 
-    from datasets.pascal_voc import VOC_CLASSES
+    from datasets.pascal_voc import VOC_CLASSES, listed_classes
     from datasets.proposal_methods import propose
     from fast_rcnn.config import cfg
     from fast_rcnn.draw import draw_detections
@@ -69,8 +75,7 @@ def main() -> None:
     if args.classes is None:
         names = list(VOC_CLASSES)
     else:
-        with open(args.classes, encoding='utf-8') as file:
-            names = [line.strip() for line in file if line.strip()]
+        names = listed_classes(args.classes)
     net = load_net(args.prototxt, args.caffemodel)
     num_classes = net.blobs['cls_prob'].data.shape[1]
     if num_classes != len(names) + 1:
@@ -82,7 +87,7 @@ def main() -> None:
         print('This OpenCV has no selective search (opencv-contrib-python-headless has): random boxes instead')
     os.makedirs(args.out, exist_ok=True)
     found = {}
-    for path in tqdm(args.images, unit='image', disable=None):
+    for path, target in zip(tqdm(args.images, unit='image', disable=None), targets, strict=True):
         image = read_image(path)
         method, width = args.proposals, None
         if method == 'auto':
@@ -101,7 +106,6 @@ def main() -> None:
             for row in dets
         ]
         picture = draw_detections(image, found[path], names)
-        target = os.path.join(args.out, os.path.splitext(os.path.basename(path))[0] + '.png')
         if not cv2.imwrite(target, picture):
             raise OSError(f'cannot write {target}')
     target = os.path.join(args.out, 'detections.json')

@@ -53,6 +53,8 @@ def main() -> None:
     args = parse_args()
     if not args.method.isidentifier() or args.method == 'gt':
         raise ValueError(f"--method {args.method!r}: expected a name of letters, digits and _, and not 'gt'")
+    if args.max_boxes < 1:
+        raise ValueError(f'--max_boxes is {args.max_boxes}; expected 1 or more')
     data_set = get_imdb(args.imdb)
     if isinstance(data_set, JoinedImdb):
         raise ValueError(

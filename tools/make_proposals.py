@@ -9,6 +9,7 @@ again.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import shutil
@@ -82,20 +83,26 @@ def make(data_set: imdb, args: argparse.Namespace) -> None:
     }
     if args.method == 'edge_boxes':
         settings['edge_model'] = args.edge_model
+    images = digest(file_sizes(data_set, range(data_set.num_images)))
     if os.path.exists(path):
         there = Proposals(path, made_for=data_set.spec, method=args.method)
         # A newer OpenCV is no reason to throw the boxes away.
-        immaterial = {'opencv': None, 'edge_model': None}
+        immaterial = {'opencv': None, 'edge_model': None, 'images': None}
         same = {**there.parameters, **immaterial} == {**settings, **immaterial}
         if not same or there.image_ids != data_set.image_index:
             raise ProposalsError(
                 f'{path} is there, but of other images or settings ({json.dumps(there.parameters)}, now '
                 f'{json.dumps(settings)}); remove it to make it anew'
             )
+        if there.parameters.get('images', images) != images:  # older files do not say
+            raise ProposalsError(
+                f'{path} is there, but image files of {data_set.spec} have changed since it was made; remove it to '
+                'make it anew'
+            )
         print(f'{path} is there already')
     else:
         boxes = compute(data_set, settings, path + '.partial', args.jobs)
-        write_proposals(path, data_set.image_index, boxes, args.method, settings)
+        write_proposals(path, data_set.image_index, boxes, args.method, {**settings, 'images': images})
         shutil.rmtree(path + '.partial')
         made = Proposals(path)
         print(f'wrote {path}: {len(made)} images, {made.num_boxes / len(made):.0f} boxes an image')
@@ -113,7 +120,7 @@ def compute(data_set: imdb, settings: dict, folder: str, jobs: int) -> Iterator[
     for start in range(0, data_set.num_images, PIECE):
         indices = range(start, min(start + PIECE, data_set.num_images))
         ids = [data_set.image_index[i] for i in indices]
-        key = json.dumps([settings, ids])
+        key = json.dumps([settings, ids, file_sizes(data_set, indices)])
         pieces.append(
             (os.path.join(folder, f'{start:07d}.npz'), key, ids, [data_set.image_path_at(i) for i in indices])
         )
@@ -137,6 +144,15 @@ def compute(data_set: imdb, settings: dict, folder: str, jobs: int) -> Iterator[
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
     return (boxes for piece in pieces for boxes in load_piece(*piece[:2]))
+
+
+def file_sizes(data_set: imdb, indices: Sequence[int]) -> list[int]:
+    """In bytes, of image files: another picture of the same name is told by it, without all being read."""
+    return [os.path.getsize(data_set.image_path_at(i)) for i in indices]
+
+
+def digest(sizes: Sequence[int]) -> str:
+    return hashlib.md5(json.dumps(sizes).encode(), usedforsecurity=False).hexdigest()
 
 
 def start_worker() -> None:

@@ -37,6 +37,9 @@ def main() -> None:
     from fast_rcnn.detections_file import load_detections
     from fast_rcnn.nms import nms
 
+    for flag, value in (('--iou', args.iou), ('--nms', args.nms)):
+        if value is not None and not 0 <= value <= 1:
+            raise ValueError(f'{flag} is {value}; expected an IoU, from 0 to 1')
     imdb = get_imdb(args.imdb_name)
     path = os.path.join(args.output_dir, 'detections.npz')
     all_boxes, classes, image_ids = load_detections(path)

@@ -45,6 +45,11 @@ def main() -> None:
     from fast_rcnn.detections_file import load_detections
     from fast_rcnn.error_pictures import draw_counts, draw_sheet
 
+    for flag, value in (('--iou', args.iou), ('--det_thresh', args.det_thresh)):
+        if not 0 <= value <= 1:
+            raise ValueError(f'{flag} is {value}; expected a number from 0 to 1')
+    if args.most < 1:
+        raise ValueError(f'--most is {args.most}; expected 1 or more')
     imdb = get_imdb(args.imdb_name)
     path = os.path.join(args.results, 'detections.npz')
     all_boxes, classes, image_ids = load_detections(path)

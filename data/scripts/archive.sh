@@ -9,6 +9,16 @@ md5_of() {
     if command -v md5sum > /dev/null; then md5sum < "$1" | cut -d' ' -f1; else md5 -q "$1"; fi
 }
 
+# download FILE ADDRESS: go on where FILE ends, or from the start where that site cannot (curl's status 33 and 36)
+download() {
+    local status=0 options=(--fail --location --connect-timeout 30 --retry 3 --retry-delay 2)
+    curl "${options[@]}" --continue-at - --output "$1" "$2" || status=$?
+    case $status in
+        33 | 36) curl "${options[@]}" --output "$1" "$2" ;;
+        *) return $status ;;
+    esac
+}
+
 # fetch_archive FILE MD5 SITE...: have FILE, with that checksum, from the first of the sites that gives it. One that is
 # there already is verified, not fetched; an interrupted download goes on where it stopped.
 fetch_archive() {
@@ -27,8 +37,7 @@ fetch_archive() {
     command -v curl > /dev/null || die "needs curl; or download $1/$file yourself, put it into $PWD and run this again"
     for site in "$@"; do
         echo "downloading $site/$file"
-        if ! curl --fail --location --connect-timeout 30 --retry 3 --retry-delay 2 --continue-at - \
-            --output "$file.part" "$site/$file"; then
+        if ! download "$file.part" "$site/$file"; then
             problems+="could not download $site/$file; "
             continue
         fi

@@ -371,6 +371,7 @@ _OBJECT = np.dtype(
     [('id', 'i8'), ('image_id', 'i8'), ('category_id', 'i8'), ('crowd', '?'), ('area', 'f8')]
     + [(k, 'f8') for k in 'xywh']
 )
+_INT64 = np.iinfo(np.int64)
 
 
 def _load(path: str) -> tuple[list[dict], np.ndarray, list[dict]]:
@@ -378,7 +379,7 @@ def _load(path: str) -> tuple[list[dict], np.ndarray, list[dict]]:
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no annotation file {path}; expected a JSON file in COCO's format")
     try:
-        with open(path, encoding='utf-8') as f:
+        with open(path, encoding='utf-8-sig') as f:  # a byte order mark, which some tools write, is skipped
             # Objects become tuples as they are parsed: as dictionaries, those of COCO would need 3 GB.
             content = json.load(f, object_pairs_hook=_compact)
     except (ValueError, RecursionError) as e:
@@ -389,6 +390,8 @@ def _load(path: str) -> tuple[list[dict], np.ndarray, list[dict]]:
         )
     images, categories = content['images'], content['categories']
     annotations = content.get('annotations', [])
+    if not isinstance(annotations, list):
+        raise ValueError(f"{path}: not in COCO's format: annotations is {str(annotations)[:100]}, expected a list")
     _check_entries(path, 'images', images, {'id': int, 'file_name': str, 'width': int, 'height': int})
     _check_entries(path, 'categories', categories, {'id': int, 'name': str})
     names, ids = [c['name'] for c in categories], [c['id'] for c in categories]
@@ -396,6 +399,12 @@ def _load(path: str) -> tuple[list[dict], np.ndarray, list[dict]]:
         raise ValueError(f'{path}: expected categories of different ids and names; got {ids} and {names}')
     if not images:
         raise ValueError(f'{path}: it describes no image')
+    for k, image in enumerate(images):
+        if not all(0 < image[side] < 2**31 for side in ('width', 'height')):
+            raise ValueError(
+                f'{path}: images[{k}], {image["file_name"]}, has width {image["width"]} and height {image["height"]}; '
+                'expected its size in pixels'
+            )
     for k, each in enumerate(annotations):
         if not isinstance(each, tuple):
             raise ValueError(
@@ -414,15 +423,19 @@ def _compact(pairs: list[tuple]):
     try:
         x, y, w, h = (float(v) for v in box)
         image_id, category_id = entry['image_id'], entry['category_id']
-        if type(image_id) is not int or type(category_id) is not int:
+        if not (_is_id(image_id) and _is_id(category_id)):
             return entry
         number = entry.get('id', 0)
         area = entry.get('area')
         area = w * h if area is None else float(area)
-        number, crowd = (number if type(number) is int else 0), bool(entry.get('iscrowd', 0))
+        number, crowd = (number if _is_id(number) else 0), bool(entry.get('iscrowd', 0))
         return (number, image_id, category_id, crowd, area, x, y, w, h)
     except (TypeError, ValueError, KeyError):
         return entry
+
+
+def _is_id(value) -> bool:
+    return type(value) is int and _INT64.min <= value <= _INT64.max
 
 
 def _check_entries(path: str, key: str, entries, types: dict[str, type]) -> None:
@@ -431,6 +444,6 @@ def _check_entries(path: str, key: str, entries, types: dict[str, type]) -> None
     for k, entry in enumerate(entries):
         for name, kind in types.items():
             value = entry.get(name) if isinstance(entry, dict) else None
-            if type(value) is not kind:
-                expected = 'a whole number' if kind is int else 'a text'
+            if not (_is_id(value) if kind is int else type(value) is kind):
+                expected = 'a whole number of 64 bits' if kind is int else 'a text'
                 raise ValueError(f'{path}: {key}[{k}] has {name} {value!r}; expected {expected}')

@@ -8,13 +8,25 @@ import os
 import numpy as np
 
 COLUMNS = 5
+NAME_LENGTH = 20
+
+
+def literal(text: str) -> str:
+    """The text as Matplotlib shows it letter by letter: between two dollar signs it would read mathematics."""
+    return text.replace('$', r'\$')
+
+
+def shortened(name: str) -> str:
+    """So that it stays above its own plot."""
+    return name if len(name) <= NAME_LENGTH else f'{name[: NAME_LENGTH - 8]}…{name[-7:]}'
 
 
 def draw_curves(curves: dict[str, tuple[np.ndarray, np.ndarray, float]], path: str, title: str) -> None:
     """Draw the curves into a PNG file.
 
     Args:
-        curves: name -> (recall (n,), precision (n,), AP). The precision may zigzag; it is drawn as measured.
+        curves: name -> (recall (n,), precision (n,), AP). The precision may zigzag; it is drawn as measured. Without
+            detections there is no curve.
         path: of the file; it appears when it is complete.
         title: above the plots.
     """
@@ -28,8 +40,9 @@ def draw_curves(curves: dict[str, tuple[np.ndarray, np.ndarray, float]], path: s
     figure.suptitle(title)
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for axis, (name, (recall, precision, ap)) in zip(axes, curves.items(), strict=False):
-        axis.plot([0.0, *recall], [*precision[:1], *precision], linewidth=1.2)
-        axis.set_title(f'{name}  {ap:.3f}', fontsize=9)
+        if len(recall):
+            axis.plot([0.0, *recall], [*precision[:1], *precision], linewidth=1.2)
+        axis.set_title(literal(f'{shortened(name)}  {ap:.3f}'), fontsize=9)
         axis.set(xlim=(0, 1.02), ylim=(0, 1.02))
         axis.grid(alpha=0.3)
         axis.tick_params(labelsize=7)

@@ -54,12 +54,17 @@ def get_imdb(name: str, data_dir: str | None = None) -> imdb:
     """
     data_dir = data_dir or os.path.join(PROJECT_DIR, 'data')
     parts = []
-    for part_name in name.split('+'):
-        parts.append(_single(part_name.strip(), data_dir))
-        parts[-1].spec = part_name.strip()
+    for part_name in joined_names(name):
+        parts.append(_single(part_name, data_dir))
+        parts[-1].spec = part_name
     result = parts[0] if len(parts) == 1 else JoinedImdb(parts)
     result.spec = name
     return result
+
+
+def joined_names(name: str) -> list[str]:
+    """The names that '+' joins in ``name``. A '+' in a path, before which no name begins, joins nothing."""
+    return [part.strip() for part in re.split(rf'\+(?=\s*(?:{FOLDER}|{COCO_FILE}|voc_|coco_))', name)]
 
 
 def _single(name: str, data_dir: str) -> imdb:

@@ -332,8 +332,7 @@ def _voc_place(name: str) -> tuple[str, str]:
 def _listed(root: str, split: str, report: Report) -> list[str]:
     """The ids of a split, each once."""
     path = os.path.join(root, 'ImageSets', 'Main', split + '.txt')
-    with open(path, encoding='utf-8') as f:
-        ids = [line.split()[0] for line in f if line.strip()]
+    ids = pascal_voc.listed_ids(root, split)
     for image_id, n in Counter(ids).items():
         if n > 1:
             report.add('listed twice', f'{path}: {image_id}')

@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
@@ -21,6 +22,7 @@ from datasets.curves import draw_curves
 from datasets.proposals import Proposals
 
 BACKGROUND = '__background__'
+_NO_FILE_NAME = r'[/\\\x00-\x1f]'  # classes in COCO's format may have such names
 KEPT_ANNOTATIONS = 4096  # parsed ones held at a time, the oldest dropped first
 
 
@@ -267,7 +269,7 @@ class imdb:
         """Write ``comp4_det_test_<class>.txt`` files, as the VOC server and development kit read them."""
         os.makedirs(output_dir, exist_ok=True)
         for c, name in enumerate(self.classes[1:], start=1):
-            with written_whole(os.path.join(output_dir, f'comp4_det_test_{name}.txt')) as f:
+            with written_whole(os.path.join(output_dir, f'comp4_det_test_{re.sub(_NO_FILE_NAME, "_", name)}.txt')) as f:
                 for image_id, dets in zip(self.image_index, all_boxes[c], strict=True):
                     for x1, y1, x2, y2, score in np.asarray(dets, np.float64).reshape(-1, 5):
                         f.write(f'{image_id} {score:.6f} {x1 + 1:.2f} {y1 + 1:.2f} {x2 + 1:.2f} {y2 + 1:.2f}\n')

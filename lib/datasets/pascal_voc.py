@@ -92,8 +92,7 @@ def read_image_set(root: str, split: str) -> list[str]:
         others = [f for f in others if '_' not in f] or others
         have = f'splits there: {", ".join(others[:12])}' if others else f'there is no split in {folder}'
         raise FileNotFoundError(f'image set {split!r} not found: looked for {path}; {have}')
-    with open(path, encoding='utf-8') as f:
-        ids = [line.split()[0] for line in f if line.strip()]
+    ids = listed_ids(root, split)
     if not ids:
         raise ValueError(f'{path} names no image; expected an image id a line')
     seen = set()
@@ -102,6 +101,28 @@ def read_image_set(root: str, split: str) -> list[str]:
             raise ValueError(f'{path}: image id {image_id!r} is given twice; remove one of the two lines')
         seen.add(image_id)
     return ids
+
+
+def listed_ids(root: str, split: str) -> list[str]:
+    """The image ids in the file of a split, as they stand there.
+
+    An id may have spaces. The kit's files of a class, ``000012  -1`` a line, have a second column, which is left out.
+    """
+    ids = []
+    for line in read_lines(os.path.join(root, 'ImageSets', 'Main', split + '.txt')):
+        columns = re.fullmatch(r'(\S+)\s+(?:-1|0|1)', line)
+        whole = columns is None or os.path.isfile(os.path.join(root, 'Annotations', line + '.xml'))
+        ids.append(line if whole else columns[1])
+    return ids
+
+
+def read_lines(path: str) -> list[str]:
+    """The lines of a text file but the blank ones, less the space around them. Raises ValueError if it is no UTF-8."""
+    try:
+        with open(path, encoding='utf-8-sig') as f:  # some editors put a mark, U+FEFF, before the first line
+            return [line.strip() for line in f if line.strip()]
+    except UnicodeDecodeError as e:
+        raise ValueError(f'{path}: not a text in UTF-8 ({e}); save it as UTF-8') from None
 
 
 def read_annotation(path: str, class_to_index: dict[str, int]) -> dict:
@@ -149,12 +170,7 @@ def class_names(root: str) -> list[str]:
     """The classes of a folder: the lines of ``<root>/classes.txt``, else all names in its annotations."""
     listed = os.path.join(root, 'classes.txt')
     if os.path.isfile(listed):
-        with open(listed, encoding='utf-8') as f:
-            names = [line.strip() for line in f if line.strip()]
-        # The background has index 0 whether or not the file says so.
-        names = names[1:] if names[:1] == ['__background__'] else names
-        if not names or len(set(names)) != len(names):
-            raise ValueError(f'{listed}: expected different class names, one a line; got {names}')
+        names = listed_classes(listed)
     else:
         folder = os.path.join(root, 'Annotations')
         files = sorted(f for f in os.listdir(folder) if f.endswith('.xml')) if os.path.isdir(folder) else []
@@ -169,6 +185,16 @@ def class_names(root: str) -> list[str]:
     for name in names:
         if not re.fullmatch(r'[^/\\\x00-\x1f]+', name) or name.startswith('.'):
             raise ValueError(f'{root}: class name {name!r} cannot be used in a file name; rename it')
+    return names
+
+
+def listed_classes(path: str) -> list[str]:
+    """The class names in a file like ``classes.txt``, one a line, without the background."""
+    names = read_lines(path)
+    # The background has index 0 whether or not the file says so.
+    names = names[1:] if names[:1] == ['__background__'] else names
+    if not names or len(set(names)) != len(names):
+        raise ValueError(f'{path}: expected different class names, one a line; got {names}')
     return names
 
 

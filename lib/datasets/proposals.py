@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Iterable, Sequence
 
 import h5py
@@ -118,8 +119,13 @@ class Proposals:
         return np.array(self._boxes[self._offsets[k] : self._offsets[k + 1]], np.float32)
 
     def _remedy(self, method: str | None) -> str:
-        name = self.made_for or 'NAME'
+        name = shlex.quote(self.made_for or 'NAME')
         method = method or 'selective_search'
+        if method not in METHODS:
+            return (
+                f'tools/make_proposals.py makes {", ".join(METHODS)}; those of another, {method!r}, are imported: '
+                f'python tools/import_proposals.py --imdb {name} --method {shlex.quote(method)} --source PATH'
+            )
         return f'make them with: python tools/make_proposals.py --imdb {name} --method {method}'
 
     def _broken(self, problem: str) -> ProposalsError:

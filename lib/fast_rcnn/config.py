@@ -13,6 +13,7 @@ import copy
 import difflib
 import math
 import os
+import re
 
 import numpy as np
 import yaml
@@ -262,6 +263,10 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+# YAML 1.1 takes 1e-14 for a text, for want of a point; nobody who writes it does
+_Loader.add_implicit_resolver(
+    'tag:yaml.org,2002:float', re.compile(r'[-+]?\d+(?:\.\d*)?[eE][-+]?\d+$'), list('-+0123456789')
+)
 _Loader.add_constructor('tag:yaml.org,2002:python/tuple', lambda loader, node: tuple(loader.construct_sequence(node)))
 
 

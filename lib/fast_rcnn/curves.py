@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from matplotlib.figure import Figure
 
+from datasets.curves import literal
 from fast_rcnn.record import PARTS
 
 # Okabe and Ito: told apart by colour-blind people; a run also has a mark of its own
@@ -137,7 +138,7 @@ def _by_class(ax, entries: list[dict], window: int, title: str, most: int = 7) -
         x, y = _series(entries, loss, window)
         every = max(len(x) // 8, 1)
         marks = {'marker': _MARKS[i], 'markevery': (i * every // 7, every), 'markersize': 4}
-        ax.plot(x, y, color=COLOURS[i], label=name, linewidth=1.3, **marks)
+        ax.plot(x, y, color=COLOURS[i], label=literal(name), linewidth=1.3, **marks)
     ax.set_xlabel('iteration')
     ax.grid(alpha=0.3)
     if total:

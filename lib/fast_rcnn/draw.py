@@ -23,6 +23,7 @@ COLOURS = (
 _ORANGE, _BLUE = COLOURS[:2]
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 _SHORT_SIDE = 480  # of the picture, in pixels; images of more are left as they are
+_LONG_SIDE = 1600  # a panorama is enlarged no further, so that it can be looked at whole
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
@@ -127,13 +128,16 @@ def draw_repeats(image: np.ndarray, boxes: np.ndarray, by: np.ndarray, kept: np.
 
 
 def draw_mined_rois(batch, image: int, classes: Sequence[str]) -> np.ndarray:
-    """Two panels side by side: all RoIs of an image of a `hard_rois.MiniBatch` by loss, and those mined."""
+    """Two panels: all RoIs of an image of a `hard_rois.MiniBatch` by loss, and those mined. They are side by side, of a
+    wide image one below the other.
+    """
     rows = batch.rows(image)
     place = {int(row): k for k, row in enumerate(rows)}
     chosen = np.array([place[int(row)] for row in batch.kept if int(row) in place], dtype=int)
     boxes, loss, labels = batch.rois[rows, 1:], batch.loss[rows], batch.labels[rows]
     pixels = batch.images[image]
-    return beside(draw_by_loss(pixels, boxes, loss), draw_chosen(pixels, boxes, loss, labels, chosen, classes))
+    panels = draw_by_loss(pixels, boxes, loss), draw_chosen(pixels, boxes, loss, labels, chosen, classes)
+    return beside(*panels) if pixels.shape[1] <= 2 * pixels.shape[0] else np.vstack(panels)
 
 
 def beside(*panels: np.ndarray) -> np.ndarray:
@@ -146,10 +150,11 @@ def beside(*panels: np.ndarray) -> np.ndarray:
 
 
 def _enlarged(image: np.ndarray) -> tuple[np.ndarray, float]:
-    scale = max(1.0, _SHORT_SIDE / min(image.shape[:2]))
-    if scale == 1.0:
-        return image.copy(), scale
-    return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC), scale
+    """A picture to draw on, and by how much the image is enlarged in it. A narrow one gets a margin for labels."""
+    scale = max(1.0, min(_SHORT_SIDE / min(image.shape[:2]), _LONG_SIDE / max(image.shape[:2])))
+    picture = image if scale == 1.0 else cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+    margin = max(_SHORT_SIDE - picture.shape[1], 0)
+    return cv2.copyMakeBorder(picture, 0, 0, 0, margin, cv2.BORDER_CONSTANT, value=_WHITE), scale
 
 
 def _line(picture: np.ndarray) -> int:

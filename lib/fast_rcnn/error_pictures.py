@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from datasets.curves import literal
 from fast_rcnn.draw import COLOURS
 from roi_data_layer.image_blob import read_image
 
@@ -42,12 +43,13 @@ def draw_counts(path: str, counts: dict[str, dict[str, int]], kinds: Sequence[st
     left = np.zeros(len(counts))
     for kind, colour in zip(kinds, [_HEX[i] for i in (0, 1, 3, 5, 4)], strict=True):
         values = np.array([of_class[kind] for of_class in counts.values()])
-        bars = ax.barh(list(counts), values, left=left, color=colour, label=kind, edgecolor='white')
+        bars = ax.barh(list(map(literal, counts)), values, left=left, color=colour, label=kind, edgecolor='white')
         labels = [str(v) if v >= 0.04 * max(1, _most(counts, kinds)) else '' for v in values]
         dark = kind in ('missed', 'background')
         ax.bar_label(bars, labels, label_type='center', fontsize=8, color='white' if dark else 'black')
         left += values
-    ax.invert_yaxis()
+    ax.set_ylim(len(counts) - 0.5, -0.5)
+    ax.set_xlim(left=0)
     ax.set_xlabel('mistakes')
     ax.spines[['top', 'right']].set_visible(False)
     figure.legend(loc='outside upper center', ncols=len(kinds), frameon=False)
@@ -72,11 +74,11 @@ def _draw_crop(ax, mistake: dict) -> None:
     if mistake['object_box'] is not None:
         _rectangle(ax, mistake['object_box'], _OBJECT, '--')
     if mistake['score'] is None:
-        ax.set_title(f'{mistake["class"]}\nbest IoU of its class {mistake["iou"]:.2f}', fontsize=9)
+        ax.set_title(literal(f'{mistake["class"]}\nbest IoU of its class {mistake["iou"]:.2f}'), fontsize=9)
         return
     _rectangle(ax, mistake['box'], _DETECTION, '-')
     of = 'no object' if mistake['object_class'] is None else f'{mistake["object_class"]}, IoU {mistake["iou"]:.2f}'
-    ax.set_title(f'{mistake["class"]} {mistake["score"]:.2f}\n{of}', fontsize=9)
+    ax.set_title(literal(f'{mistake["class"]} {mistake["score"]:.2f}\n{of}'), fontsize=9)
 
 
 def _rectangle(ax, box, colour: str, style: str) -> None:

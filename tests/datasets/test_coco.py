@@ -105,11 +105,27 @@ def test_a_box_that_is_none_is_refused_where_it_is_asked_for(made, box, words):
         (content((99, 3, [1, 1, 5, 5])), r'image_id that the file does not describe \(99\)'),
         (content((40, 4, [1, 1, 5, 5])), r'category_id that the file does not describe \(4\)'),
         (content((40, 3, [1, 1, 5])), r'annotations\[0\] is'),
+        (content((2**70, 3, [1, 1, 5, 5])), r'annotations\[0\] is'),
+        ({**content(), 'annotations': None}, 'annotations is None, expected a list'),
+        ({**content(), 'images': [{**content()['images'][0], 'id': 2**70}]}, r'images\[0\] has id 118059'),
+        ({**content(), 'images': [{**content()['images'][0], 'width': 0}]}, r'images\[0\], p0.png, has width 0 and'),
     ],
 )
 def test_a_file_of_another_kind_is_told(made, tree, words):
     with pytest.raises(ValueError, match=words):
         made(tree)
+
+
+def test_a_byte_order_mark_is_skipped(made):
+    assert made('\ufeff' + json.dumps(content())).num_images == 2
+
+
+def test_classes_of_a_joined_set_may_have_names_that_no_file_has(made, tmp_path):
+    tree = content((40, 7, [1, 1, 5, 5]))
+    made({**tree, 'categories': [{'id': 7, 'name': 'cup/mug'}]})
+    data = get_imdb('+'.join([f'coco:{tmp_path}/labels.json:{tmp_path}/pictures'] * 2))
+    data.evaluate_detections([[np.zeros((0, 5))] * 4] * 2, str(tmp_path / 'out'), quiet=True)
+    assert (tmp_path / 'out/labels/comp4_det_test_cup_mug.txt').exists()
 
 
 def test_paths_that_are_not_there(tmp_path):

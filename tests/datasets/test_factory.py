@@ -68,6 +68,14 @@ def test_a_folder_may_have_a_colon_a_space_or_braces_in_its_path(folder):
     assert imdb.proposals_path() == str(odd / 'proposals' / 'selective_search_train.h5')
 
 
+def test_a_plus_in_a_path_joins_nothing(folder):
+    odd = folder.root.parent / 'cats+dogs'
+    folder.root.rename(odd)
+    assert get_imdb(f'folder:{odd}:train').num_images == 2
+    joined = get_imdb(f'folder:{odd}:train + folder:{odd}:test')
+    assert [part.spec for part in joined.parts] == [f'folder:{odd}:train', f'folder:{odd}:test']
+
+
 def test_a_missing_folder_says_how_the_demo_set_is_made(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'no folder .*/demo; .*make_demo_data\.py'):
         get_imdb(f'folder:{tmp_path}/demo:train')

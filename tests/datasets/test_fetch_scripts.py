@@ -5,7 +5,10 @@ import os
 import shutil
 import subprocess
 import tarfile
+import threading
 import zipfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -43,8 +46,8 @@ class Project:
         assert published in text
         path.write_text(text.replace(published, md5))
 
-    def run(self, script: str, *args: str):
-        url = self.site.as_uri()
+    def run(self, script: str, *args: str, url: str | None = None):
+        url = url or self.site.as_uri()
         names = ('VOC_URL', 'COCO_URL', 'IMAGENET_MODELS_URL', 'SELECTIVE_SEARCH_URL')
         env = {**os.environ, **dict.fromkeys(names, url)}
         command = ['bash', str(self.data / 'scripts' / script), *args]
@@ -101,6 +104,21 @@ def test_an_interrupted_download_goes_on(voc):
         assert (voc.data / name).read_bytes() == whole
         shutil.rmtree(voc.data / 'VOCdevkit2007')
         (voc.data / name).unlink()
+
+
+def test_a_site_that_cannot_go_on_is_asked_for_the_whole(voc):
+    """A server of Python's own: it knows no ranges of bytes."""
+    handler = partial(SimpleHTTPRequestHandler, directory=voc.site)
+    server = ThreadingHTTPServer(('127.0.0.1', 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    (voc.data / 'VOCtest_06-Nov-2007.tar.part').write_bytes(b'begun')
+    try:
+        done = voc.run('fetch_voc.sh', url=f'http://127.0.0.1:{server.server_port}')
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert done.returncode == 0, done.stderr
+    assert (voc.data / 'VOCdevkit2007' / 'VOC2007').is_dir()
 
 
 def test_a_download_with_another_checksum_is_not_unpacked(voc):

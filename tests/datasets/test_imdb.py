@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from voc_folder import Folder, annotation
 
+from datasets.curves import draw_curves, literal, shortened
 from datasets.factory import get_imdb
 from datasets.proposals import write_proposals
 
@@ -133,6 +134,23 @@ def test_a_class_without_ground_truth_is_left_out_of_the_mean_and_named(folder, 
     assert results['without_ground_truth'] == ['dog']
     assert json.loads((tmp_path / 'out' / 'results.json').read_text())['classes']['dog']['ap'] is None
     assert 'no object to find: dog' in capsys.readouterr().out
+
+
+def test_classes_of_which_nothing_is_detected(imdb, tmp_path, capsys):
+    results = imdb.evaluate_detections(no_detections(imdb), str(tmp_path / 'out'))
+    assert results['mAP'] == 0 and (tmp_path / 'out' / 'precision_recall.png').exists()
+    assert 'cat    0.0000          2           0' in capsys.readouterr().out
+
+
+def test_names_of_classes_are_no_mathematics(tmp_path):
+    curve = np.array([0.5, 1.0]), np.array([1.0, 1.0]), 1.0
+    draw_curves({'$x^$ bill': curve}, str(tmp_path / 'curves.png'), 'title')
+    assert literal('$5 or $10') == r'\$5 or \$10'
+
+
+def test_long_names_of_classes_do_not_run_into_one_another():
+    assert shortened('diningtable') == 'diningtable'
+    assert shortened('a rather long class name 17') == 'a rather lon…name 17'
 
 
 def test_detections_that_do_not_fit_the_set_are_refused(imdb, tmp_path):

@@ -84,3 +84,5 @@ def test_what_is_missing_or_damaged_is_named(folder, tmp_path):
     done = run('--imdb', name, '--source', empty, '--method', 'mcg')
     assert done.returncode == 1 and 'is not a file of boxes' in done.stderr
     assert not list((folder.root / 'proposals').iterdir())
+    done = run('--imdb', name, '--source', empty, '--method', 'mcg', '--max_boxes', -1)
+    assert done.returncode == 1 and '--max_boxes is -1; expected 1 or more' in done.stderr

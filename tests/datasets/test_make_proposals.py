@@ -86,6 +86,14 @@ def test_proposals_made_otherwise_are_not_overwritten(many):
     assert done.returncode == 1 and 'remove it to make it anew' in done.stderr
 
 
+def test_proposals_of_images_that_have_changed_are_not_taken_for_theirs(many):
+    name = f'folder:{many.root}:many'
+    assert run('--imdb', name, '--method', 'random', '--jobs', 1).returncode == 0
+    many.add('n03', size=(90, 70))
+    done = run('--imdb', name, '--method', 'random', '--jobs', 1)
+    assert done.returncode == 1 and 'image files of' in done.stderr and 'remove it to make it anew' in done.stderr
+
+
 @pytest.mark.parametrize(
     'args, words',
     [

@@ -134,6 +134,25 @@ def test_image_sets(folder):
         read_image_set(str(folder.root), 'none')
 
 
+def test_names_of_images_may_have_spaces(folder):
+    for name in ('my photo 1', 'my photo 2', 'photo 1', 'photo 0'):
+        folder.add(name)
+    folder.split('own', 'my photo 1', 'my photo 2', 'photo 1', 'photo 0')
+    assert read_image_set(str(folder.root), 'own') == ['my photo 1', 'my photo 2', 'photo 1', 'photo 0']
+
+
+def test_lists_may_begin_with_a_byte_order_mark_and_are_utf_8(folder):
+    split = folder.root / 'ImageSets/Main/own.txt'
+    split.write_bytes('\ufeffa\nb\n'.encode())
+    assert read_image_set(str(folder.root), 'own') == ['a', 'b']
+    (folder.root / 'classes.txt').write_bytes('\ufeffcat\ndog\n'.encode())
+    assert class_names(str(folder.root)) == ['cat', 'dog']
+    for path, read in ((split, lambda root: read_image_set(root, 'own')), (folder.root / 'classes.txt', class_names)):
+        path.write_bytes('cät\n'.encode('latin-1'))
+        with pytest.raises(ValueError, match=rf'{path.name}: not a text in UTF-8 .*save it as UTF-8'):
+            read(str(folder.root))
+
+
 def test_classes_come_from_classes_txt_or_from_all_annotations_sorted(folder):
     folder.add('d', annotation([('ant', 1, 1, 9, 9)]))  # in no split, but in the folder
     assert class_names(str(folder.root)) == ['ant', 'cat', 'dog']

@@ -63,6 +63,16 @@ def test_a_missing_file_is_told_with_the_command_that_makes_it(tmp_path):
         Proposals(str(tmp_path / 'nowhere.h5'), made_for='voc_2007_test', method='random')
 
 
+def test_the_command_can_be_given_as_it_stands(tmp_path):
+    nowhere = str(tmp_path / 'nowhere.h5')
+    with pytest.raises(ProposalsError, match=r"make_proposals\.py --imdb 'folder:my fruit:train' --method random"):
+        Proposals(nowhere, made_for='folder:my fruit:train', method='random')
+    with pytest.raises(
+        ProposalsError, match=r'import_proposals\.py --imdb coco_2014_minival --method mcg --source PATH'
+    ):
+        Proposals(nowhere, made_for='coco_2014_minival', method='mcg')
+
+
 def test_a_missing_image_is_named(path):
     with pytest.raises(ProposalsError, match="no proposals for image 'z'"):
         Proposals(str(path)).of('z')

@@ -43,6 +43,11 @@ def test_python_tuples_of_published_files_are_read(tmp_path):
     np.testing.assert_array_equal(cfg.PIXEL_MEANS, [[[1, 2, 3]]])
 
 
+def test_a_number_may_be_written_without_a_point(tmp_path):
+    from_text(tmp_path, 'EPS: 1e-14\nTRAIN:\n  FG_THRESH: 5E-1\nEXP_DIR: 2e\n')
+    assert (cfg.EPS, cfg.TRAIN.FG_THRESH, cfg.EXP_DIR) == (1e-14, 0.5, '2e')
+
+
 def test_command_line_values():
     cfg_from_list(['TRAIN.SCALES', '(400,500)', 'TRAIN.USE_FLIPPED', 'false', 'EXP_DIR', '123', 'TEST.NMS', '1'])
     assert cfg.TRAIN.SCALES == (400, 500)

@@ -360,6 +360,14 @@ def test_mistakes_are_sorted(trained, tiny, tmp_path):
     assert re.search(r'^all ', said.stdout, re.MULTILINE)
     done = run('tools/visualize_errors.py', tmp_path, '--imdb', f'folder:{tiny}:test', status=1)
     assert 'no detections file' in done.stderr
+    for tool, flags, said in (
+        ('visualize_errors', ['--most', 0], '--most is 0; expected 1 or more'),
+        ('visualize_errors', ['--det_thresh', 5], r'--det_thresh is 5\.0; expected a number from 0 to 1'),
+        ('reval', ['--iou', 'nan'], '--iou is nan; expected an IoU, from 0 to 1'),
+        ('reval', ['--nms', 2], r'--nms is 2\.0; expected an IoU'),
+    ):
+        done = run(f'tools/{tool}.py', results, '--imdb', f'folder:{tiny}:test', *flags, status=1)
+        assert re.search(said, done.stderr) and 'Traceback' not in done.stderr
 
 
 def test_detections_on_photographs_by_themselves(trained, tiny, tmp_path):
@@ -386,6 +394,11 @@ def test_detections_on_photographs_by_themselves(trained, tiny, tmp_path):
     assert set(found) == {str(photo), str(large)}
     assert cv2.imread(str(tmp_path / 'out' / 'large.png')).shape == (700, 900, 3)
     assert 'there is no file' in run(*common, '--images', 'nowhere.jpg', '--cfg', CFG, status=1).stderr
+    mine = tmp_path / 'out' / 'mine.png'
+    cv2.imwrite(str(mine), cv2.imread(str(photo)))
+    before = mine.read_bytes()
+    assert 'would be written over it' in run(*common, '--images', mine, '--cfg', CFG, status=1).stderr
+    assert mine.read_bytes() == before
     same = tmp_path / photo.name
     shutil.copy(photo, same)
     assert 'one picture' in run(*common, '--images', photo, same, '--cfg', CFG, status=1).stderr
