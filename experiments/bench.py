@@ -30,7 +30,7 @@ import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from _command_line import run  # noqa: E402
+from _command_line import parser_of, run  # noqa: E402
 
 NETS = ('VGG16', 'VGG_CNN_M_1024')
 METHODS = {'frcn': 'fast_rcnn', 'ohem': 'fast_rcnn_ohem'}
@@ -321,11 +321,7 @@ def draw_curves(rows: dict[str, list[tuple]], title: str) -> str:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.split('\n')[0],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=__doc__,
-    )
+    parser = parser_of(__doc__)
     parser.add_argument('--net', nargs='+', choices=NETS, help='default: both')
     parser.add_argument('--method', nargs='+', choices=METHODS, help='default: both')
     parser.add_argument('--gpu', default='cpu', metavar='ID', help="GPU by number, or 'cpu' (default: cpu)")

@@ -21,6 +21,7 @@ from runs import ROOT, Run, RunFailed, tool, write
 from tables import OHEM, PLACES, VGG16, VGG_M, Row
 
 sys.path.append(str(ROOT / 'tools'))
+from _command_line import parser_of
 from _command_line import run as run_main
 
 # What an iteration sees: 2 images, and so many RoIs are learned from
@@ -99,11 +100,7 @@ def run_table(
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.split('\n')[0],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=__doc__,
-    )
+    parser = parser_of(__doc__)
     parser.add_argument('--on', choices=PLACES, default='pascal_voc', help='which nets (default: pascal_voc)')
     parser.add_argument('--row', nargs='+', default=[], metavar='NAME', help='these rows only (see --list)')
     parser.add_argument('--gpu', default='cpu', metavar='ID', help="GPU to use, by number, or 'cpu' (default: cpu)")

@@ -38,6 +38,7 @@ from roi_data_layer.mining import roi_losses
 from roi_data_layer.roidb import Roidb
 
 sys.path.append(str(ROOT / 'tools'))
+from _command_line import parser_of
 from _command_line import run as run_main
 
 matplotlib.use('Agg')
@@ -117,11 +118,7 @@ def draw(curves: dict[str, dict[int, dict]], path: Path, title: str) -> None:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.split('\n')[0],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=__doc__,
-    )
+    parser = parser_of(__doc__)
     names = {row.name for row in TABLES[1].rows}
     parser.add_argument('--on', choices=PLACES, default='demo', help='data sets and nets (default: demo)')
     parser.add_argument(

@@ -18,15 +18,11 @@ sys.path[:0] = [str(ROOT / 'tools'), str(ROOT / 'lib')]
 
 import numpy as np  # noqa: E402
 
-from _command_line import add_flags, configure, run  # noqa: E402
+from _command_line import add_flags, configure, parser_of, run  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.split('\n')[0],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=__doc__,
-    )
+    parser = parser_of(__doc__)
     parser.add_argument('--solver', required=True, metavar='FILE', help='solver prototxt')
     parser.add_argument('--weights', required=True, metavar='FILE', help='trained weights (.caffemodel)')
     parser.add_argument('--imdb', default='voc_2007_trainval', help='data set (default: voc_2007_trainval)')

@@ -24,15 +24,12 @@ from runs import ROOT, Run, RunFailed, make_demo_data, write
 from tables import PLACES, TABLES, VGG_M, Row, Table
 
 sys.path.append(str(ROOT / 'tools'))
+from _command_line import parser_of
 from _command_line import run as run_main
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.split('\n')[0],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=__doc__,
-    )
+    parser = parser_of(__doc__)
     parser.add_argument('--table', type=int, choices=TABLES, required=True, help='table of the paper')
     parser.add_argument('--row', nargs='+', default=[], metavar='NAME', help='these rows only (see --list)')
     parser.add_argument('--on', choices=PLACES, help="data sets and nets (default: the table's own)")

@@ -10,6 +10,14 @@ import traceback
 from collections.abc import Callable
 
 
+def parser_of(doc: str) -> argparse.ArgumentParser:
+    """A parser whose --help is a script's docstring: the first line above the flags, the rest below as it stands."""
+    title, _, rest = doc.partition('\n')
+    return argparse.ArgumentParser(
+        description=title, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=rest.strip('\n')
+    )
+
+
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags that every tool of the family takes: --gpu, --cfg, --set, --debug."""
     parser.add_argument('--gpu', default='0', metavar='ID', help="GPU to use, by number, or 'cpu' (default: 0)")

@@ -7,23 +7,18 @@ tools/check_dataset.py --imdb coco:labels.json:images --method gt      before th
 Its exit status is 1 if training would refuse the set, 0 if not.
 """
 
-import argparse
 import os
 
 from tqdm import tqdm
 
 import _init_paths  # noqa: F401
-from _command_line import run
+from _command_line import parser_of, run
 from datasets.factory import joined_names
 from datasets.findings import format_report, look_at
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__.split('\n')[0],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=__doc__,
-    )
+    parser = parser_of(__doc__)
     parser.add_argument('--imdb', required=True, metavar='NAME', help='data set, or several joined by +')
     parser.add_argument(
         '--method',

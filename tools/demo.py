@@ -16,15 +16,11 @@ import json
 import os
 
 import _init_paths  # noqa: F401
-from _command_line import add_flags, configure, run
+from _command_line import add_flags, configure, parser_of, run
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.split('\n')[0],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=__doc__,
-    )
+    parser = parser_of(__doc__)
     parser.add_argument('--def', dest='prototxt', required=True, metavar='FILE', help='test prototxt')
     parser.add_argument('--net', dest='caffemodel', required=True, metavar='FILE', help='trained weights (.caffemodel)')
     parser.add_argument('--images', nargs='+', required=True, metavar='FILE', help='photographs')

@@ -5,22 +5,17 @@ tools/eval_recall.py --imdb voc_2007_test --method selective_search
 tools/eval_recall.py --imdb folder:data/demo:test --max_boxes 300
 """
 
-import argparse
 import json
 import os
 
 import _init_paths  # noqa: F401
-from _command_line import run
+from _command_line import parser_of, run
 from datasets.factory import get_imdb
 from datasets.recall import SIZES, best_overlaps, recall_table
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__.split('\n')[0],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=__doc__,
-    )
+    parser = parser_of(__doc__)
     parser.add_argument('--imdb', required=True, metavar='NAME', help='data set, or several joined by +')
     parser.add_argument('--method', default='selective_search', help='proposals (default: selective_search)')
     parser.add_argument('--max_boxes', type=int, metavar='N', help='the first N boxes of each image only')

@@ -19,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 import _init_paths  # noqa: F401
-from _command_line import run
+from _command_line import parser_of, run
 from datasets import proposals_mat
 from datasets.factory import get_imdb
 from datasets.imdb import JoinedImdb, imdb
@@ -27,11 +27,7 @@ from datasets.proposals import Proposals, write_proposals
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.split('\n')[0],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=__doc__,
-    )
+    parser = parser_of(__doc__)
     parser.add_argument('--imdb', required=True, metavar='NAME', help='the data set that they are of')
     parser.add_argument('--source', required=True, metavar='PATH', help='a .mat file, or a folder with one an image')
     parser.add_argument('--method', default='selective_search', help='name to give them (default: selective_search)')

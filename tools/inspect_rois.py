@@ -14,15 +14,11 @@ import argparse
 import os
 
 import _init_paths  # noqa: F401
-from _command_line import add_flags, configure, run
+from _command_line import add_flags, configure, parser_of, run
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.split('\n')[0],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=__doc__,
-    )
+    parser = parser_of(__doc__)
     parser.add_argument('--solver', required=True, metavar='FILE', help='solver prototxt of an OHEM net')
     parser.add_argument('--weights', required=True, metavar='FILE', help='a snapshot of it (.caffemodel)')
     parser.add_argument(

@@ -11,15 +11,11 @@ import argparse
 import os
 
 import _init_paths  # noqa: F401
-from _command_line import run
+from _command_line import parser_of, run
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.split('\n')[0],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=__doc__,
-    )
+    parser = parser_of(__doc__)
     parser.add_argument('records', nargs='*', metavar='RECORD', help='records, or folders that hold one')
     parser.add_argument('--names', nargs='+', metavar='NAME', help='what to call the runs (default: by their paths)')
     parser.add_argument('--smooth', type=int, default=50, help='mean over so many iterations (default: 50; 1: none)')

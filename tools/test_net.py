@@ -11,15 +11,11 @@ import os
 import time
 
 import _init_paths  # noqa: F401
-from _command_line import add_flags, configure, run
+from _command_line import add_flags, configure, parser_of, run
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.split('\n')[0],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=__doc__,
-    )
+    parser = parser_of(__doc__)
     parser.add_argument('--def', dest='prototxt', required=True, metavar='FILE', help='test prototxt')
     parser.add_argument('--net', dest='caffemodel', required=True, metavar='FILE', help='trained weights (.caffemodel)')
     parser.add_argument('--imdb', dest='imdb_name', default='voc_2007_test', help='data set (default: voc_2007_test)')
@@ -38,6 +34,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    if args.max_per_image < 0:
+        raise ValueError(f'--num_dets is {args.max_per_image}; expected 0, for all, or more')
     if not os.path.isfile(args.prototxt):
         raise FileNotFoundError(f'there is no test prototxt {args.prototxt}')
     while args.wait and not os.path.exists(args.caffemodel):

@@ -19,15 +19,11 @@ from typing import NamedTuple
 import numpy as np
 
 import _init_paths  # noqa: F401
-from _command_line import add_flags, configure, run
+from _command_line import add_flags, configure, parser_of, run
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.split('\n')[0],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=__doc__,
-    )
+    parser = parser_of(__doc__)
     parser.add_argument('--solver', required=True, metavar='FILE', help='solver prototxt')
     parser.add_argument('--image', default='600x1000', metavar='HxW', help='size of the image (default: 600x1000)')
     parser.add_argument('--rois', type=int, default=2000, help='RoIs an image (default: 2000)')

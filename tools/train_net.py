@@ -9,15 +9,11 @@ import argparse
 import os
 
 import _init_paths  # noqa: F401
-from _command_line import add_flags, configure, run
+from _command_line import add_flags, configure, parser_of, run
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.split('\n')[0],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=__doc__,
-    )
+    parser = parser_of(__doc__)
     parser.add_argument('--solver', required=True, metavar='FILE', help='solver prototxt')
     parser.add_argument(
         '--iters', dest='max_iters', type=int, default=40000, help='number of iterations (default: 40000)'
@@ -41,6 +37,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    if args.max_iters < 1:
+        raise ValueError(f'--iters is {args.max_iters}; expected 1 or more')
     for path, what in ((args.solver, 'solver prototxt'), (args.snapshot, 'solver state (--snapshot)')):
         if path is not None and not os.path.isfile(path):
             raise FileNotFoundError(f'there is no {what} {path}')

@@ -13,15 +13,11 @@ import json
 import os
 
 import _init_paths  # noqa: F401
-from _command_line import run
+from _command_line import parser_of, run
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.split('\n')[0],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=__doc__,
-    )
+    parser = parser_of(__doc__)
     parser.add_argument('results', metavar='FOLDER', help='the folder with detections.npz')
     parser.add_argument('--imdb', dest='imdb_name', default='voc_2007_test', help='data set (default: voc_2007_test)')
     parser.add_argument(

@@ -202,6 +202,8 @@ def _reason(error: str, text: str, line: int | None, message: Message) -> str:
     pool = message.DESCRIPTOR.file.pool
     if match := re.search(r'Message type "([\w.]+)" has no field named "(\w+)"', reason):
         descriptor = pool.FindMessageTypeByName(match[1])
+        if match[2] in ('layer', 'layers'):  # they stand in a net alone
+            return f'{descriptor.name} has no field "{match[2]}": is the brace before it not closed?'
         return f'{descriptor.name} has no field "{match[2]}"{_nearest(match[2], descriptor.fields_by_name)}'
     if match := re.search(r'Enum type "([\w.]+)" has no value named ("?)(\w+)"?', reason):
         descriptor = pool.FindEnumTypeByName(match[1])

@@ -162,7 +162,9 @@ class SolverWrapper:
                     saved_at = self.solver.iter
                 if stop:
                     raise TrainingInterrupted(
-                        f'stopped at iteration {self.solver.iter}; to go on, resume from {self._state_path()}'
+                        f'stopped at iteration {self.solver.iter}; to go on, resume from {self._state_path()}: '
+                        'the same command of tools/train_net.py with --snapshot and this file in place of --weights, '
+                        'before --set'
                     )
             if saved_at != self.solver.iter:
                 self._model_paths.append(self.snapshot())

@@ -138,6 +138,10 @@ layers { layer { name: "relu" type: "relu" } bottom: "conv" top: "conv" }
             ':2:3: LayerParameter has no field "convoluton_param"; did you mean "convolution_param"?',
         ),
         (
+            'layer { type: "ReLU"\nlayer { type: "TanH" }',
+            ':2:1: LayerParameter has no field "layer": is the brace before it not closed?',
+        ),
+        (
             'layer { pooling_param { pool: AVG } }',
             ':1:31: PoolingParameter.PoolMethod has no value "AVG"; did you mean "AVE"?',
         ),

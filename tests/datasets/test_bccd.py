@@ -27,6 +27,12 @@ def run(script, *args):
     return subprocess.run(command, capture_output=True, text=True)
 
 
+def convert(folder):
+    """Runs npz_to_caffemodel.py on w.npz and net.prototxt of `folder`, into its w.caffemodel."""
+    files = {'weights': 'w.npz', 'net': 'net.prototxt', 'out': 'w.caffemodel'}
+    return run('npz_to_caffemodel.py', *(x for flag, name in files.items() for x in (f'--{flag}', folder / name)))
+
+
 def test_the_copy_lacks_boxes_that_are_points_and_says_so(folder, tmp_path):
     folder.add('b', annotation([('dog', 5, 5, 25, 25), ('cat', 9, 9, 9, 9)]))
     out = tmp_path / 'copy'
@@ -51,15 +57,7 @@ def test_weights_become_a_caffemodel_of_just_these_layers(tmp_path):
     shapes = {'c1/0': (2, 3, 3, 3), 'c1/1': (2,), 'c2/0': (4, 2, 1, 1), 'c2/1': (4,)}
     weights = {key: rng.normal(size=shape).astype(np.float16) for key, shape in shapes.items()}
     np.savez(tmp_path / 'w.npz', **weights)
-    args = (
-        '--weights',
-        tmp_path / 'w.npz',
-        '--net',
-        tmp_path / 'net.prototxt',
-        '--out',
-        tmp_path / 'w.caffemodel',
-    )
-    done = run('npz_to_caffemodel.py', *args)
+    done = convert(tmp_path)
     assert done.returncode == 0, done.stderr
     assert '2 layers, c1, c2' in done.stdout
     caffe.set_mode_cpu()
@@ -74,14 +72,6 @@ def test_weights_become_a_caffemodel_of_just_these_layers(tmp_path):
 
 def test_weights_that_do_not_fit_are_named(tmp_path):
     (tmp_path / 'net.prototxt').write_text(NET)
-    args = (
-        '--weights',
-        tmp_path / 'w.npz',
-        '--net',
-        tmp_path / 'net.prototxt',
-        '--out',
-        tmp_path / 'w.caffemodel',
-    )
     for weights, words in (
         ({'c1/0': np.zeros((2, 3, 5, 5)), 'c1/1': np.zeros(2)}, "layer 'c1': weights of shapes"),
         ({'c9/0': np.zeros(2)}, 'has no layers c9'),
@@ -89,6 +79,6 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
         ({'plain': np.zeros(2)}, 'expected names like'),
     ):
         np.savez(tmp_path / 'w.npz', **weights)
-        done = run('npz_to_caffemodel.py', *args)
+        done = convert(tmp_path)
         assert done.returncode == 1 and words in done.stderr, done.stderr
     assert not (tmp_path / 'w.caffemodel').exists()

@@ -9,7 +9,7 @@ import time
 
 import pytest
 import torch
-from conftest import ROOT, SMALL, run
+from commands import ROOT, SMALL, run
 
 PREFIX = 'small_fast_rcnn_ohem'
 
@@ -135,12 +135,14 @@ def test_a_full_disk_damages_no_earlier_snapshot(train, tmp_path, tiny):
 
 
 def test_ctrl_c_snapshots_and_says_how_to_resume(tiny, tmp_path):
+    begin = [sys.executable, 'tools/train_net.py', '--gpu', 'cpu', '--solver',
+             str(SMALL / 'fast_rcnn_ohem' / 'solver.prototxt'), '--imdb', f'folder:{tiny}:train',
+             '--cfg', 'experiments/cfgs/demo_ohem.yml']  # fmt: skip
+    settings = ['--set', 'ROOT_DIR', str(tmp_path), 'EXP_DIR', 'e', 'TRAIN.USE_PREFETCH', 'True',
+                'TRAIN.PREFETCH_WORKERS', '1']  # fmt: skip
+    surroundings = {'cwd': ROOT, 'env': {**os.environ, 'PYTHONPATH': str(ROOT / 'lib')}}
     process = subprocess.Popen(
-        [sys.executable, 'tools/train_net.py', '--gpu', 'cpu', '--solver',
-         str(SMALL / 'fast_rcnn_ohem' / 'solver.prototxt'), '--imdb', f'folder:{tiny}:train', '--iters', '100000',
-         '--cfg', 'experiments/cfgs/demo_ohem.yml', '--set', 'ROOT_DIR', str(tmp_path), 'EXP_DIR', 'e',
-         'TRAIN.USE_PREFETCH', 'True', 'TRAIN.PREFETCH_WORKERS', '1'],
-        cwd=ROOT, env={**os.environ, 'PYTHONPATH': str(ROOT / 'lib')}, text=True,
+        [*begin, '--iters', '100000', *settings], **surroundings, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
     said = ''
@@ -153,3 +155,27 @@ def test_ctrl_c_snapshots_and_says_how_to_resume(tiny, tmp_path):
     state = re.search(r'resume from (\S+\.solverstate)', said)
     assert state and os.path.exists(state[1])
     assert 'Traceback' not in said
+    done = int(re.search(r'stopped at iteration (\d+)', said)[1])
+    assert 'with --snapshot and this file in place of --weights, before --set' in said
+    command = [*begin, '--iters', str(done + 1), '--snapshot', state[1], *settings]
+    resumed = subprocess.run(command, **surroundings, capture_output=True, text=True, check=False)
+    assert resumed.returncode == 0, resumed.stderr
+    assert f'_iter_{done + 1}.caffemodel' in resumed.stdout
+
+
+@pytest.mark.parametrize('iters', ['0', '-5'])
+def test_a_number_of_iterations_that_is_none(iters):
+    command = [sys.executable, 'tools/train_net.py', '--gpu', 'cpu', '--solver', 'x', '--iters', iters]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f'train_net.py: error: --iters is {iters}; expected 1 or more\n'
+
+
+def test_another_package_called_datasets_is_named(tmp_path):
+    (tmp_path / 'datasets').mkdir()
+    (tmp_path / 'datasets' / '__init__.py').write_text('')
+    command = [sys.executable, 'tools/train_net.py', '--gpu', 'cpu', '--solver', 'x']
+    env = {**os.environ, 'PYTHONPATH': str(tmp_path)}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f'{tmp_path / "datasets" / "__init__.py"} hides the package datasets in {ROOT / "lib"}' in done.stderr

@@ -13,7 +13,7 @@ import termios
 
 import cv2
 import pytest
-from conftest import ROOT, SMALL, run
+from commands import ROOT, SMALL, run
 
 PREFIX = 'small_fast_rcnn_ohem'
 CFG = 'experiments/cfgs/demo_ohem.yml'

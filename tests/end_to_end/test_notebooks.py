@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, SMALL, run
+from commands import ROOT, SMALL, run
 
 nbformat = pytest.importorskip('nbformat', reason='notebooks need: pip install nbformat nbclient ipykernel')
 nbclient = pytest.importorskip('nbclient', reason='notebooks need: pip install nbformat nbclient ipykernel')

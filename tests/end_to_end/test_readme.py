@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, SMALL
+from commands import ROOT, SMALL
 
 README = (ROOT / 'README.md').read_text()
 

@@ -5,7 +5,7 @@ import json
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT, SMALL, run
+from commands import ROOT, SMALL, run
 
 PREFIX = 'small_fast_rcnn_ohem'
 

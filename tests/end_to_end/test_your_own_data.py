@@ -8,7 +8,7 @@ import sys
 
 import cv2
 import numpy as np
-from conftest import ROOT, SMALL, run
+from commands import ROOT, SMALL, run
 
 PAGE = (ROOT / 'docs' / 'your-own-data.md').read_text()
 ITERS = '4'
