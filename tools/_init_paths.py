@@ -11,9 +11,9 @@ LIB = os.path.realpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), 
 if LIB not in map(os.path.realpath, sys.path):
     sys.path.append(LIB)
 
-# A common name: Hugging Face's package has it, and another checkout of this project, if that is the one installed
+# A common name: Hugging Face's package has it too
 _found = importlib.util.find_spec('datasets').origin or 'a folder named datasets'
-if os.path.realpath(_found) != os.path.join(LIB, 'datasets', '__init__.py'):
+if not os.path.isfile(os.path.join(os.path.dirname(_found), 'factory.py')):
     sys.exit(
         f'{os.path.basename(sys.argv[0])}: error: {_found} hides the package datasets in {LIB}; '
         'use an environment without it, such as the .venv that `make` builds'
