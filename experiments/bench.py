@@ -4,12 +4,13 @@
 experiments/bench.py                      both networks, FRCN and OHEM, beside the same nets straight in torch
 experiments/bench.py --net VGG16 --method ohem --precision bf16
 experiments/bench.py --curves             cost against RoIs, image size and images a pass; table and picture
+experiments/bench.py --original "env PYTHONPATH=/opt/caffe/python python3"    beside an original Caffe, too
 experiments/bench.py --quick              a small image and few RoIs: whether it works, not how fast
 
 Prints the machine's ceilings (matrix product, memory copy), then seconds a step, images/s, peak memory, and
 each layer's GFLOP/s as a share of the fp32 ceiling. The picture is painted, the proposals are selective
-search's on it. Each measurement has a process of its own, and the rounds alternate between ours and the
-direct net, so that a machine that is busy for a while is busy for both.
+search's on it. Each measurement has a process of its own (measure_step.py), and the rounds alternate between
+ours and the others, so that a machine that is busy for a while is busy for all.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -29,11 +31,12 @@ sys.path[:0] = [str(ROOT / 'tools'), str(ROOT / 'lib'), str(ROOT / 'experiments'
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+from measure_step import METHODS  # noqa: E402
 
 from _command_line import parser_of, run  # noqa: E402
 
 NETS = ('VGG16', 'VGG_CNN_M_1024')
-METHODS = {'frcn': 'fast_rcnn', 'ohem': 'fast_rcnn_ohem'}
+_TITLES = {'ours': 'ours', 'direct': 'straight in torch', 'original': 'original Caffe'}
 _QUICK = {'image': '96x128', 'rois': 60, 'rounds': 1, 'steps': 1}
 _CURVES = {
     'RoIs': ('rois', (250, 500, 1000, 2000, 4000, 8000)),
@@ -56,6 +59,8 @@ def ceilings(quick: bool = False) -> dict[str, float]:
     for name, dtype in (('fp32', torch.float32), ('bf16', torch.bfloat16)):
         a, b = torch.randn(n, n).to(dtype), torch.randn(n, n).to(dtype)
         ways = [lambda a=a, b=b: torch.mm(a, b)]
+        if dtype == torch.float32:
+            ways.append(lambda a=a, b=b: np.matmul(a.numpy(), b.numpy()))
         if onednn is not None:
             ways.append(lambda a=a, b=b: onednn(a, b, None, 'none', [], ''))
         out[name] = 2 * n**3 / 1e9 / min(filter(None, map(_best_if_it_runs, ways)))
@@ -117,98 +122,14 @@ def searched(picture: np.ndarray, rois: int) -> np.ndarray:
     return np.concatenate([boxes, moved]).astype(np.float32)
 
 
-# ---- One measurement, in a process of its own
-
-
-def measure_one(args: argparse.Namespace) -> dict:
-    """{'step': seconds, 'peak_gib', 'images': of a step, 'parts': seconds a step, 'layers': [...]}."""
-    import caffe
-    from fast_rcnn.config import cfg, cfg_from_file
-    from roi_data_layer.roidb import Roidb
-    from time_step import NoiseImage, peak_gib, randomise, time_steps
-
-    cfg_from_file(str(ROOT / 'experiments' / 'cfgs' / f'{METHODS[args.method]}.yml'))
-    with np.load(args.data, allow_pickle=False) as stored:
-        picture, proposals = stored['picture'], stored['proposals']
-    height, width = picture.shape[:2]
-    cfg.TRAIN.SCALES, cfg.TRAIN.MAX_SIZE = (min(height, width),), max(height, width)
-    cfg.TRAIN.IMS_PER_BATCH = args.images or cfg.TRAIN.IMS_PER_BATCH
-    cfg.TRAIN.USE_PREFETCH = False
-    on_gpu = args.gpu != 'cpu'
-    if on_gpu:
-        caffe.set_device(int(args.gpu))
-        caffe.set_mode_gpu()
-    caffe.set_precision(args.precision)
-    iter_size = 2 if args.method == 'ohem' else 1
-    with tempfile.TemporaryDirectory() as folder:
-        data = NoiseImage(os.path.join(folder, 'picture.png'), height, width, len(proposals), 21, picture, proposals)
-        data.num_images = cfg.TRAIN.IMS_PER_BATCH
-        roidb = Roidb(data, use_flipped=False)
-        if args.one == 'direct':
-            step = _time_direct(args, roidb, iter_size, on_gpu)
-            measured = {'step': step}
-        else:
-            solver = caffe.get_solver(
-                str(ROOT / 'models' / 'pascal_voc' / args.net / METHODS[args.method] / 'solver.prototxt')
-            )
-            randomise(solver.net)
-            times = time_steps(solver, roidb, args.steps, on_gpu)
-            measured = {'step': times.step, **_layers(solver, times)}
-    return {**measured, 'peak_gib': peak_gib(args.gpu), 'images': iter_size * cfg.TRAIN.IMS_PER_BATCH}
-
-
-def _time_direct(args: argparse.Namespace, roidb, iter_size: int, on_gpu: bool) -> float:
-    from direct_net import DirectNet, optimizer, train_pass
-
-    from roi_data_layer.prefetch import BatchMaker
-
-    net = DirectNet(args.net).to(f'cuda:{args.gpu}' if on_gpu else 'cpu')
-    sgd, batches = optimizer(net), BatchMaker(roidb, 21)
-
-    def step(n: int) -> float:
-        began = time.perf_counter()
-        sgd.zero_grad()
-        for k in range(iter_size):
-            train_pass(net, batches(n * iter_size + k)[0])
-        for param in net.parameters():
-            if param.grad is not None:
-                param.grad /= iter_size
-        sgd.step()
-        if on_gpu:
-            torch.cuda.synchronize()
-        return time.perf_counter() - began
-
-    step(0)
-    return sum(step(1 + n) for n in range(args.steps)) / args.steps
-
-
-def _layers(solver, times) -> dict:
-    """What a step's seconds went to, and each layer's GFLOP and seconds of a pass."""
-    from caffe import work
-    from caffe.command.layer_work import layer_shapes
-
-    net, passes = solver.net, solver.param.iter_size
-    layers = []
-    for i, (name, shapes) in enumerate(zip(net._layer_names, layer_shapes(net), strict=True)):
-        back = net._layer_need_backward[i]
-        need = net._bottom_need_backward[i] if back else []
-        learn = net.layers[i].param_propagate_down if back else []
-        macs = work.forward(shapes), work.backward(shapes, learn, need)
-        layers.append([name, net.layers[i].type, *(2 * m / 1e9 for m in macs), times.forward[i], times.backward[i]])
-    parts = {'data': times.forward[0] * passes, 'solver': times.solver}
-    mining = [row[4] for row in layers if row[0] == 'hard_roi_mining']
-    if mining:
-        parts['mining'] = mining[0] * passes
-    return {'parts': parts, 'layers': layers}
-
-
 # ---- All of them
 
 
 def measure(args: argparse.Namespace, data: str, kind: str, **settings) -> dict:
-    """`measure_one` in a new process. `kind`: 'ours' or 'direct'."""
+    """What measure_step.py measures in a new process. `kind`: 'ours', 'direct' or 'original'."""
     flags = {**{k: getattr(args, k) for k in ('gpu', 'precision', 'steps', 'images')}, **settings}
-    command = [sys.executable, __file__, '--one', kind, '--data', data]
+    python = shlex.split(args.original) if kind == 'original' else [sys.executable]
+    command = [*python, str(ROOT / 'experiments' / 'measure_step.py'), '--kind', kind, '--data', data]
     command += [f'--{key}={value}' for key, value in flags.items() if value is not None]
     # Straight in torch means with the allocator as it is (caffe.host_memory); 8 is glibc's own value.
     env = {**os.environ, 'MALLOC_ARENA_TEST': '8'} if kind == 'direct' else None
@@ -242,31 +163,32 @@ def bench(args: argparse.Namespace) -> None:
         data = store_data(folder, args.image, args.rois)
         for net in args.net or NETS:
             for method in args.method or METHODS:
-                rounds = [
-                    [measure(args, data, kind, net=net, method=method) for kind in ('ours', 'direct')]
-                    for _ in range(args.rounds)
-                ]
-                ours, direct = ([pair[k] for pair in rounds] for k in (0, 1))
-                print('\n' + report(f'{net} {method}', ours, direct, ceiling, args.gpu == 'cpu'), flush=True)
+                runs = {kind: [] for kind in _TITLES if kind != 'original' or args.original}
+                for _ in range(args.rounds):
+                    for kind, measured in runs.items():
+                        measured.append(measure(args, data, kind, net=net, method=method))
+                print('\n' + report(f'{net} {method}', runs, ceiling, args.gpu == 'cpu'), flush=True)
 
 
-def report(title: str, ours: list[dict], direct: list[dict], ceiling: dict, shares: bool) -> str:
+def report(title: str, runs: dict[str, list[dict]], ceiling: dict, shares: bool) -> str:
     """One net's table, from the fastest round of each; the spread is that of the rounds."""
-    lines = [f'{title:24} {"s/step":>8} {"slowest":>8} {"images/s":>9} {"peak GiB":>9}']
-    best = []
-    for name, runs in (('ours', ours), ('straight in torch', direct)):
-        runs = sorted(runs, key=lambda run: run['step'])
-        best.append(runs[0])
-        rate = runs[0]['images'] / runs[0]['step']
-        peak = max(run['peak_gib'] for run in runs)
-        lines.append(f'  {name:22} {runs[0]["step"]:8.2f} {runs[-1]["step"]:8.2f} {rate:9.2f} {peak:9.2f}')
-    parts = ', '.join(f'{name} {seconds:.3f} s' for name, seconds in best[0]['parts'].items())
-    lines.append(f'  {best[1]["step"] / best[0]["step"]:.2f} times as fast; of a step: {parts}')
+    lines = [f'{title:24} {"s/step":>8} {"slowest":>8} {"images/s":>9} {"peak GiB":>9} {"ours: times as fast":>20}']
+    best = {kind: min(measured, key=lambda run: run['step']) for kind, measured in runs.items()}
+    ours = best['ours']
+    for kind, measured in runs.items():
+        seconds = best[kind]['step']
+        slowest, peak = (max(run[key] for run in measured) for key in ('step', 'peak_gib'))
+        gain = '' if kind == 'ours' else f' {seconds / ours["step"]:20.2f}'
+        rate = best[kind]['images'] / seconds
+        lines.append(f'  {_TITLES[kind]:22} {seconds:8.2f} {slowest:8.2f} {rate:9.2f} {peak:9.2f}{gain}')
+    parts = ', '.join(f'{name} {seconds:.3f} s' for name, seconds in ours['parts'].items())
+    later = f' (with the products that are the gradients of {", ".join(ours["later"])})' if ours['later'] else ''
+    lines.append(f'  of a step: {parts}{later}')
     lines.append(
         f'  {"layer":22} {"forward ms":>11} {"GFLOP/s":>8} {"share":>6} {"backward ms":>12} {"GFLOP/s":>8} {"share":>6}'
     )
-    for name, _, f_work, b_work, f_time, b_time in best[0]['layers']:
-        if max(f_time, b_time) < 0.001 * best[0]['step']:
+    for name, _, f_work, b_work, f_time, b_time in ours['layers']:
+        if max(f_time, b_time) < 0.001 * ours['step']:
             continue
         cells = ''
         for work, seconds, wide in ((f_work, f_time, 11), (b_work, b_time, 12)):
@@ -334,8 +256,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--curves', action='store_true', help='cost against sizes')
     parser.add_argument('--quick', action='store_true', help='small, to see whether it works')
     parser.add_argument('--debug', action='store_true', help='show the traceback of an error')
-    parser.add_argument('--one', choices=('ours', 'direct'), help=argparse.SUPPRESS)
-    parser.add_argument('--data', help=argparse.SUPPRESS)
+    parser.add_argument(
+        '--original',
+        metavar='COMMAND',
+        help='starts a Python whose `import caffe` is an original Caffe, to measure that too',
+    )
     args = parser.parse_args()
     for name in ('rois', 'images', 'rounds', 'steps'):
         if getattr(args, name) is not None and getattr(args, name) < 1:
@@ -348,12 +273,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    if args.one:
-        args.net, args.method = args.net[0], args.method[0]
-        measured = measure_one(args)
-        sys.stdout.flush()
-        print(json.dumps(measured))
-    elif args.curves:
+    if args.curves:
         curves(args)
     else:
         bench(args)

@@ -11,6 +11,7 @@ downloaded, and the work is that of a real step.
 import argparse
 import json
 import os
+import re
 import resource
 import tempfile
 import time
@@ -104,7 +105,7 @@ def randomise(net) -> None:
 
 class Times(NamedTuple):
     """Seconds: `step` of one step as it is; `forward`, `backward` of one pass of each layer, by its number;
-    `solver` of a step outside of the layers.
+    `solver` of a step outside of the layers. With a Caffe that lets nobody watch its layers, these are 0.
     """
 
     step: float
@@ -113,8 +114,8 @@ class Times(NamedTuple):
     solver: float
 
 
-def time_steps(solver, roidb, steps: int, on_gpu: bool) -> Times:
-    """Trains on `roidb` for 1 + 2 * `steps` steps: to warm up, as they are, and watched layer by layer."""
+def time_steps(solver, iter_size: int, steps: int, on_gpu: bool) -> Times:
+    """Trains for 1 + 2 * `steps` steps: to warm up, as they are, and watched layer by layer."""
     net = solver.net
     seconds = {d: [0.0] * len(net.layers) for d in ('forward', 'backward')}
     clock = {}
@@ -143,17 +144,18 @@ def time_steps(solver, roidb, steps: int, on_gpu: bool) -> Times:
         synchronise()
         return (time.perf_counter() - began) / steps
 
-    net.layers[0].set_roidb(roidb)
     solver.step(1)  # allocates, chooses kernels
     as_it_is = step()
+    if not hasattr(net, 'before_backward'):  # BVLC Caffe before 1.0
+        return Times(as_it_is, *seconds.values(), 0.0)
     net.before_forward(start)
     net.after_forward(stop('forward'))
     net.before_backward(start)
     net.after_backward(stop('backward'))
     watched = step()
-    passes = steps * solver.param.iter_size
+    passes = steps * iter_size
     forward, backward = ([t / passes for t in seconds[d]] for d in ('forward', 'backward'))
-    rest = watched - solver.param.iter_size * (sum(forward) + sum(backward))
+    rest = watched - iter_size * (sum(forward) + sum(backward))
     return Times(as_it_is, forward, backward, max(rest, 0.0))
 
 
@@ -167,22 +169,27 @@ def main() -> None:
         ) from None
     configure(args)
 
-    import caffe
     from fast_rcnn.config import cfg
+    from fast_rcnn.train import SolverWrapper, read_solver
     from roi_data_layer.roidb import Roidb
 
     cfg.TRAIN.SCALES = (min(height, width),)
     cfg.TRAIN.MAX_SIZE = max(height, width)
-    solver = caffe.get_solver(args.solver)
-    net = solver.net
-    randomise(net)
+    param = read_solver(args.solver)
+    with open(param.train_net or param.net, encoding='utf-8') as stream:
+        num_classes = re.search(r'num_classes\W+(\d+)', stream.read())  # the parameter of RoIDataLayer
+    if num_classes is None:
+        raise ValueError(f'{args.solver}: its net has no RoIDataLayer with num_classes, so there are no RoIs to time')
     with tempfile.TemporaryDirectory() as folder:
-        num_classes = net.blobs['cls_score'].data.shape[1]
-        noise = NoiseImage(os.path.join(folder, 'noise.png'), height, width, args.rois, num_classes)
-        times = time_steps(solver, Roidb(noise, use_flipped=False), args.steps, args.gpu.lower() != 'cpu')
+        noise = NoiseImage(os.path.join(folder, 'noise.png'), height, width, args.rois, int(num_classes[1]))
+        wrapper = SolverWrapper(args.solver, Roidb(noise, use_flipped=False), folder)
+        net, iter_size = wrapper.solver.net, wrapper.solver_param.iter_size
+        randomise(net)
+        times = time_steps(wrapper.solver, iter_size, args.steps, args.gpu.lower() != 'cpu')
+        wrapper.close()
     peak = peak_gib(args.gpu)
 
-    passes = args.steps * solver.param.iter_size
+    passes = args.steps * iter_size
     print(f'\n{"layer":28} {"type":16} {"forward ms":>11} {"backward ms":>12}   (a pass; {passes} timed)')
     for i, name in enumerate(net._layer_names):
         row = 1000 * times.forward[i], 1000 * times.backward[i]
@@ -191,7 +198,7 @@ def main() -> None:
     total = sum(times.forward), sum(times.backward)
     print(f'{"sum":28} {"":16} {1000 * total[0]:11.1f} {1000 * total[1]:12.1f}')
     print(
-        f'\none step ({solver.param.iter_size} passes of {height}x{width}, {args.rois} RoIs): '
+        f'\none step ({iter_size} passes of {height}x{width}, {args.rois} RoIs): '
         f'{times.step:.2f} s, of which the solver about {times.solver:.2f} s; peak memory {peak:.2f} GiB'
     )
     if args.json:

@@ -3,7 +3,12 @@
 Knows nothing of detection. What is the same as in Caffe, what is better and what differs: docs/pycaffe.md.
 """
 
-from caffe import host_memory, io, layers
+# ruff: noqa: E402
+from caffe import host_memory
+
+host_memory.keep_freed()  # before torch is imported
+
+from caffe import io, layers
 from caffe.blob import Blob
 from caffe.classifier import Classifier
 from caffe.detector import Detector
@@ -37,8 +42,6 @@ from caffe.solver import (
     get_solver,
 )
 from caffe.timer import Timer
-
-host_memory.keep_freed()
 
 __version__ = '1.0.0'
 

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 
 from caffe import device
+from caffe.deferred import CopyOf, Product, Rows
+from caffe.matrix import multiply
 
 
 class SyncedArray:
@@ -23,13 +25,13 @@ class SyncedArray:
     of different shapes (shared parameters, Split, Reshape).
     """
 
-    __slots__ = ('_device', '_host', '_newest', '_rows', '_view')
+    __slots__ = ('_deferred', '_device', '_host', '_newest', '_view')
 
     def __init__(self):
         self._host: torch.Tensor | None = None
         self._device: torch.Tensor | None = None
-        self._newest = 'nowhere'  # 'nowhere' (all zeros), 'host', 'device', 'both' or 'rows' (not laid out yet)
-        self._rows: tuple[torch.Tensor, torch.Tensor] | None = None  # with 'rows': the values are rows[index]
+        self._newest = 'nowhere'  # 'nowhere' (all zeros), 'host', 'device', 'both' or 'deferred' (not laid out yet)
+        self._deferred: Rows | Product | CopyOf | None = None  # with 'deferred': what the values are
         self._view = None  # weak reference to the flat NumPy view of _host; every array handed out has it as base
 
     @property
@@ -71,18 +73,27 @@ class SyncedArray:
             self._device = self._device.to(device.current())
         return self._device
 
-    def write_rows(self, rows: torch.Tensor, index: torch.Tensor) -> None:
-        """Makes rows[index] the newest values, laid out in memory only when somebody reads them so."""
-        self._rows, self._newest = (rows, index), 'rows'
+    @property
+    def deferred(self) -> Rows | Product | CopyOf | None:
+        """What the newest values are, while they are not laid out in memory."""
+        return self._deferred
 
-    def read_rows(self, count: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """The newest values as (rows, index) if they were written so and not laid out since, else (values, None)."""
-        return self._rows if self._newest == 'rows' else (self.read(count), None)
+    def defer(self, value: Rows | Product | CopyOf) -> None:
+        """Makes `value` the newest values, laid out only when somebody reads them; at once where a view is held."""
+        self.release()
+        self._deferred, self._newest = value, 'deferred'
+        if self._has_viewers() and not device.apart():
+            self._lay_out()
 
     def _lay_out(self) -> None:
-        if self._newest == 'rows':
-            (rows, index), self._rows = self._rows, None
-            self.write(rows.index_select(0, index))
+        if self._newest == 'deferred':
+            self.write(self._deferred.laid_out())
+
+    def release(self) -> None:
+        """Gives the memory up where nobody holds a view of it; the values are then whatever is written next."""
+        if not self._has_viewers():
+            self._host = self._view = self._device = self._deferred = None
+            self._newest = 'nowhere'
 
     def own(self, count: int) -> torch.Tensor:
         """The newest values on the compute device, to be changed in place: that copy becomes the newest."""
@@ -92,6 +103,7 @@ class SyncedArray:
 
     def overwrite(self, count: int) -> torch.Tensor:
         """Memory on the compute device for values that the caller writes whole; until then it holds anything."""
+        self._deferred = None
         memory = self._device if device.apart() else self._host
         if memory is None or memory.numel() < count or not memory.is_contiguous() or memory.device != device.current():
             memory = torch.empty(count, dtype=torch.float32, device=device.current())
@@ -105,7 +117,7 @@ class SyncedArray:
 
     def write(self, tensor: torch.Tensor) -> None:
         """Takes `tensor` (on the compute device) as the newest values; it belongs to this array from now on."""
-        self._rows = None
+        self._deferred = None
         if device.apart():
             self._device = tensor
             self._newest = 'device'
@@ -119,7 +131,7 @@ class SyncedArray:
 
     def clear(self) -> None:
         """Sets all to zero; memory is touched only where a NumPy view has to see it."""
-        self._rows = None
+        self._deferred = None
         if self._has_viewers() and not device.apart():
             self._host.zero_()
             self._newest = 'host'
@@ -237,16 +249,20 @@ class Blob:
         """
         if index.numel() * (rows.numel() // max(rows.shape[0], 1)) != self._count:
             raise ValueError(f'{index.numel()} rows of {tuple(rows.shape[1:])} were written to a blob of {self._shape}')
-        self._data.write_rows(rows, index)
+        self._data.defer(Rows(rows, index))
 
     def read_rows(self) -> tuple[torch.Tensor, torch.Tensor | None]:
         """(rows, index) with data = rows[index], or (data, None) where it is not known that rows repeat."""
-        rows, index = self._data.read_rows(self._count)
-        return (rows, index) if index is not None else (self._shaped(rows), None)
+        value = self._data.deferred
+        return (value.rows, value.index) if isinstance(value, Rows) else (self.read(), None)
 
     def own(self) -> torch.Tensor:
         """The data on the compute device, to be changed in place."""
         return self._shaped(self._data.own(self._count))
+
+    def overwrite(self) -> torch.Tensor:
+        """The data's memory, for a caller that writes all of it: large memory is slow to come by anew."""
+        return self._shaped(self._data.overwrite(self._count))
 
     def read_diff(self) -> torch.Tensor:
         """The diff on the compute device, to be read only."""
@@ -261,7 +277,7 @@ class Blob:
         return self._shaped(self._diff.own(self._count))
 
     def overwrite_diff(self) -> torch.Tensor:
-        """The diff's memory, for a caller that writes all of it: large memory is slow to come by anew."""
+        """The diff's memory, for a caller that writes all of it (`overwrite`)."""
         return self._shaped(self._diff.overwrite(self._count))
 
     def add_diff(self, tensor: torch.Tensor) -> None:
@@ -270,6 +286,36 @@ class Blob:
             self.write_diff(tensor)
         else:
             self.own_diff().add_(tensor)
+
+    def add_product_diff(self, a: torch.Tensor, b: torch.Tensor) -> None:
+        """Adds aᵀ @ b to the diff of a matrix: a (M, N), b (M, K) float32 on the compute device.
+
+        Of a large matrix and a few rows only the factors are kept until somebody reads the diff (`diff_product`).
+        """
+        before = self._diff.deferred
+        if not device.apart() and (self._diff.is_zero or isinstance(before, Product)):
+            product = Product(a.clone(), b.clone()) if before is None else before.plus(a, b)
+            if product.is_small():
+                self._diff.defer(product)
+                return
+        if self._diff.is_zero:
+            multiply(a.t(), b, out=self.overwrite_diff())
+        else:
+            self.own_diff().addmm_(a.t(), b)
+
+    @property
+    def diff_product(self) -> Product | None:
+        """The factors of the diff, while it was gathered by `add_product_diff` and nobody has read it."""
+        value = self._diff.deferred
+        return value if isinstance(value, Product) else None
+
+    def write_diff_as_data_of(self, other: Blob) -> None:
+        """Makes what the other blob's data are when somebody reads it the diff."""
+        self._diff.defer(CopyOf(other))
+
+    def release_data(self) -> None:
+        """Gives the data's memory up, where nobody holds a view of it: the next `write` brings its own."""
+        self._data.release()
 
     @property
     def data_is_zero(self) -> bool:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 
 from caffe import device, model_file, updates
 from caffe.blob import Blob
+from caffe.deferred import Product
 from caffe.glog import warn_once
 from caffe.net import Net
 from caffe.proto import caffe_pb2
@@ -21,6 +22,7 @@ from caffe.ranks import log_at_root as log
 # Parameters are updated in portions that stay in the cache over the steps of an update rule: each number then comes
 # from memory once, not once a step.
 _PORTION = 2**19
+_PRODUCT_PORTION = 2**22  # more: the factors are read once a portion
 
 
 class SolverError(ValueError):
@@ -39,6 +41,7 @@ class Solver:
     rule = staticmethod(updates.sgd)
     histories = 1  # how many history blobs each parameter has
     uses_momentum = True
+    update_is_history = False  # whether the update that the rule returns is what the first history holds then
 
     def __init__(self, solver_file: str, level: int = 0, stages: Iterable[str] = ()):
         path = os.fspath(solver_file)
@@ -297,14 +300,24 @@ class Solver:
             histories = [self._first_history[i], *self._second_history[i : i + 1]]
             if blob.diff_is_zero and not decay and all(h.data_is_zero for h in histories):
                 continue  # a frozen parameter: every rule's update is zero
-            tensors = [blob.own_diff(), blob.own(), *(h.own() for h in histories)]
-            for grad, data, *history in zip(*(t.view(-1).split(_PORTION) for t in tensors), strict=True):
+            product = blob.diff_product if self.update_is_history else None
+            tensors = [blob.own(), *(h.own() for h in histories)]
+            if product is None:
+                tensors.insert(0, blob.own_diff())
+                portions = zip(*(t.view(-1).split(_PORTION) for t in tensors), strict=True)
+            else:
+                portions = _row_portions(product, tensors)
+            for grad, data, *history in portions:
                 if scale != 1:
                     grad.mul_(scale)
                 if decay:
                     self._regularize(grad, data, decay)
-                grad.copy_(self.rule(grad, history, rate * params.lr_mults[i], p, self.iter))
-                data.sub_(grad)
+                update = self.rule(grad, history, rate * params.lr_mults[i], p, self.iter)
+                data.sub_(update)
+                if product is None:
+                    grad.copy_(update)
+            if product is not None:
+                blob.write_diff_as_data_of(histories[0])
 
     def _clip_scale(self, blobs: list[Blob]) -> float:
         """Caffe clips the global L2 norm of the diffs before they are divided by iter_size (ClipGradients)."""
@@ -418,6 +431,8 @@ class Solver:
 class SGDSolver(Solver):
     """Stochastic gradient descent with momentum."""
 
+    update_is_history = True
+
 
 class NesterovSolver(Solver):
     """Nesterov's accelerated gradient."""
@@ -469,6 +484,14 @@ def get_solver(solver_file: str, level: int = 0, stages: Iterable[str] = ()) -> 
     if kind not in _SOLVERS:
         raise SolverError(f'{solver_file}: unknown solver type: {kind!r}; there are {", ".join(_SOLVERS)}')
     return _SOLVERS[kind](solver_file, level, stages)
+
+
+def _row_portions(product: Product, tensors: list[torch.Tensor]) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Some rows of a gradient that was never laid out, with those of each of `tensors`, then the next ones."""
+    matrices = [t.view(product.a.shape[1], product.b.shape[1]) for t in tensors]
+    rows = max(1, _PRODUCT_PORTION // product.b.shape[1])
+    for first in range(0, product.a.shape[1], rows):
+        yield product.row_portion(first, first + rows), *(m[first : first + rows] for m in matrices)
 
 
 def _beside(state_file: str, learned_net: str) -> str:

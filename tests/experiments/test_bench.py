@@ -30,13 +30,20 @@ def test_a_report_gives_speed_and_shares():
         'peak_gib': 1.5,
         'parts': {'data': 0.1, 'solver': 0.2},
         'layers': layers,
+        'later': ['fc6'],
     }
-    direct = {'step': 5.0, 'images': 2, 'peak_gib': 2.0}
-    lines = report('VGG16 ohem', [ours, {**ours, 'step': 3.0}], [direct], {'fp32': 100.0}, True).splitlines()
+    runs = {
+        'ours': [ours, {**ours, 'step': 3.0}],
+        'direct': [{'step': 5.0, 'images': 2, 'peak_gib': 2.0}],
+        'original': [{'step': 4.0, 'images': 2, 'peak_gib': 6.0}],
+    }
+    lines = report('VGG16 ohem', runs, {'fp32': 100.0}, True).splitlines()
     assert lines[1].split() == ['ours', '2.00', '3.00', '1.00', '1.50']
-    assert '2.50 times as fast' in lines[3]
+    assert lines[2].split() == ['straight', 'in', 'torch', '5.00', '5.00', '0.40', '2.00', '2.50']
+    assert lines[3].split() == ['original', 'Caffe', '4.00', '4.00', '0.50', '6.00', '2.00']
+    assert 'data 0.100 s, solver 0.200 s (with the products that are the gradients of fc6)' in lines[4]
     # 10 GFLOP in 0.2 s are 50 GFLOP/s, half of 100; 20 in 0.5 s are 40
-    assert lines[5].split() == ['conv', '200.0', '50', '50%', '500.0', '40', '40%']
+    assert lines[6].split() == ['conv', '200.0', '50', '50%', '500.0', '40', '40%']
 
 
 def test_a_size_that_is_none_is_refused():

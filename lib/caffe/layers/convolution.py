@@ -177,10 +177,12 @@ class Convolution(Layer):
         low = precision.get_precision() == 'bf16'
         for x, y in zip(bottom, top, strict=True):
             image, weight = self._images(x.read()), self._weight()
+            if self._by_winograd(image) and not low:
+                winograd.convolve(image, weight, bias, self._geometry.pad, self._images(y.overwrite()))
+                continue
+            y.release_data()
             if low:
                 out = precision.rounded(torch.convolution, image, weight, bias, *self._options())
-            elif self._by_winograd(image):
-                out = winograd.convolve(image, weight, bias, self._geometry.pad)
             else:
                 out = torch.convolution(image, weight, bias, *self._options())
             y.write(out.reshape(y.shape))
@@ -193,15 +195,16 @@ class Convolution(Layer):
                 continue
             diff, image, weight = self._images(y.read_diff()), self._images(x.read()), self._weight()
             if self._by_winograd(image):
-                x_diff = winograd.image_gradient(diff, weight, self._geometry.pad) if down else None
+                if down:
+                    winograd.image_gradient(diff, weight, self._geometry.pad, self._images(x.overwrite_diff()))
                 weight_diff = winograd.weight_gradient(image, diff, self._geometry.pad) if learns else None
                 bias_diff = diff.sum(dim=(0, 2, 3)) if learns_bias else None
             else:
                 x_diff, weight_diff, bias_diff = torch.ops.aten.convolution_backward(
                     diff, image, weight, [self.param.num_output], *self._options(), [down, learns, learns_bias]
                 )
-            if down:
-                x.write_diff(x_diff.reshape(x.shape))
+                if down:
+                    x.write_diff(x_diff.reshape(x.shape))
             if learns:
                 self.blobs[0].add_diff(weight_diff.reshape(self.blobs[0].shape).contiguous())
             if learns_bias:

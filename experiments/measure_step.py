@@ -1,0 +1,139 @@
+"""One measurement of experiments/bench.py, in a process of its own: prints it as a line of JSON.
+
+With --kind original `import caffe` has to find another Caffe than this project's, in whatever Python runs this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path += [str(ROOT / 'tools'), str(ROOT / 'lib'), str(ROOT / 'experiments')]  # last: an original Caffe comes first
+
+METHODS = {'frcn': 'fast_rcnn', 'ohem': 'fast_rcnn_ohem'}
+
+
+def measure(args: argparse.Namespace) -> dict:
+    """{'step': seconds, 'peak_gib', 'images': of a step}; of ours 'parts': seconds a step, and 'layers', too."""
+    import caffe  # before torch, which looks only once for what caffe.host_memory asks
+
+    if (args.kind == 'original') == (ROOT in Path(caffe.__file__).resolve().parents):
+        raise ImportError(f'{args.kind}: import caffe found {caffe.__file__}')
+    import numpy as np
+
+    from fast_rcnn.config import cfg, cfg_from_file
+    from roi_data_layer.roidb import Roidb
+    from time_step import NoiseImage, peak_gib
+
+    cfg_from_file(str(ROOT / 'experiments' / 'cfgs' / f'{METHODS[args.method]}.yml'))
+    with np.load(args.data, allow_pickle=False) as stored:
+        picture, proposals = stored['picture'], stored['proposals']
+    height, width = picture.shape[:2]
+    cfg.TRAIN.SCALES, cfg.TRAIN.MAX_SIZE = (min(height, width),), max(height, width)
+    cfg.TRAIN.IMS_PER_BATCH = args.images or cfg.TRAIN.IMS_PER_BATCH
+    cfg.TRAIN.USE_PREFETCH = False
+    if args.gpu == 'cpu':
+        caffe.set_mode_cpu()
+    else:
+        caffe.set_device(int(args.gpu))
+        caffe.set_mode_gpu()
+    if args.precision != 'fp32':
+        caffe.set_precision(args.precision)
+    iter_size = 2 if args.method == 'ohem' else 1
+    with tempfile.TemporaryDirectory() as folder:
+        data = NoiseImage(os.path.join(folder, 'picture.png'), height, width, len(proposals), 21, picture, proposals)
+        data.num_images = cfg.TRAIN.IMS_PER_BATCH
+        roidb = Roidb(data, use_flipped=False)
+        if args.kind == 'direct':
+            measured = {'step': _time_direct(args, roidb, iter_size)}
+        else:
+            measured = _time_caffe(args, roidb, folder)
+    return {**measured, 'peak_gib': peak_gib(args.gpu), 'images': iter_size * cfg.TRAIN.IMS_PER_BATCH}
+
+
+def _time_caffe(args: argparse.Namespace, roidb, folder: str) -> dict:
+    from fast_rcnn.train import SolverWrapper
+    from time_step import randomise, time_steps
+
+    solver_file = str(ROOT / 'models' / 'pascal_voc' / args.net / METHODS[args.method] / 'solver.prototxt')
+    wrapper = SolverWrapper(solver_file, roidb, folder)
+    solver, iter_size = wrapper.solver, wrapper.solver_param.iter_size
+    randomise(solver.net)
+    times = time_steps(solver, iter_size, args.steps, args.gpu != 'cpu')
+    return {'step': times.step, **(_layers(solver, times) if args.kind == 'ours' else {})}
+
+
+def _time_direct(args: argparse.Namespace, roidb, iter_size: int) -> float:
+    import torch
+    from direct_net import DirectNet, optimizer, train_pass
+
+    from roi_data_layer.prefetch import BatchMaker
+
+    net = DirectNet(args.net).to('cpu' if args.gpu == 'cpu' else f'cuda:{args.gpu}')
+    sgd, batches = optimizer(net), BatchMaker(roidb, 21)
+
+    def step(n: int) -> float:
+        began = time.perf_counter()
+        sgd.zero_grad()
+        for k in range(iter_size):
+            train_pass(net, batches(n * iter_size + k)[0])
+        for param in net.parameters():
+            if param.grad is not None:
+                param.grad /= iter_size
+        sgd.step()
+        if args.gpu != 'cpu':
+            torch.cuda.synchronize()
+        return time.perf_counter() - began
+
+    step(0)
+    return sum(step(1 + n) for n in range(args.steps)) / args.steps
+
+
+def _layers(solver, times) -> dict:
+    """What a step's seconds went to, and each layer's GFLOP and seconds of a pass."""
+    from caffe import work
+    from caffe.command.layer_work import layer_shapes
+
+    net, passes = solver.net, solver.param.iter_size
+    net.clear_param_diffs()
+    net.forward_backward()
+    layers, later = [], []
+    for i, (name, shapes) in enumerate(zip(net._layer_names, layer_shapes(net), strict=True)):
+        back = net._layer_need_backward[i]
+        need = net._bottom_need_backward[i] if back else []
+        learn = net.layers[i].param_propagate_down if back else []
+        if any(learn) and net.layers[i].blobs[0].diff_product is not None:
+            learn = []  # the solver does that product
+            later.append(name)
+        macs = work.forward(shapes), work.backward(shapes, learn, need)
+        layers.append([name, net.layers[i].type, *(2 * m / 1e9 for m in macs), times.forward[i], times.backward[i]])
+    parts = {'data': times.forward[0] * passes, 'solver': times.solver}
+    mining = [row[4] for row in layers if row[0] == 'hard_roi_mining']
+    if mining:
+        parts['mining'] = mining[0] * passes
+    return {'parts': parts, 'layers': layers, 'later': later}
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--kind', required=True, choices=('ours', 'direct', 'original'))
+    parser.add_argument('--data', required=True)
+    parser.add_argument('--net', required=True)
+    parser.add_argument('--method', required=True, choices=METHODS)
+    parser.add_argument('--gpu', default='cpu')
+    parser.add_argument('--precision', default='fp32')
+    parser.add_argument('--images', type=int)
+    parser.add_argument('--steps', type=int, default=1)
+    return parser.parse_args()
+
+
+if __name__ == '__main__':
+    measured = measure(parse_args())
+    sys.stdout.flush()
+    print(json.dumps(measured))
