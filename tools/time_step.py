@@ -100,7 +100,8 @@ def randomise(net) -> None:
         weights = blobs[0].data
         if not weights.any():
             std = np.sqrt(2 / np.prod(weights.shape[1:]))
-            weights[...] = rng.standard_normal(weights.shape, dtype=np.float32) * np.float32(std)
+            rng.standard_normal(dtype=np.float32, out=weights)
+            weights *= np.float32(std)
 
 
 class Times(NamedTuple):

@@ -3,12 +3,7 @@
 Knows nothing of detection. What is the same as in Caffe, what is better and what differs: docs/pycaffe.md.
 """
 
-# ruff: noqa: E402
-from caffe import host_memory
-
-host_memory.keep_freed()  # before torch is imported
-
-from caffe import io, layers
+from caffe import host_memory, io, layers
 from caffe.blob import Blob
 from caffe.classifier import Classifier
 from caffe.detector import Detector
@@ -42,6 +37,8 @@ from caffe.solver import (
     get_solver,
 )
 from caffe.timer import Timer
+
+host_memory.keep_freed()
 
 __version__ = '1.0.0'
 

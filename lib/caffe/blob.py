@@ -15,6 +15,7 @@ import torch
 
 from caffe import device
 from caffe.deferred import CopyOf, Product, Rows
+from caffe.host_memory import lasting
 from caffe.matrix import multiply
 
 
@@ -45,6 +46,8 @@ class SyncedArray:
     def _zeros(self, old: torch.Tensor | None, count: int, where: torch.device) -> torch.Tensor:
         if old is not None and old.numel() >= count and old.is_contiguous():
             return old.zero_()
+        if where.type == 'cpu':
+            return lasting(count)
         return torch.zeros(count, dtype=torch.float32, device=where)
 
     def _host_tensor(self, count: int) -> torch.Tensor:
@@ -106,7 +109,8 @@ class SyncedArray:
         self._deferred = None
         memory = self._device if device.apart() else self._host
         if memory is None or memory.numel() < count or not memory.is_contiguous() or memory.device != device.current():
-            memory = torch.empty(count, dtype=torch.float32, device=device.current())
+            where = device.current()
+            memory = lasting(count) if where.type == 'cpu' else torch.empty(count, dtype=torch.float32, device=where)
         if device.apart():
             self._device, self._newest = memory, 'device'
         else:
@@ -242,19 +246,17 @@ class Blob:
         """Makes a float32 tensor on the compute device the data; the blob owns it then: pass no view of another."""
         self._data.write(self._fitting(tensor))
 
-    def write_rows(self, rows: torch.Tensor, index: torch.Tensor) -> None:
-        """Makes rows[index] the data, for tops whose rows repeat; a reader of `read_rows` computes each row once.
+    def write_rows(self, rows: Rows) -> None:
+        """Makes these the data, for tops whose rows repeat: any reader but one of `rows` sees them laid out."""
+        if len(rows.index) * rows.width != self._count:
+            raise ValueError(f'{len(rows.index)} rows of {rows.width} were written to a blob of {self._shape}')
+        self._data.defer(rows)
 
-        rows: (M, ...) float32, index: (N,) int64, both on the compute device. Any other reader sees the data laid out.
-        """
-        if index.numel() * (rows.numel() // max(rows.shape[0], 1)) != self._count:
-            raise ValueError(f'{index.numel()} rows of {tuple(rows.shape[1:])} were written to a blob of {self._shape}')
-        self._data.defer(Rows(rows, index))
-
-    def read_rows(self) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(rows, index) with data = rows[index], or (data, None) where it is not known that rows repeat."""
+    @property
+    def rows(self) -> Rows | None:
+        """What `write_rows` was given, until somebody reads the data: each of the rows needs computing once."""
         value = self._data.deferred
-        return (value.rows, value.index) if isinstance(value, Rows) else (self.read(), None)
+        return value if isinstance(value, Rows) else None
 
     def own(self) -> torch.Tensor:
         """The data on the compute device, to be changed in place."""
@@ -282,8 +284,10 @@ class Blob:
 
     def add_diff(self, tensor: torch.Tensor) -> None:
         """Adds to the diff, as parameters gather theirs over uses and sub-iterations."""
-        if self._diff.is_zero:
+        if self._diff.is_zero and device.apart():
             self.write_diff(tensor)
+        elif self._diff.is_zero:
+            self.overwrite_diff().copy_(tensor.view(self._shape))
         else:
             self.own_diff().add_(tensor)
 
@@ -298,10 +302,8 @@ class Blob:
             if product.is_small():
                 self._diff.defer(product)
                 return
-        if self._diff.is_zero:
-            multiply(a.t(), b, out=self.overwrite_diff())
-        else:
-            self.own_diff().addmm_(a.t(), b)
+        fresh = self._diff.is_zero
+        multiply(a.t(), b, self.overwrite_diff() if fresh else self.own_diff(), add=not fresh)
 
     @property
     def diff_product(self) -> Product | None:
@@ -312,10 +314,6 @@ class Blob:
     def write_diff_as_data_of(self, other: Blob) -> None:
         """Makes what the other blob's data are when somebody reads it the diff."""
         self._diff.defer(CopyOf(other))
-
-    def release_data(self) -> None:
-        """Gives the data's memory up, where nobody holds a view of it: the next `write` brings its own."""
-        self._data.release()
 
     @property
     def data_is_zero(self) -> bool:

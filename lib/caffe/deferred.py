@@ -7,24 +7,44 @@ never pays for the large one.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
 
+from caffe.host_memory import lasting
 from caffe.matrix import multiply
 
 if TYPE_CHECKING:
     from caffe.blob import Blob
 
 
-class Rows:
-    """rows[index]: `rows` (M, ...) float32, `index` (N,) int64."""
+_PORTION = 2**21  # numbers of a product that are looked at together: the factors are read once a portion
 
-    def __init__(self, rows: torch.Tensor, index: torch.Tensor):
-        self.rows, self.index = rows, index
+
+class Rows:
+    """rows[index], of rows (M, K) that are computed some columns at a time, whenever they are asked for.
+
+    visit_blocks(visit) calls visit(columns, block), from the first column on: a slice of K and the block (M, columns)
+    float32, whose memory serves for the next one. index: (N,) int64.
+    """
+
+    def __init__(
+        self,
+        visit_blocks: Callable[[Callable[[slice, torch.Tensor], None]], None],
+        shape: tuple[int, int],
+        index: torch.Tensor,
+    ):
+        self.visit_blocks, (self.count, self.width), self.index = visit_blocks, shape, index
 
     def laid_out(self) -> torch.Tensor:
-        return self.rows.index_select(0, self.index)
+        out = lasting(len(self.index) * self.width).view(len(self.index), self.width)
+
+        def lay_out(columns: slice, block: torch.Tensor) -> None:
+            out[:, columns] = block.index_select(0, self.index)
+
+        self.visit_blocks(lay_out)
+        return out
 
 
 class Product:
@@ -39,14 +59,21 @@ class Product:
     def is_small(self) -> bool:
         """Whether holding the factors saves enough over holding the product to be worth it."""
         size = self.a.shape[1] * self.b.shape[1]
-        return size >= 2**20 and 8 * (self.a.numel() + self.b.numel()) <= size
+        return size >= 2**20 and 4 * (self.a.numel() + self.b.numel()) <= size
 
-    def row_portion(self, first: int, last: int) -> torch.Tensor:
-        """The rows first..last (last excluded)."""
-        return torch.mm(self.a[:, first:last].t(), self.b)
+    def row_portions(self, tensors: list[torch.Tensor]) -> Iterator[tuple[torch.Tensor, ...]]:
+        """Some rows of the product, in memory that serves for the next ones, with those of `tensors` (N, K)."""
+        columns = self.b.shape[1]
+        memory = torch.empty(max(1, _PORTION // columns), columns)
+        for first in range(0, self.a.shape[1], len(memory)):
+            rows = slice(first, first + len(memory))
+            out = memory[: self.a[:, rows].shape[1]]
+            yield torch.mm(self.a[:, rows].t(), self.b, out=out), *(t[rows] for t in tensors)
 
     def laid_out(self) -> torch.Tensor:
-        return multiply(self.a.t(), self.b)
+        out = lasting(self.a.shape[1] * self.b.shape[1]).view(self.a.shape[1], self.b.shape[1])
+        multiply(self.a.t(), self.b, out)
+        return out
 
 
 class CopyOf:

@@ -1,28 +1,35 @@
-"""Keeps freed memory in the process, so that each pass finds that of the last one.
+"""Where numbers lie in the memory of the process: what comes and goes in a pass, and what stays.
 
-glibc hands large blocks back to the system when they are freed, and the system clears every page before it
-hands it out again. A net frees and takes the same hundreds of megabytes in every pass: that costs more than
-many of the layers. What is kept has holes, though, so that the very large blocks go back after all where the system
-has huge pages, which are cleared eight times as fast (docs/performance.md has the measurements).
+glibc hands large blocks back to the system when they are freed, and the system clears every page before it hands it
+out again. A net frees and takes the same hundreds of megabytes in every pass: that costs more than many of the layers,
+so freed memory is kept. But what stays must not lie between what comes and goes, or the gaps add up; so it has pages
+of its own, huge ones where the system has them (docs/performance.md has the measurements).
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import math
+import mmap
 import os
 import sys
+import threading
+from collections.abc import Callable, Iterator
 
-# <malloc.h>
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
-_VERY_LARGE = 2**25  # bytes; glibc takes no larger threshold
+import torch
+
+# <malloc.h>, <bits/mman.h>
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_MAP_NORESERVE = 0x4000
+_LARGE = 2**20  # bytes that are worth pages of their own
 
 
 def keep_freed() -> bool:
     """Tells the allocator to keep what is freed. Returns whether it did: only glibc knows how.
 
     A process that was started with settings of its own for glibc's allocator (MALLOC_..., GLIBC_TUNABLES)
-    keeps those. To be called before torch is imported, for torch looks only once whether to ask for huge pages
-    (THP_MEM_ALLOC_ENABLE); afterwards all is kept, whatever its size.
+    keeps those.
     """
     if not sys.platform.startswith('linux') or any(
         name.startswith('MALLOC_') or name == 'GLIBC_TUNABLES' for name in os.environ
@@ -31,17 +38,61 @@ def keep_freed() -> bool:
     mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
     if mallopt is None:
         return False
-    if 'torch' not in sys.modules and _has_huge_pages() and os.environ.setdefault('THP_MEM_ALLOC_ENABLE', '1') == '1':
-        mapped = _M_MMAP_THRESHOLD, _VERY_LARGE
-    else:
-        mapped = _M_MMAP_MAX, 0
-    # Both, or neither: without trimming's limit the top of the heap would go back and forth.
-    return bool(mallopt(_M_TRIM_THRESHOLD, 2**31 - 1) and mallopt(*mapped))
+    # Both, or neither: without mmap and with trimming the top of the heap would go back and forth instead.
+    return bool(mallopt(_M_TRIM_THRESHOLD, 2**31 - 1) and mallopt(_M_MMAP_MAX, 0))
 
 
-def _has_huge_pages() -> bool:
+def lasting(count: int) -> torch.Tensor:
+    """(count,) float32 zeros on the CPU, for values that stay: parameters, momentum, blobs.
+
+    The memory goes back to the system with the tensor. The system clears pages as they are first touched.
+    """
+    if 4 * count < _LARGE or not sys.platform.startswith('linux'):
+        return torch.zeros(count)
+    return torch.frombuffer(_mapped(4 * count, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), dtype=torch.float32)
+
+
+def _mapped(size: int, flags: int) -> mmap.mmap:
+    pages = mmap.mmap(-1, size, flags=flags)
+    with contextlib.suppress(AttributeError, OSError):  # a Python or a system without huge pages
+        pages.madvise(mmap.MADV_HUGEPAGE)
+    return pages
+
+
+class _Stack(threading.local):
+    """A thread's memory for what is computed on the way: a range of addresses, of which only what is used exists."""
+
+    numbers = 2**34 if sys.platform.startswith('linux') else 0
+
+    def __init__(self):
+        try:
+            flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE if self.numbers else 0
+            self.memory = torch.frombuffer(_mapped(4 * self.numbers, flags), dtype=torch.float32)
+        except (OSError, ValueError):  # addresses are limited, or this is not Linux
+            self.memory = torch.empty(0)
+        self.used = 0
+
+    def take(self, *shape: int) -> torch.Tensor:
+        count = math.prod(shape)
+        start, end = self.used, self.used + count
+        if end > self.memory.numel():
+            return torch.empty(shape)
+        self.used = end + -end % 16  # the next one begins with a line of the caches
+        return self.memory[start:end].view(shape)
+
+
+_stack = _Stack()
+
+
+@contextlib.contextmanager
+def workspace() -> Iterator[Callable[..., torch.Tensor]]:
+    """Gives `take(*shape)`: float32 memory on the CPU, with anything in it, until the `with` ends.
+
+    Each thread has a stack of it, as large as what it once held at the same time: what layers compute on the way lies
+    where that of the last layer lay.
+    """
+    start = _stack.used
     try:
-        with open('/sys/kernel/mm/transparent_hugepage/enabled', encoding='ascii') as stream:
-            return '[never]' not in stream.read()
-    except OSError:
-        return False
+        yield _stack.take
+    finally:
+        _stack.used = start

@@ -12,6 +12,7 @@ import torch
 
 from caffe import batches, model_file
 from caffe.blob import Blob
+from caffe.denormals import flushed
 from caffe.glog import log, warn_once
 from caffe.layer import Layer, LayerError, native_type
 from caffe.layers.python import python_layer_class
@@ -247,6 +248,7 @@ class Net:
     # -- running it
 
     @torch.no_grad()
+    @flushed
     def _forward(self, start: int, end: int) -> torch.Tensor | float:
         """Runs the layers start..end. Returns their weighted loss as a tensor on the device (0.0 without any)."""
         loss = 0.0
@@ -273,6 +275,7 @@ class Net:
         return loss
 
     @torch.no_grad()
+    @flushed
     def _backward(self, start: int, end: int) -> None:
         """Runs the backward passes of the layers start..end, downwards."""
         for i in range(start, end - 1, -1):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import torch
 
 from caffe import device, model_file, updates
 from caffe.blob import Blob
-from caffe.deferred import Product
+from caffe.denormals import flushed
 from caffe.glog import warn_once
 from caffe.net import Net
 from caffe.proto import caffe_pb2
@@ -22,7 +22,6 @@ from caffe.ranks import log_at_root as log
 # Parameters are updated in portions that stay in the cache over the steps of an update rule: each number then comes
 # from memory once, not once a step.
 _PORTION = 2**19
-_PRODUCT_PORTION = 2**22  # more: the factors are read once a portion
 
 
 class SolverError(ValueError):
@@ -287,6 +286,7 @@ class Solver:
                 k += 1
 
     @torch.no_grad()
+    @flushed
     def apply_update(self) -> None:
         """Turns the gathered diffs into updates and subtracts them (ApplyUpdate); `diff` then holds the update."""
         p = self.param
@@ -306,7 +306,7 @@ class Solver:
                 tensors.insert(0, blob.own_diff())
                 portions = zip(*(t.view(-1).split(_PORTION) for t in tensors), strict=True)
             else:
-                portions = _row_portions(product, tensors)
+                portions = product.row_portions(tensors)
             for grad, data, *history in portions:
                 if scale != 1:
                     grad.mul_(scale)
@@ -484,14 +484,6 @@ def get_solver(solver_file: str, level: int = 0, stages: Iterable[str] = ()) -> 
     if kind not in _SOLVERS:
         raise SolverError(f'{solver_file}: unknown solver type: {kind!r}; there are {", ".join(_SOLVERS)}')
     return _SOLVERS[kind](solver_file, level, stages)
-
-
-def _row_portions(product: Product, tensors: list[torch.Tensor]) -> Iterator[tuple[torch.Tensor, ...]]:
-    """Some rows of a gradient that was never laid out, with those of each of `tensors`, then the next ones."""
-    matrices = [t.view(product.a.shape[1], product.b.shape[1]) for t in tensors]
-    rows = max(1, _PRODUCT_PORTION // product.b.shape[1])
-    for first in range(0, product.a.shape[1], rows):
-        yield product.row_portion(first, first + rows), *(m[first : first + rows] for m in matrices)
 
 
 def _beside(state_file: str, learned_net: str) -> str:

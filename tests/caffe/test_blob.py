@@ -6,6 +6,7 @@ import torch
 
 from caffe import device
 from caffe.blob import Blob
+from caffe.deferred import Rows
 
 
 @pytest.fixture
@@ -146,17 +147,29 @@ def test_gpu_mode_without_a_gpu_is_refused():
 
 def test_rows_that_repeat_are_laid_out_when_read():
     blob = Blob(3, 2)
-    rows = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
-    index = torch.tensor([1, 0, 1])
-    blob.write_rows(rows, index)
-    assert blob.read_rows()[1] is index
+    block = torch.tensor([[1.0], [3.0]])
+
+    def visit_blocks(visit):
+        visit(slice(0, 1), block)
+        visit(slice(1, 2), block + 1)
+
+    rows = Rows(visit_blocks, (2, 2), torch.tensor([1, 0, 1]))
+    blob.write_rows(rows)
+    assert blob.rows is rows
     np.testing.assert_array_equal(blob.data, [[3, 4], [1, 2], [3, 4]])
-    assert blob.read_rows()[1] is None  # a viewer may have changed a row
-    blob.write_rows(rows, index)
+    assert blob.rows is None  # a viewer may have changed a row
+    blob.write_rows(rows)
     blob.write(torch.zeros(3, 2))
-    assert blob.read_rows()[1] is None
+    assert blob.rows is None
     with pytest.raises(ValueError, match='2 rows'):
-        blob.write_rows(rows, index[:2])
+        blob.write_rows(Rows(visit_blocks, (2, 2), torch.tensor([1, 0])))
+
+
+def test_a_held_view_sees_rows_that_repeat():
+    blob = Blob(2, 1)
+    view = blob.data
+    blob.write_rows(Rows(lambda visit: visit(slice(0, 1), torch.tensor([[7.0]])), (1, 1), torch.tensor([0, 0])))
+    np.testing.assert_array_equal(view, [[7], [7]])
 
 
 def test_memory_to_be_overwritten_is_reused_and_seen():

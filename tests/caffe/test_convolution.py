@@ -7,6 +7,7 @@ import pytest
 from gradient import RunningLayer, check_gradient, run_layer
 
 from caffe.layer import LayerError
+from caffe.layers import convolution
 
 FILL = 'weight_filler { type: "gaussian" } bias_filler { type: "gaussian" }'
 
@@ -174,3 +175,22 @@ def test_the_channels_may_not_change():
     run.bottoms[0].reshape(1, 3, 4, 4)
     with pytest.raises(LayerError, match='Input size incompatible with convolution kernel'):
         run.forward()
+
+
+@pytest.mark.parametrize('band', [1, 30, 200])
+@pytest.mark.parametrize(
+    'options',
+    [
+        'kernel_size: 3 pad: 1',
+        'kernel_h: 5 kernel_w: 2 stride_h: 2 stride_w: 3 pad_h: 2 pad_w: 0',
+        'kernel_size: 3 dilation: 2 pad: 2 group: 2',
+        'kernel_size: 1 pad: 3 stride: 2',  # rows that see nothing but padding
+    ],
+)
+def test_a_large_top_is_the_same_in_bands(options, band, monkeypatch):
+    x = np.random.default_rng(0).standard_normal((2, 4, 11, 9)).astype(np.float32)
+    net = f'type: "Convolution" convolution_param {{ num_output: 6 {options} {FILL} }}'
+    (whole,) = run_layer(net, [x])
+    monkeypatch.setattr(convolution, '_BAND', band)
+    (bands,) = run_layer(net, [x])
+    np.testing.assert_allclose(bands, whole, rtol=1e-5, atol=1e-5)

@@ -1,13 +1,19 @@
-"""Freed memory stays in the process, unless the user has settings of his own."""
+"""Freed memory stays in the process, what lasts lies apart, and what is computed on the way in one place."""
 
 import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import torch
+
+from caffe.host_memory import lasting, workspace
+
+only_linux = pytest.mark.skipif(not sys.platform.startswith('linux'), reason="glibc's allocator is told")
 
 CODE = """
-import resource, statistics, {imports}
+import resource, statistics, torch, caffe
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.empty(16 * 2**20).fill_(1)
@@ -16,32 +22,85 @@ print(int(statistics.median(faults() for _ in range(9))))
 """
 
 
-def page_faults(imports='torch, caffe', **environment) -> int:
+def page_faults(**environment) -> int:
     """The pages that the system has to clear when 64 MiB are taken once more: the median of nine times.
 
     The median, since a small block may have come to lie in the gap that the last 64 MiB left.
     """
     clean = {k: v for k, v in os.environ.items() if not k.startswith('MALLOC_') and k != 'GLIBC_TUNABLES'}
     done = subprocess.run(
-        [sys.executable, '-c', CODE.replace('{imports}', imports)],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**clean, **environment},
+        [sys.executable, '-c', CODE], capture_output=True, text=True, check=True, env={**clean, **environment}
     )
     return int(done.stdout)
 
 
-@pytest.mark.skipif(not sys.platform.startswith('linux'), reason="glibc's allocator is told")
+@only_linux
 def test_memory_that_was_freed_is_taken_again_without_a_page_fault():
     assert page_faults() < 100  # 64 MiB are 16384 pages of 4 KiB
 
 
-@pytest.mark.skipif(not sys.platform.startswith('linux'), reason="glibc's allocator is told")
-def test_very_large_memory_is_taken_in_huge_pages_where_caffe_comes_before_torch():
-    assert page_faults('caffe, torch') < 2000  # 32 pages of 2 MiB, or the same memory again
-
-
-@pytest.mark.skipif(not sys.platform.startswith('linux'), reason="glibc's allocator is told")
+@only_linux
 def test_settings_of_the_users_own_are_kept():
     assert page_faults(MALLOC_ARENA_TEST='8') > 100
+
+
+def resident() -> int:
+    """Bytes of memory that the process has now."""
+    with open('/proc/self/statm', encoding='ascii') as stream:
+        return int(stream.read().split()[1]) * os.sysconf('SC_PAGE_SIZE')
+
+
+@only_linux
+def test_lasting_memory_is_zero_comes_with_its_use_and_goes_with_the_tensor():
+    before = resident()
+    memory = lasting(64 * 2**20 // 4)
+    assert resident() - before < 2**20
+    assert memory.numpy().max() == memory.numpy().min() == 0
+    view = memory.fill_(1)[5:].numpy()
+    assert resident() - before > 60 * 2**20
+    del memory
+    assert (view == 1).all()
+    del view
+    assert resident() - before < 2**22
+
+
+def test_lasting_memory_of_a_forked_process_is_its_own():
+    memory = lasting(2**20)
+    child = os.fork() if hasattr(os, 'fork') else pytest.skip('no fork')
+    if child == 0:
+        memory.numpy()[:] = 7  # by NumPy: the threads of torch are not there
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert not memory.any()
+
+
+def test_what_is_taken_together_lies_apart_and_what_follows_lies_there_again():
+    with workspace() as take:
+        a, b = take(3, 5).fill_(1), take(1000, 7).fill_(2)
+        with workspace() as take_more:
+            c = take_more(100).fill_(3)
+            place = c.data_ptr()
+        with workspace() as take_more:
+            assert take_more(2, 2).data_ptr() == place
+        assert (a == 1).all() and (b == 2).all() and (c[4:] == 3).all()
+
+
+def test_a_workspace_ends_with_an_error():
+    with workspace() as take:
+        place = take(16).data_ptr()
+    with pytest.raises(KeyError), workspace() as take:
+        take(16)
+        raise KeyError
+    with workspace() as take:
+        assert take(16).data_ptr() == place
+
+
+def test_a_workspace_where_addresses_are_few(monkeypatch):
+    from caffe import host_memory
+
+    monkeypatch.setattr(host_memory._Stack, 'numbers', 0)
+    monkeypatch.setattr(host_memory, '_stack', host_memory._Stack())
+    with workspace() as take:
+        a, b = take(4, 2).fill_(1), take(3).fill_(2)
+    np.testing.assert_array_equal(a, np.ones((4, 2)))
+    assert b.shape == (3,) and isinstance(b, torch.Tensor)

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import torch
 
-from caffe import precision
+from caffe import device, precision
+from caffe.blob import Blob
 from caffe.layer import FunctionLayer, Layer, LayerError, register
 from caffe.layers import winograd
 from caffe.layers.axes import canonical_axis
@@ -87,6 +88,7 @@ def read_geometry(param, n_axes: int) -> Geometry:
 
 # Where Winograd's way gains (docs/performance.md): its products have to run faster than memory does.
 _WINOGRAD = Geometry((3, 3), (1, 1), (1, 1), (1, 1))
+_BAND = 2**21  # numbers of a top that are computed at once, where it has many
 _HAS_AVX = torch.backends.cpu.get_cpu_capability().startswith('AVX')
 
 
@@ -107,6 +109,8 @@ class Convolution(Layer):
 
     def setup(self, bottom, top):
         param, shape = self.param, bottom[0].shape
+        if any(blob in bottom for blob in top):
+            raise LayerError('Layer does not allow in-place computation.')
         self._axis = canonical_axis(param.axis, shape)
         self._spatial = len(shape) - self._axis - 1
         if self._spatial > 3:
@@ -179,13 +183,35 @@ class Convolution(Layer):
             image, weight = self._images(x.read()), self._weight()
             if self._by_winograd(image) and not low:
                 winograd.convolve(image, weight, bias, self._geometry.pad, self._images(y.overwrite()))
-                continue
-            y.release_data()
-            if low:
-                out = precision.rounded(torch.convolution, image, weight, bias, *self._options())
+            elif self._in_bands(y):
+                self._convolve_bands(image, weight, bias, self._images(y.overwrite()), low)
             else:
-                out = torch.convolution(image, weight, bias, *self._options())
-            y.write(out.reshape(y.shape))
+                y.write(self._convolve(image, weight, bias, low).reshape(y.shape))
+
+    def _convolve(self, image, weight, bias, low: bool, pad: tuple[int, ...] | None = None) -> torch.Tensor:
+        stride, own_pad, *rest = self._options()
+        options = (stride, own_pad if pad is None else pad, *rest)
+        if low:
+            return precision.rounded(torch.convolution, image, weight, bias, *options)
+        return torch.convolution(image, weight, bias, *options)
+
+    def _in_bands(self, top: Blob) -> bool:
+        return self._spatial == 2 and not self.transposed and not device.apart() and top.count > 2 * _BAND
+
+    def _convolve_bands(self, image, weight, bias, out: torch.Tensor, low: bool) -> None:
+        """Some rows of `out` (N, K, H', W') at a time: torch needs as much memory again as it writes, and more."""
+        g, height = self._geometry, image.shape[2]
+        reach = g.dilation[0] * (g.kernel[0] - 1) + 1
+        rows = max(1, _BAND * out.shape[2] // out.numel())
+        for first in range(0, out.shape[2], rows):
+            y = out[:, :, first : first + rows]
+            start = first * g.stride[0] - g.pad[0]
+            end = start + (y.shape[2] - 1) * g.stride[0] + reach
+            x = image[:, :, max(start, 0) : max(end, 0)]
+            above, below = max(min(end, 0) - start, 0), max(end - max(height, start), 0)  # of the padding
+            if above or below:
+                x = torch.nn.functional.pad(x, (0, 0, above, below))
+            y.copy_(self._convolve(x, weight, bias, low, (0, g.pad[1])))
 
     def backward(self, top, propagate_down, bottom):
         learns = self.param_propagate_down[0]

@@ -9,19 +9,19 @@ import torch.nn.functional as F
 
 from caffe import precision
 from caffe.blob import Blob
+from caffe.host_memory import workspace
 from caffe.layer import Layer, LayerError, register
 from caffe.layers.axes import canonical_axis
 from caffe.matrix import multiply
 
 
-def product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """x (M, K) times weight (N, K) transposed, plus bias (N,) in every row: (M, N)."""
+def product(x: torch.Tensor, weight: torch.Tensor, out: torch.Tensor, add: bool = False) -> None:
+    """x (M, K) times weight (N, K) transposed, in `out` (M, N), or added to what is there."""
     if precision.get_precision() == 'bf16':
-        return precision.rounded(F.linear, x, weight, bias)
-    if x.device.type != 'cpu':
-        return F.linear(x, weight, bias)
-    y = multiply(x, weight.t())
-    return y if bias is None else y.add_(bias)
+        y = F.linear(x.bfloat16(), weight.bfloat16())
+        out.add_(y) if add else out.copy_(y)
+    else:
+        multiply(x, weight.t(), out, add)
 
 
 def check_params(blobs: list[Blob], shapes: list[tuple[int, ...]]) -> None:
@@ -49,6 +49,8 @@ class InnerProduct(Layer):
         n = self.param.num_output
         if n == 0:
             raise LayerError('InnerProduct: num_output must be positive')
+        if top[0] is bottom[0]:
+            raise LayerError('Layer does not allow in-place computation.')
         self._axis = canonical_axis(self.param.axis, bottom[0].shape)
         self._inputs = math.prod(bottom[0].shape[self._axis :])
         self._transpose = self.param.transpose
@@ -75,15 +77,19 @@ class InnerProduct(Layer):
         return tensor.view(tensor.numel() // width, width)
 
     def forward(self, bottom, top):
-        rows, index = bottom[0].read_rows()
-        if index is not None and self._axis != 1:
-            rows, index = bottom[0].read(), None
         weight = self.blobs[0].read()
-        bias = self.blobs[1].read() if self.param.bias_term else None
-        y = product(self._matrix(rows, self._inputs), weight.t() if self._transpose else weight, bias)
-        if index is not None:
-            y = y.index_select(0, index)
-        top[0].write(y.view(top[0].shape))
+        weight = weight.t() if self._transpose else weight
+        rows = bottom[0].rows if self._axis == 1 else None
+        y = self._matrix(top[0].overwrite(), self.param.num_output)
+        if rows is None:
+            product(self._matrix(bottom[0].read(), self._inputs), weight, y)
+        else:  # each of them once
+            with workspace() as take:
+                distinct = take(rows.count, self.param.num_output)
+                rows.visit_blocks(lambda at, block: product(block, weight[:, at], distinct, add=at.start > 0))
+                torch.index_select(distinct, 0, rows.index, out=y)
+        if self.param.bias_term:
+            y.add_(self.blobs[1].read())
 
     def backward(self, top, propagate_down, bottom):
         diff = self._matrix(top[0].read_diff(), self.param.num_output)
@@ -94,8 +100,8 @@ class InnerProduct(Layer):
             self.blobs[1].add_diff(diff.sum(dim=0))
         if propagate_down[0]:
             weight = self.blobs[0].read()
-            x_diff = multiply(diff, weight.t() if self._transpose else weight)
-            bottom[0].write_diff(x_diff.view(bottom[0].shape))
+            x_diff = self._matrix(bottom[0].overwrite_diff(), self._inputs)
+            multiply(diff, weight.t() if self._transpose else weight, x_diff)
 
 
 @register('Embed')

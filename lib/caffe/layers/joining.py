@@ -124,10 +124,13 @@ class Split(Layer):
         if not diffs:
             bottom[0].clear_diff()
             return
-        total = diffs[0] + diffs[1] if len(diffs) > 1 else diffs[0].clone()
+        total = bottom[0].overwrite_diff()
+        if len(diffs) == 1:
+            total.copy_(diffs[0])
+        else:
+            torch.add(*diffs[:2], out=total)
         for diff in diffs[2:]:
             total += diff
-        bottom[0].write_diff(total)
 
 
 @register('Tile')

@@ -9,11 +9,13 @@ import torch
 import torch.nn.functional as F
 
 from caffe import device
+from caffe.host_memory import workspace
 from caffe.layer import Layer, LayerError, register
 from caffe.proto import caffe_pb2
 
 MAX, AVE, STOCHASTIC = (caffe_pb2.PoolingParameter.PoolMethod.Value(m) for m in ('MAX', 'AVE', 'STOCHASTIC'))
 _LOWEST = torch.finfo(torch.float32).min
+_BAND = 2**20  # numbers of a top that are computed at once
 _SMALLEST = torch.finfo(torch.float32).tiny
 
 Pair = tuple[int, int]
@@ -57,6 +59,10 @@ class Windows(NamedTuple):
         return not any(self.pad) and all(
             (c - 1) * s + k <= n for n, k, s, c in zip(size, self.kernel, self.stride, counts, strict=True)
         )
+
+    def suit_max_by_axis(self, size: Pair) -> bool:
+        """Whether `max_by_axis` works, and is the faster way, for images of this size."""
+        return self.are_inside(size) and max(self.kernel) <= 4
 
     def padded(self, x: torch.Tensor, value: float) -> torch.Tensor:
         """x (N, C, H, W) padded, or cropped at the end, to exactly what the windows cover."""
@@ -109,8 +115,6 @@ def max_pool(x: torch.Tensor, windows: Windows, argmax: bool) -> tuple[torch.Ten
     Of equal pixels the first counts. A window without a pixel gives the lowest float32 and the place -1.
     """
     size = x.shape[2:]
-    if not argmax and x.device.type == 'cpu' and windows.are_inside(size) and max(windows.kernel) <= 4:
-        return _max_by_axis(x, windows), None
     if windows.torch_agrees(size):
         options = (windows.kernel, windows.stride, windows.pad, (1, 1), windows.round_up)
         if not argmax:
@@ -124,15 +128,27 @@ def max_pool(x: torch.Tensor, windows: Windows, argmax: bool) -> tuple[torch.Ten
     return top, torch.where(inside, h * size[1] + w, -1)
 
 
-def _max_by_axis(x: torch.Tensor, windows: Windows) -> torch.Tensor:
-    """`max_pool` of windows that are all inside: down, then across. Thrice as fast as torch's on a CPU."""
-    for axis, k, s, count in zip((2, 3), windows.kernel, windows.stride, windows.count(x.shape[2:]), strict=True):
-        across = [slice(None)] * axis
-        taps = [x[(*across, slice(i, i + (count - 1) * s + 1, s))] for i in range(k)]
-        x = taps[0].clone() if k == 1 else torch.maximum(taps[0], taps[1])
-        for tap in taps[2:]:
-            torch.maximum(x, tap, out=x)
-    return x
+def max_by_axis(x: torch.Tensor, windows: Windows, out: torch.Tensor) -> None:
+    """`max_pool` of windows that are all inside: down, then across, some rows at a time, into `out`.
+
+    Thrice as fast as torch's on a CPU, and what is computed on the way stays in the caches.
+    """
+    (kh, kw), (sh, sw) = windows.kernel, windows.stride
+    rows = max(1, _BAND * out.shape[2] // max(out.numel(), 1))
+    for first in range(0, out.shape[2], rows):
+        y = out[:, :, first : first + rows]
+        taps = [x[:, :, i : i + (y.shape[2] - 1) * sh + 1 : sh] for i in range(first * sh, first * sh + kh)]
+        with workspace() as take:
+            down = _maximum(taps, take(*taps[0].shape))
+            _maximum([down[..., i : i + (y.shape[3] - 1) * sw + 1 : sw] for i in range(kw)], y)
+
+
+def _maximum(taps: list[torch.Tensor], out: torch.Tensor) -> torch.Tensor:
+    """The largest of all at each place, in `out`."""
+    out.copy_(taps[0]) if len(taps) == 1 else torch.maximum(taps[0], taps[1], out=out)
+    for tap in taps[2:]:
+        torch.maximum(out, tap, out=out)
+    return out
 
 
 def max_pool_backward(diff: torch.Tensor, place: torch.Tensor, x: torch.Tensor, windows: Windows) -> torch.Tensor:
@@ -255,7 +271,11 @@ class Pooling(Layer):
             blob.reshape(*shape[:2], *self._pool.windows.count(shape[2:]))
 
     def forward(self, bottom, top):
-        top[0].write(self._pool.forward(bottom[0].read(), self.needs_backward or len(top) > 1))
+        x, windows, wants_place = bottom[0].read(), self._pool.windows, self.needs_backward or len(top) > 1
+        if self.param.pool == MAX and not (wants_place or x.is_cuda) and windows.suit_max_by_axis(x.shape[2:]):
+            max_by_axis(x, windows, top[0].overwrite())
+            return
+        top[0].write(self._pool.forward(x, wants_place))
         self._place = self._pool.place
         if len(top) > 1:
             top[1].write(self._pool.place.float())

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 
 from caffe.blob import Blob
+from caffe.deferred import Rows
 from caffe.glog import warn_once
+from caffe.host_memory import workspace
 from caffe.layer import Layer, LayerError, register
 
 _TABLE_BYTES = 256 * 2**20  # the largest table of block maxima on a GPU
@@ -187,23 +191,62 @@ def roi_max_pool(
         return top, place
     levels = _levels(down, h), _levels(across, w)
     index = block_rows(down, across, image, (n, h, w), levels)
-    pixel_places = torch.arange(h * w, device=x.device).view(h, w, 1)
     some_channels, some_rois = _portions(x, levels, n_bins, argmax)
     for first in range(0, c, some_channels):
-        maps = x[:, first : first + some_channels].permute(0, 2, 3, 1)
-        rows = block_maxima(to_keys(maps, pixel_places) if argmax else maps, levels)
-        channels = slice(first, first + maps.shape[3])
-        for r in range(0, rois, some_rois):
-            blocks = index[:, r * n_bins : (r + some_rois) * n_bins]
-            best = rows.index_select(0, blocks[0])
-            for k in range(1, 4):
-                torch.maximum(best, rows.index_select(0, blocks[k]), out=best)
-            best = best.view(-1, n_bins, maps.shape[3]).transpose(1, 2)
-            part = slice(r, r + best.shape[0])
-            if argmax:
-                best, place[part, channels] = from_keys(best)
-            top.flatten(2)[part, channels] = best
+        part = slice(first, first + some_channels)
+        _pool_channels(x[:, part], index, levels, some_rois, top[:, part], None if place is None else place[:, part])
     return top, place
+
+
+def _pool_channels(
+    x: torch.Tensor,
+    index: torch.Tensor,
+    levels: tuple[int, int],
+    some_rois: int,
+    top: torch.Tensor,
+    place: torch.Tensor | None = None,
+) -> None:
+    """`roi_max_pool` of a few channels, `some_rois` at a time, into `top` and `place`; index: from `block_rows`."""
+    n_bins = top.shape[2] * top.shape[3]
+    maps = x.permute(0, 2, 3, 1)
+    if place is not None:
+        h, w = x.shape[2:]
+        maps = to_keys(maps, torch.arange(h * w, device=x.device).view(h, w, 1))
+    rows = block_maxima(maps, levels)
+    for r in range(0, top.shape[0], some_rois):
+        blocks = index[:, r * n_bins : (r + some_rois) * n_bins]
+        best = rows.index_select(0, blocks[0])
+        for k in range(1, 4):
+            torch.maximum(best, rows.index_select(0, blocks[k]), out=best)
+        best = best.view(-1, n_bins, x.shape[1]).transpose(1, 2)
+        part = slice(r, r + best.shape[0])
+        if place is not None:
+            best, place[part] = from_keys(best)
+        top[part] = best.view(-1, *top.shape[1:])
+
+
+def pool_some_channels(
+    x: torch.Tensor,
+    down: Bins,
+    across: Bins,
+    image: torch.Tensor,
+    visit: Callable[[slice, torch.Tensor], None],
+) -> None:
+    """Calls visit(columns, block (R, columns)) with the rows of `roi_max_pool`, flattened, block by block; on a CPU.
+
+    At once they would be 200 MB for 2000 RoIs of VGG16; a block is multiplied while it is in the caches.
+    """
+    (n, c, h, w), rois = x.shape, image.shape[0]
+    pooled = down.low.shape[1], across.low.shape[1]
+    levels = _levels(down, h), _levels(across, w)
+    index = block_rows(down, across, image, (n, h, w), levels)
+    for first in range(0, c, _CPU_CHANNELS):
+        maps = x[:, first : first + _CPU_CHANNELS]
+        start, end = (channel * math.prod(pooled) for channel in (first, first + maps.shape[1]))
+        with workspace() as take:
+            block = take(rois, maps.shape[1], *pooled)
+            _pool_channels(maps, index, levels, _CPU_ROIS, block)
+            visit(slice(start, end), block.flatten(1))
 
 
 def _levels(bins: Bins, size: int) -> int:
@@ -302,7 +345,6 @@ class ROIPooling(Layer):
     param_field = 'roi_pooling_param'
     num_bottom = 2
     num_top = 1
-    _memory = None  # of the distinct rows, kept: the system takes long to hand out so much anew
 
     def setup(self, bottom, top):
         if self.param.pooled_h == 0:
@@ -335,7 +377,7 @@ class ROIPooling(Layer):
         across = bins_along(rois[:, 1], rois[:, 3], scale, self.param.pooled_w, w)
         if not self.needs_backward and not x.is_cuda and self._pool_each_once(x, down, across, image, top[0]):
             return
-        out, place = roi_max_pool(x, down, across, image, self.needs_backward, out=top[0].own())
+        out, place = roi_max_pool(x, down, across, image, self.needs_backward, out=top[0].overwrite())
         if x.is_cuda:  # to raise would mean to wait for the GPU: what is not there is not a number
             out.masked_fill_(wrong[:, None, None, None], float('nan'))
         self._kept = (place, down, across, image) if self.needs_backward else None
@@ -343,8 +385,9 @@ class ROIPooling(Layer):
     def _pool_each_once(self, x, down: Bins, across: Bins, image: torch.Tensor, top: Blob) -> bool:
         """Pools RoIs that round to the same pixels once, where a tenth of them or more repeat another.
 
-        Proposals do: at a stride of 16 pixels many fall on the same features. Layers that read rows
-        (InnerProduct) then compute each once too. Not on a GPU, where finding them would mean to wait.
+        Proposals do: at a stride of 16 pixels many fall on the same features. Layers that read rows (InnerProduct)
+        then compute each once too, and the pooled features are never in memory as a whole unless somebody reads them.
+        Not on a GPU, where finding them would mean to wait.
         """
         corners = torch.stack([image, down.start, down.end, across.start, across.end], dim=1)
         distinct, index = torch.unique(corners, dim=0, return_inverse=True)
@@ -353,12 +396,9 @@ class ROIPooling(Layer):
         first = torch.empty(len(distinct), dtype=torch.long)
         first[index] = torch.arange(len(index))  # one of those alike, whichever is written last
         down, across = (Bins(*(t[first] for t in bins)) for bins in (down, across))
-        shape = (len(distinct), *top.shape[1:])
-        if self._memory is None or self._memory.numel() < math.prod(shape):
-            self._memory = x.new_empty(math.prod(shape))
-        rows = self._memory[: math.prod(shape)].view(shape)
-        roi_max_pool(x, down, across, image[first], False, out=rows)
-        top.write_rows(rows, index)
+        features = x.clone()  # small; what they are when somebody reads the top may be something else
+        visit = functools.partial(pool_some_channels, features, down, across, image[first])
+        top.write_rows(Rows(visit, (len(distinct), math.prod(top.shape[1:])), index))
         return True
 
     def backward(self, top, propagate_down, bottom):

@@ -13,19 +13,19 @@ matrix product: what comes out is nearer to the exact result than the direct way
 from __future__ import annotations
 
 import itertools
-import math
-import threading
 from collections.abc import Iterator
 
 import torch
 
-# An image is worked on in strips of rows, whose 16 planes stay in the caches: so many floats (16 MB).
-_STRIP = 2**22
+from caffe.host_memory import workspace
+
+# An image is worked on in strips of rows, whose 16 planes stay in the caches: so many floats (8 MB).
+_STRIP = 2**21
 
 
-def transform_filters(weight: torch.Tensor) -> torch.Tensor:
-    """(K, C, 3, 3) filters as 16 matrices (16, K, C)."""
-    return torch.mm(_taps(weight), weight.reshape(-1, 9).t()).view(16, *weight.shape[:2])
+def transform_filters(weight: torch.Tensor, out: torch.Tensor, turned: bool = False) -> None:
+    """(K, C, 3, 3) filters, or the same turned by 180 degrees, as 16 matrices, in `out` (16, K, C)."""
+    torch.mm(_taps(turned), weight.view(-1, 9).t(), out=out.view(16, -1))
 
 
 def convolve(
@@ -39,71 +39,74 @@ def convolve(
 
     In `out` if it is given.
     """
-    filters, k = transform_filters(weight), weight.shape[0]
+    with workspace() as take:
+        filters = take(16, *weight.shape[:2])
+        transform_filters(weight, filters)
+        return _convolve(x, filters, bias, pad, out)
+
+
+def _convolve(x, filters: torch.Tensor, bias: torch.Tensor | None, pad: tuple[int, int], out) -> torch.Tensor:
+    k, c = filters.shape[1:]
     if out is None:
         out = x.new_empty(x.shape[0], k, x.shape[2] + 2 * pad[0] - 2, x.shape[3] + 2 * pad[1] - 2)
     th, tw = (out.shape[2] + 1) // 2, (out.shape[3] + 1) // 2
-    for image, y in zip(x, out, strict=True):
-        columns = _columns(image, pad, (th, tw))
-        for first, count in _strips(th, max(k, x.shape[1]) * tw):
-            m = _scratch('products', x, 16, k, count * tw)
-            torch.bmm(filters, _image_tiles(columns, first, count), out=m)
-            m = m.view(4, 4, k, count, tw)
-            if bias is not None:
-                m[1, 1] += bias[:, None, None]  # the one product that counts in all four outputs
-            sums = m[0].add_(m[1]).add_(m[2]), m[1].sub_(m[2]).sub_(m[3])  # in this order: both change m
-            for row, part in enumerate(sums):
-                pixels = y[:, 2 * first + row : 2 * (first + count) : 2]
-                for column, operation in enumerate((torch.add, torch.sub)):
-                    a, b = (part[0].add_(part[1]), part[2]) if column == 0 else (part[1].sub_(part[2]), part[3])
-                    target = pixels[..., column::2]  # an image of odd size ends within its last tiles
-                    rows, across = target.shape[1:]
-                    operation(a[:, :rows, :across], b[:, :rows, :across], out=target)
+    with workspace() as take:
+        columns = take(2, c, 2 * th + 2, tw + 1)
+        for image, y in zip(x, out, strict=True):
+            _split_columns(image, pad, columns)
+            for first, count in _strips(th, max(k, c) * tw):
+                with workspace() as take_strip:
+                    m, tiles = take_strip(16, k, count * tw), take_strip(16, c, count * tw)
+                    _image_tiles(columns, first, tiles.view(4, 4, c, count, tw))
+                    torch.bmm(filters, tiles, out=m)
+                    _sum_products(m.view(4, 4, k, count, tw), bias, y[:, 2 * first : 2 * (first + count)])
     return out
+
+
+def _sum_products(m: torch.Tensor, bias: torch.Tensor | None, y: torch.Tensor) -> None:
+    """The 2 x 2 outputs of each tile, from its 4 x 4 products m (4, 4, K, count, tw), which change, into y (K, ...)."""
+    if bias is not None:
+        m[1, 1] += bias[:, None, None]  # the one product that counts in all four outputs
+    sums = m[0].add_(m[1]).add_(m[2]), m[1].sub_(m[2]).sub_(m[3])  # in this order: both change m
+    for row, part in enumerate(sums):
+        for column, operation in enumerate((torch.add, torch.sub)):
+            a, b = (part[0].add_(part[1]), part[2]) if column == 0 else (part[1].sub_(part[2]), part[3])
+            target = y[:, row::2, column::2]  # an image of odd size ends within its last tiles
+            rows, across = target.shape[1:]
+            operation(a[:, :rows, :across], b[:, :rows, :across], out=target)
 
 
 def image_gradient(
     diff: torch.Tensor, weight: torch.Tensor, pad: tuple[int, int], out: torch.Tensor | None = None
 ) -> torch.Tensor:
     """The gradient of `convolve` for x: diff (N, K, H', W') convolved with the filters turned around."""
-    return convolve(diff, weight.flip(2, 3).transpose(0, 1), None, (2 - pad[0], 2 - pad[1]), out)
+    with workspace() as take:
+        filters = take(16, *weight.shape[:2])
+        transform_filters(weight, filters, turned=True)
+        return _convolve(diff, filters.transpose(1, 2), None, (2 - pad[0], 2 - pad[1]), out)
 
 
 def weight_gradient(x: torch.Tensor, diff: torch.Tensor, pad: tuple[int, int]) -> torch.Tensor:
     """The gradient of `convolve` for the weight: (K, C, 3, 3). diff (N, K, H + 2 pad - 2, ...)."""
     c, k, (height, width) = x.shape[1], diff.shape[1], diff.shape[2:]
     th, tw = (height + 1) // 2, (width + 1) // 2
-    total = x.new_zeros((16, k, c))
-    for image, y in zip(x, diff, strict=True):
-        columns = _columns(image, pad, (th, tw))
-        for first, count in _strips(th, max(k, c) * tw):
-            tiles = _output_tiles(y, first, count, tw)
-            total.baddbmm_(tiles, _image_tiles(columns, first, count).transpose(1, 2))
-    return torch.mm(total.view(16, k * c).t(), _taps(x)).view(k, c, 3, 3)
+    with workspace() as take:
+        total, columns = take(16, k, c).zero_(), take(2, c, 2 * th + 2, tw + 1)
+        for image, y in zip(x, diff, strict=True):
+            _split_columns(image, pad, columns)
+            for first, count in _strips(th, max(k, c) * tw):
+                with workspace() as take_strip:
+                    ours, theirs = take_strip(16, c, count * tw), take_strip(16, k, count * tw)
+                    _image_tiles(columns, first, ours.view(4, 4, c, count, tw))
+                    _output_tiles(y[:, 2 * first : 2 * (first + count)], theirs.view(4, 4, k, count, tw))
+                    total.baddbmm_(theirs, ours.transpose(1, 2))
+        return torch.mm(total.view(16, k * c).t(), _taps()).view(k, c, 3, 3)
 
 
-class _Memory(threading.local):
-    """What is computed on the way, in memory that is kept: to free and take it in every pass leaves holes."""
-
-    def __init__(self):
-        self.blocks: dict[str, torch.Tensor] = {}
-
-
-_memory = _Memory()
-
-
-def _scratch(name: str, like: torch.Tensor, *shape: int) -> torch.Tensor:
-    """Memory for `shape`, with anything in it, until it is asked for again by this name."""
-    count = math.prod(shape)
-    block = _memory.blocks.get(name)
-    if block is None or block.numel() < count:
-        block = _memory.blocks[name] = like.new_empty(count)
-    return block[:count].view(shape)
-
-
-def _taps(like: torch.Tensor) -> torch.Tensor:
-    """What each of the 3 x 3 taps of a filter adds to its 16 products: (16, 9)."""
-    g = like.new_tensor([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+def _taps(turned: bool = False) -> torch.Tensor:
+    """What each of the 3 x 3 taps of a filter, or of one turned around, adds to its 16 products: (16, 9)."""
+    g = torch.tensor([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+    g = g.flip(1) if turned else g
     return torch.kron(g, g)
 
 
@@ -114,13 +117,12 @@ def _strips(tile_rows: int, floats: int) -> Iterator[tuple[int, int]]:
         yield first, min(count, tile_rows - first)
 
 
-def _columns(image: torch.Tensor, pad: tuple[int, int], tiles: tuple[int, int]) -> torch.Tensor:
-    """(C, H, W) padded for (th, tw) tiles, its even columns and its odd ones: (2, C, 2 th + 2, tw + 1).
+def _split_columns(image: torch.Tensor, pad: tuple[int, int], columns: torch.Tensor) -> None:
+    """(C, H, W) padded for (th, tw) tiles: its even columns and its odd ones, in `columns` (2, C, 2 th + 2, tw + 1).
 
     Apart, so that what follows walks through memory in steps of one.
     """
-    (c, h, w), (th, tw) = image.shape, tiles
-    columns = _scratch('columns', image, 2, c, 2 * th + 2, tw + 1)
+    h, w = image.shape[1:]
     columns[:, :, : pad[0]] = 0
     columns[:, :, pad[0] + h :] = 0
     for parity in (0, 1):
@@ -130,7 +132,6 @@ def _columns(image: torch.Tensor, pad: tuple[int, int], tiles: tuple[int, int]) 
         rows[..., :place] = 0
         rows[..., place + count :] = 0
         rows[..., place : place + count] = image[..., first::2]
-    return columns
 
 
 def _differences(d: list[torch.Tensor], out: torch.Tensor) -> None:
@@ -141,35 +142,35 @@ def _differences(d: list[torch.Tensor], out: torch.Tensor) -> None:
     torch.sub(d[1], d[3], out=out[3])
 
 
-def _image_tiles(columns: torch.Tensor, first: int, count: int) -> torch.Tensor:
-    """The 4 x 4 tiles, two pixels apart, of `count` rows of tiles as 16 matrices (16, C, count * tw)."""
-    _, c, _, width = columns.shape
-    tw, rows = width - 1, slice(2 * first, 2 * (first + count) + 2)
-    even, odd = columns[:, :, rows]
-    across = _scratch('across', columns, 4, c, 2 * count + 2, tw)
-    _differences([even[..., :-1], odd[..., :-1], even[..., 1:], odd[..., 1:]], across)
-    even, odd = across[:, :, 0::2], across[:, :, 1::2]
-    tiles = _scratch('image tiles', columns, 4, 4, c, count, tw)
-    _differences([even[:, :, :-1], odd[:, :, :-1], even[:, :, 1:], odd[:, :, 1:]], tiles)
-    return tiles.view(16, c, count * tw)
+def _image_tiles(columns: torch.Tensor, first: int, tiles: torch.Tensor) -> None:
+    """The 4 x 4 tiles, two pixels apart, of some rows of tiles, transformed into `tiles` (4, 4, C, count, tw)."""
+    c, count, tw = tiles.shape[2:]
+    even, odd = columns[:, :, 2 * first : 2 * (first + count) + 2]
+    with workspace() as take:
+        across = take(4, c, 2 * count + 2, tw)
+        _differences([even[..., :-1], odd[..., :-1], even[..., 1:], odd[..., 1:]], across)
+        even, odd = across[:, :, 0::2], across[:, :, 1::2]
+        _differences([even[:, :, :-1], odd[:, :, :-1], even[:, :, 1:], odd[:, :, 1:]], tiles)
 
 
-def _output_tiles(diff: torch.Tensor, first: int, count: int, tw: int) -> torch.Tensor:
-    """The adjoint of the sums at the end of `convolve`: of diff (K, H, W) `count` rows of tiles (16, K, count * tw)."""
-    k = diff.shape[0]
-    y = _scratch('output', diff, 2, 2, k, count, tw)  # even and odd columns, even and odd rows
-    for column, row in itertools.product((0, 1), (0, 1)):
-        part = diff[:, 2 * first + row : 2 * (first + count) : 2, column::2]
-        target = y[column, row]
-        if part.shape != target.shape:  # an image of odd size ends within its last tiles
-            target.zero_()
-        target[:, : part.shape[1], : part.shape[2]] = part
-    across = _scratch('across', diff, 4, 2, k, count, tw)
-    across[0], across[3] = y[0], -y[1]
-    torch.add(y[0], y[1], out=across[1])
-    torch.sub(y[0], y[1], out=across[2])
-    tiles = _scratch('output tiles', diff, 4, 4, k, count, tw)
-    tiles[0], tiles[3] = across[:, 0], -across[:, 1]
-    torch.add(across[:, 0], across[:, 1], out=tiles[1])
-    torch.sub(across[:, 0], across[:, 1], out=tiles[2])
-    return tiles.view(16, k, count * tw)
+def _output_tiles(diff: torch.Tensor, tiles: torch.Tensor) -> None:
+    """The adjoint of `_sum_products`: some rows of the gradient of y (K, ...) to that of m, (4, 4, K, count, tw)."""
+    k, count, tw = tiles.shape[2:]
+    with workspace() as take:
+        y = take(2, 2, k, count, tw)  # even and odd columns, even and odd rows
+        for column, row in itertools.product((0, 1), (0, 1)):
+            part, target = diff[:, row::2, column::2], y[column, row]
+            if part.shape != target.shape:  # an image of odd size ends within its last tiles
+                target.zero_()
+            target[:, : part.shape[1], : part.shape[2]] = part
+        across = take(4, 2, k, count, tw)
+        _sums(y[0], y[1], across)
+        _sums(across[:, 0], across[:, 1], tiles)
+
+
+def _sums(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> None:
+    """a, a + b, a - b, -b into the four planes of `out`."""
+    out[0] = a
+    torch.add(a, b, out=out[1])
+    torch.sub(a, b, out=out[2])
+    torch.neg(b, out=out[3])

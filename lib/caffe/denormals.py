@@ -1,0 +1,77 @@
+"""Numbers nearer to zero than 1.2e-38 (denormal in float32) count as zero while a net or a solver computes.
+
+Most processors take a hundred times as long for a product with such a number or of such a size, and gradients that
+vanish pass through them on their way to zero: a step of VGG_CNN_M_1024 took 12 s instead of 3 (docs/performance.md).
+Beside gradients that matter these numbers are lost in rounding anyhow.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+Function = TypeVar('Function', bound=Callable)
+
+np.finfo(np.float32), np.finfo(np.float64)  # NumPy 1 warns where it asks for these first while denormals are zero
+_mine = threading.local()
+
+
+def flushed(function: Function) -> Function:
+    """The function with denormal numbers as zero in its thread and those that torch computes with for it.
+
+    Torch's threads stay so; this one is again as it was when the function ends.
+    """
+
+    @functools.wraps(function)
+    def run(*args, **kwargs):
+        if are_flushed() or not torch.set_flush_denormal(True):  # False: the processor has no such mode
+            return function(*args, **kwargs)
+        try:
+            _tell_threads()
+            return function(*args, **kwargs)
+        finally:
+            torch.set_flush_denormal(False)
+
+    return run
+
+
+def are_flushed() -> bool:
+    """Whether denormal numbers count as zero in this thread."""
+    return _SMALLEST_NORMAL / 2 == 0
+
+
+_SMALLEST_NORMAL = sys.float_info.min
+
+
+def _tell_threads() -> None:
+    """Each Python thread has threads of its own, which torch starts anew when their number changes."""
+    count = torch.get_num_threads()
+    if count == getattr(_mine, 'told', 1) or _parallel is None:
+        return
+    _parallel(_flush, None, count, 0)
+    _mine.told = count
+
+
+def _find_parallel() -> Callable | None:
+    """OpenMP's call that runs a function on all threads (GOMP_parallel, which LLVM's and Intel's OpenMP have too)."""
+    library = Path(torch.__file__).parent / 'lib' / 'libtorch_cpu.so'
+    try:
+        parallel = ctypes.CDLL(str(library)).GOMP_parallel  # of the OpenMP that torch is linked with
+    except (OSError, AttributeError):
+        return None
+    parallel.argtypes = [_Callback, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+    parallel.restype = None
+    return parallel
+
+
+_Callback = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+_flush = _Callback(lambda _: torch.set_flush_denormal(True) and None)
+_parallel = _find_parallel()
