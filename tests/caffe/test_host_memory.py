@@ -52,6 +52,7 @@ def resident() -> int:
 
 @only_linux
 def test_lasting_memory_is_zero_comes_with_its_use_and_goes_with_the_tensor():
+    lasting(2**20).fill_(1)  # torch's threads are there now
     before = resident()
     memory = lasting(64 * 2**20 // 4)
     assert resident() - before < 2**20
@@ -59,7 +60,7 @@ def test_lasting_memory_is_zero_comes_with_its_use_and_goes_with_the_tensor():
     view = memory.fill_(1)[5:].numpy()
     assert resident() - before > 60 * 2**20
     del memory
-    assert (view == 1).all()
+    assert view.min() == view.max() == 1
     del view
     assert resident() - before < 2**22
 
