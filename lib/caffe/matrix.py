@@ -7,28 +7,13 @@ Which of them serves is a rule and not a measurement at start: the same seed giv
 
 from __future__ import annotations
 
-import platform
-
 import torch
+
+from caffe.processor import made_by_amd
 
 _LARGE = 2**24  # multiplications from which the choice of a library outweighs the cost of choosing
 _ONEDNN = getattr(torch.ops.mkldnn, '_linear_pointwise', None) if torch.backends.mkldnn.is_available() else None
-
-
-def made_by(maker: str) -> bool:
-    """Whether the processor says it is of this maker: 'AuthenticAMD', 'GenuineIntel', ..."""
-    try:
-        with open('/proc/cpuinfo', encoding='utf-8') as stream:
-            return maker in stream.read(4096)
-    except OSError:
-        return maker in platform.processor()
-
-
-_by_onednn = (
-    _ONEDNN is not None
-    and 'AVX512' in torch.backends.cpu.get_cpu_capability()
-    and (made_by('AuthenticAMD') or made_by('HygonGenuine'))
-)
+_by_onednn = _ONEDNN is not None and 'AVX512' in torch.backends.cpu.get_cpu_capability() and made_by_amd()
 
 
 def multiply(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor, add: bool = False) -> None:

@@ -6,6 +6,9 @@ from typing import Any
 
 import torch
 
+from caffe.glog import warn_once
+from caffe.processor import has_fast_bf16
+
 _CHOICES = ('fp32', 'tf32', 'bf16')
 
 
@@ -41,5 +44,11 @@ def apply_to_gpu() -> None:
 
 def rounded(function, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *args: Any):
     """function(x, weight, bias, *args) in bfloat16, as float32; the bias is added in float32 to axis 1."""
+    if x.device.type == 'cpu' and not has_fast_bf16():
+        warn_once(
+            'bf16 is slower than fp32 on this processor, which has no fast products of it: '
+            "caffe.set_precision('fp32') is faster, and exact",
+            'caffe.cpp:1',
+        )
     y = function(x.bfloat16(), weight.bfloat16(), None, *args).float()
     return y if bias is None else y.add_(bias.view(-1, *(1,) * (y.dim() - 2)))

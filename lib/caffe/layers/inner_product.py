@@ -18,7 +18,7 @@ from caffe.matrix import multiply
 def product(x: torch.Tensor, weight: torch.Tensor, out: torch.Tensor, add: bool = False) -> None:
     """x (M, K) times weight (N, K) transposed, in `out` (M, N), or added to what is there."""
     if precision.get_precision() == 'bf16':
-        y = F.linear(x.bfloat16(), weight.bfloat16())
+        y = precision.rounded(F.linear, x, weight, None)
         out.add_(y) if add else out.copy_(y)
     else:
         multiply(x, weight.t(), out, add)

@@ -1,0 +1,29 @@
+"""What the processor says of itself (/proc/cpuinfo; nothing where there is no such file)."""
+
+from __future__ import annotations
+
+import functools
+
+
+@functools.cache
+def words() -> frozenset[str]:
+    """Its maker ('AuthenticAMD', 'GenuineIntel', ...) and the names of what it can do ('avx512f', 'amx_bf16', ...)."""
+    try:
+        with open('/proc/cpuinfo', encoding='utf-8') as stream:
+            first, *_ = stream.read(2**16).split('\n\n')
+    except OSError:
+        return frozenset()
+    return frozenset(first.split())
+
+
+def made_by_amd() -> bool:
+    """Whether it is AMD's, or built from AMD's plans."""
+    return bool(words() & {'AuthenticAMD', 'HygonGenuine'})
+
+
+def has_fast_bf16() -> bool:
+    """Whether its products of bfloat16 are faster than those of float32.
+
+    Intel's are by AMX alone: without it they take twice as long as float32's (docs/performance.md).
+    """
+    return 'amx_bf16' in words() or ('avx512_bf16' in words() and made_by_amd()) or 'bf16' in words()
