@@ -252,7 +252,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--rois', type=int, default=2000, help='RoIs an image (default: 2000)')
     parser.add_argument('--images', type=int, help='images a pass (default: those of the method)')
     parser.add_argument('--rounds', type=int, default=2, help='of each measurement (default: 2)')
-    parser.add_argument('--steps', type=int, default=1, help='steps timed in a round (default: 1)')
+    parser.add_argument('--steps', type=int, default=2, help='steps timed in a round (default: 2)')
     parser.add_argument('--curves', action='store_true', help='cost against sizes')
     parser.add_argument('--quick', action='store_true', help='small, to see whether it works')
     parser.add_argument('--debug', action='store_true', help='show the traceback of an error')

@@ -85,6 +85,17 @@ def class_nms(boxes_a_class: int) -> Callable[[], None]:
     return lambda: [nms(dets, 0.3) for dets in per_class]
 
 
+def product(value: float) -> tuple[Callable[[], None], Callable[[], None]]:
+    """A product of 512 x 512 numbers of the size of `value` with ordinary ones: by a layer, and straight in torch."""
+    net = net_of("""
+        layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 512 dim: 512 } } }
+        layer { name: "ip" type: "InnerProduct" bottom: "x" top: "y" inner_product_param {
+            num_output: 512 weight_filler { type: "uniform" min: 0.5 max: 1 } } }""")
+    net.blobs['x'].data[...] = np.random.default_rng(0).uniform(0.5 * value, value, (512, 512))
+    x, weight = (torch.from_numpy(array.copy()) for array in (net.blobs['x'].data, net.params['ip'][0].data))
+    return lambda: net.forward(start='ip'), lambda: torch.mm(x, weight)
+
+
 def engine() -> Callable[[], None]:
     """Forward and backward through 60 layers with next to nothing to compute."""
     kinds = ('ReLU', 'TanH')
@@ -129,6 +140,9 @@ def main() -> None:
         ('mining, 2000 RoIs, 21 classes', mining(proposals[:2000])),
         ('mining, 4000 RoIs, 21 classes', mining(proposals)),
         *((f'NMS, 20 classes of {n} boxes', class_nms(n)) for n in (20, 60, 400)),
+        ('InnerProduct 512 x 512 x 512', product(1.0)[0]),
+        ('InnerProduct 512 x 512 x 512, denormal numbers', product(1e-39)[0]),
+        ('the same straight in torch', product(1e-39)[1]),
         (f'the engine: {TRIVIAL_LAYERS} trivial layers, forward and backward', engine()),
     ]
     print(f'{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}; best of {rounds}\n')

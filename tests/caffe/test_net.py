@@ -331,3 +331,19 @@ def test_a_python_layers_exception_arrives_whole(make_net, tmp_path, monkeypatch
     ):
         with pytest.raises(caffe.LayerError, match=message):
             make_net(text.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    'layer',
+    [
+        'type: "InnerProduct" inner_product_param { num_output: 4 }',
+        'type: "Convolution" convolution_param { num_output: 3 kernel_size: 1 }',
+        'type: "Deconvolution" convolution_param { num_output: 3 kernel_size: 1 }',
+        'type: "Pooling" pooling_param { kernel_size: 1 }',
+    ],
+)
+def test_a_layer_that_would_overwrite_what_it_reads_is_refused(make_net, layer):
+    with pytest.raises(caffe.layer.LayerError, match=r"layer 'here' .*does not allow in-place computation"):
+        make_net(f"""
+            layer {{ name: "in" type: "Input" top: "x" input_param {{ shape {{ dim: 1 dim: 3 dim: 2 dim: 2 }} }} }}
+            layer {{ name: "here" bottom: "x" top: "x" {layer} }}""")

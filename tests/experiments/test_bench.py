@@ -58,6 +58,7 @@ def test_every_part_is_measured():
     rows = [line.strip('| ').split(' | ') for line in done.stdout.splitlines() if line.startswith('|')][2:]
     assert [name.split(',')[0] for name, _ in rows] == [
         *['RoI pooling forward'] * 2, 'RoI pooling backward', 'mining', 'mining', *['NMS'] * 3,
+        *['InnerProduct 512 x 512 x 512'] * 2, 'the same straight in torch',
         'the engine: 60 trivial layers',
     ]  # fmt: skip
     assert all(float(ms) > 0 for _, ms in rows)

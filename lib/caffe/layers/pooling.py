@@ -258,6 +258,8 @@ class Pooling(Layer):
     num_top = (1, 2)
 
     def setup(self, bottom, top):
+        if top[0] is bottom[0]:
+            raise LayerError('Layer does not allow in-place computation.')
         if len(top) > 1 and self.param.pool != MAX:
             raise LayerError('Pooling: only MAX has a second top, the places of the maxima')
         self._place = None
