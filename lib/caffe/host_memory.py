@@ -49,14 +49,14 @@ def lasting(count: int) -> torch.Tensor:
     """
     if 4 * count < _LARGE or not sys.platform.startswith('linux'):
         return torch.zeros(count)
-    return torch.frombuffer(_mapped(4 * count, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), dtype=torch.float32)
+    return _mapped(count)
 
 
-def _mapped(size: int, flags: int) -> mmap.mmap:
-    pages = mmap.mmap(-1, size, flags=flags)
+def _mapped(count: int, flags: int = 0) -> torch.Tensor:
+    pages = mmap.mmap(-1, 4 * count, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | flags)
     with contextlib.suppress(AttributeError, OSError):  # a Python or a system without huge pages
         pages.madvise(mmap.MADV_HUGEPAGE)
-    return pages
+    return torch.frombuffer(pages, dtype=torch.float32)
 
 
 class _Stack(threading.local):
@@ -65,12 +65,10 @@ class _Stack(threading.local):
     numbers = 2**34 if sys.platform.startswith('linux') else 0
 
     def __init__(self):
-        try:
-            flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE if self.numbers else 0
-            self.memory = torch.frombuffer(_mapped(4 * self.numbers, flags), dtype=torch.float32)
-        except (OSError, ValueError):  # addresses are limited, or this is not Linux
-            self.memory = torch.empty(0)
-        self.used = 0
+        self.memory, self.used = torch.empty(0), 0
+        if self.numbers:
+            with contextlib.suppress(OSError):  # addresses are limited: `take` asks torch then
+                self.memory = _mapped(self.numbers, _MAP_NORESERVE)
 
     def take(self, *shape: int) -> torch.Tensor:
         count = math.prod(shape)

@@ -7,7 +7,7 @@ filter (g0, g1, g2) over (d0, d1, d2, d3) are
                                              m3 = (d1 - d3) g2             m2 = (d2 - d1) (g0 - g1 + g2) / 2
 
 and the same along the other axis. Images are only ever added and subtracted, and each sum over channels is a plain
-matrix product: what comes out is nearer to the exact result than the direct way is (docs/performance.md).
+matrix product: what comes out is as near to the exact result as the direct way, or nearer (docs/performance.md).
 """
 
 from __future__ import annotations
