@@ -19,6 +19,7 @@ import argparse
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -133,6 +134,8 @@ def measure(args: argparse.Namespace, data: str, kind: str, **settings) -> dict:
     command += [f'--{key}={value}' for key, value in flags.items() if value is not None]
     # Straight in torch means with the allocator as it is (caffe.host_memory); 8 is glibc's own value.
     env = {**os.environ, 'MALLOC_ARENA_TEST': '8'} if kind == 'direct' else None
+    if shutil.which(python[0]) is None:
+        raise FileNotFoundError(f'--original: there is no command {python[0]!r}')
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
     if done.returncode:
         raise RuntimeError(f'{kind}, {settings}: failed with status {done.returncode}: {done.stderr.strip()[-2000:]}')

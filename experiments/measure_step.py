@@ -24,7 +24,8 @@ def measure(args: argparse.Namespace) -> dict:
     import caffe  # before torch, which looks only once for what caffe.host_memory asks
 
     if (args.kind == 'original') == (ROOT in Path(caffe.__file__).resolve().parents):
-        raise ImportError(f'{args.kind}: import caffe found {caffe.__file__}')
+        wanted = 'another Caffe than ours' if args.kind == 'original' else 'ours'
+        sys.exit(f'--kind {args.kind}: `import caffe` found {caffe.__file__}; {wanted} has to come first on PYTHONPATH')
     import numpy as np
 
     from fast_rcnn.config import cfg, cfg_from_file

@@ -52,6 +52,15 @@ def test_a_size_that_is_none_is_refused():
     assert '--rois is 0; expected 1 or more' in done.stderr
 
 
+def test_an_original_caffe_that_is_ours_is_refused():
+    flags = ['--kind=original', '--data=none.npz', '--net=VGG16', '--method=ohem']
+    command = [sys.executable, str(SCRIPT.with_name('measure_step.py')), *flags]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith('--kind original: `import caffe` found ')
+    assert done.stderr.rstrip().endswith('another Caffe than ours has to come first on PYTHONPATH')
+
+
 def test_every_part_is_measured():
     command = [sys.executable, str(SCRIPT.with_name('bench_parts.py')), '--rounds', '1']
     done = subprocess.run(command, capture_output=True, text=True, check=True)
