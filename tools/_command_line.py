@@ -48,6 +48,9 @@ def configure(args: argparse.Namespace) -> None:
         args.debug = True
         args.set_cfgs.pop()
     if args.set_cfgs:
+        late = next((word for word in args.set_cfgs if word.startswith('--')), None)
+        if late:
+            raise ValueError(f'--set takes all that follows it as settings, {late} too: put {late} before --set')
         cfg_from_list(args.set_cfgs)
     if args.gpu.lower() == 'cpu':
         cfg.USE_GPU_NMS = False

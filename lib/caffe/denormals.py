@@ -1,7 +1,7 @@
 """Numbers nearer to zero than 1.2e-38 (denormal in float32) count as zero while a net or a solver computes.
 
-Most processors take a hundred times as long for a product with such a number or of such a size, and gradients that
-vanish pass through them on their way to zero: a step of VGG_CNN_M_1024 took 12 s instead of 3 (docs/performance.md).
+A processor may take two hundred times as long for a product with such a number, and gradients that vanish pass through
+them on their way to zero: a step of VGG_CNN_M_1024 took 12 s instead of 3 (docs/performance.md).
 Beside gradients that matter these numbers are lost in rounding anyhow.
 """
 

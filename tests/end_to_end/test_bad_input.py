@@ -34,6 +34,11 @@ def test_wrong_settings(train, settings, said):
     assert re.search(said, complaint(train(1, settings=settings, status=1)))
 
 
+def test_a_flag_after_set_is_told_where_it_belongs(train):
+    said = complaint(train(1, settings={'RNG_SEED': 4, '--snapshot': 'x.solverstate'}, status=1))
+    assert said.endswith('--set takes all that follows it as settings, --snapshot too: put --snapshot before --set')
+
+
 def test_wrong_settings_in_a_file(train, tmp_path):
     (tmp_path / 'my.yml').write_text('TRAIN:\n  OHEM_NMS_TRESH: 0.7\n')
     said = complaint(train(1, '--cfg', tmp_path / 'my.yml', status=1))
