@@ -7,6 +7,7 @@ write tensors (`blob.read()`, `blob.write(t)`), Python layers the arrays `blob.d
 from __future__ import annotations
 
 import difflib
+import enum
 import math
 
 import torch
@@ -14,14 +15,31 @@ import torch
 from caffe.blob import Blob, BlobVec
 from caffe.fillers import fill
 from caffe.layer_error import LayerError
+from caffe.proto import caffe_pb2
 
 _TYPES: dict[str, type] = {}
+
+
+class Phase(enum.IntEnum):
+    """What `layer.phase` is: the int of BVLC Caffe (0, 1), printed as the Fast R-CNN branch does ('TRAIN', 'TEST').
+
+    So both `self.phase == 0` and `cfg[str(self.phase)]` of published Python layers work.
+    """
+
+    TRAIN = caffe_pb2.TRAIN
+    TEST = caffe_pb2.TEST
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __format__(self, spec: str) -> str:
+        return format(int(self), spec) if spec.endswith(tuple('bcdoxXn')) else format(self.name, spec)
 
 
 class Layer:
     """One layer of a net. Python layers derive from it and override the four methods.
 
-    Attributes that a Python layer may use: `param_str` (its python_param.param_str), `phase` (0 TRAIN, 1 TEST),
+    Attributes that a Python layer may use: `param_str` (its python_param.param_str), `phase` (a Phase),
     `blobs` (its parameters: `self.blobs.add_blob(3, 4)` in setup), `type`, `layer_param`.
 
     Class attributes that a native layer states:
@@ -45,7 +63,7 @@ class Layer:
     def __init__(self, layer_param, phase: int | None = None):
         self.layer_param = layer_param
         self.name = layer_param.name
-        self.phase = layer_param.phase if phase is None else phase
+        self.phase = Phase(layer_param.phase if phase is None else phase)
         self.blobs = BlobVec()
         for given in layer_param.blobs:
             self._take(given)

@@ -99,13 +99,13 @@ class SmoothL1Loss(caffe.Layer):
 
     Bottoms: a, b and, if given, inside and outside weights, all of one shape. Parameter: sigma; the loss is
     quadratic for |x| < 1 / sigma^2. As the original, it counts in the net's loss only if the prototxt gives
-    it a loss_weight.
+    it a loss_weight. A third bottom alone, as in Fast R-CNN's first release, multiplies a - b and not the gradient.
     """
 
     def setup(self, bottom, top):
         self._sigma2 = np.float32(_params(self).get('sigma', 1)) ** 2
-        if len(bottom) not in (2, 4):
-            raise ValueError(f'SmoothL1Loss: expected 2 or 4 bottoms, got {len(bottom)}')
+        if len(bottom) not in (2, 3, 4):
+            raise ValueError(f'SmoothL1Loss: expected 2, 3 or 4 bottoms, got {len(bottom)}')
 
     def reshape(self, bottom, top):
         shapes = [bottom[i].data.shape for i in range(len(bottom))]
@@ -114,9 +114,9 @@ class SmoothL1Loss(caffe.Layer):
         top[0].reshape(1)
 
     def forward(self, bottom, top):
-        weighted = len(bottom) == 4
-        self._inside, self._outside = (bottom[2].data, bottom[3].data) if weighted else (1, 1)
-        self._error = self._inside * (bottom[0].data - bottom[1].data)
+        inside = bottom[2].data if len(bottom) > 2 else 1
+        self._error = inside * (bottom[0].data - bottom[1].data)
+        self._inside, self._outside = (inside, bottom[3].data) if len(bottom) > 3 else (1, 1)
         size = np.abs(self._error)
         quadratic = 0.5 * self._sigma2 * self._error**2
         loss = self._outside * np.where(size < 1 / self._sigma2, quadratic, size - 0.5 / self._sigma2)

@@ -146,9 +146,26 @@ def test_smooth_l1_without_rows_is_zero():
     assert backward(layer, bottom, top, 1, down=[True, False, False, False])[0].shape == (0, 8)
 
 
-def test_smooth_l1_takes_both_weights_or_neither():
-    with pytest.raises(LayerError, match='must specify both inside and outside weights'):
-        make(smooth_l1(), *[np.zeros((1, 4))] * 3)
+def test_smooth_l1_passes_over_gradients_to_its_weights():
+    """Published end-to-end nets leave propagate_down out although their weights come from a layer that learns."""
+    layer, bottom, top = make(smooth_l1(), [[1.0, 5]], [[0.5, 1]], [[1, 0.5]], [[2, 1]])
+    forward(layer, bottom, top)
+    pred, target, inside, outside = backward(layer, bottom, top, 1, down=[True] * 4)
+    np.testing.assert_allclose(pred, [[2 * 0.5, 0.5 * 1]])  # outside * inside * f'(0.5), f'(2)
+    np.testing.assert_allclose(target, -pred)
+    assert not inside.any()
+    assert not outside.any()
+
+
+def test_smooth_l1_with_the_three_bottoms_of_the_first_release():
+    """Its weights multiply the difference, and not the gradient again (Fast R-CNN's first Caffe)."""
+    layer, bottom, top = make(smooth_l1(), [[1.0, 5, 3]], [[0.5, 1, 0]], [[1, 0.5, 0]])
+    # weights * (pred - target) = [0.5, 2, 0]
+    np.testing.assert_allclose(forward(layer, bottom, top)[0], 0.125 + 1.5)
+    pred, target, weights = backward(layer, bottom, top, 1)
+    np.testing.assert_allclose(pred, [[0.5, 1, 0]])
+    np.testing.assert_allclose(target, -pred)
+    assert not weights.any()
 
 
 # -- the others

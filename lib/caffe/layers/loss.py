@@ -237,10 +237,13 @@ class InfogainLoss(SoftmaxedLoss):
 class SmoothL1Loss(LossLayer):
     """Huber's loss of box regression (Fast R-CNN, eq. 3; smooth_L1_loss_layer.cu of its branch of Caffe).
 
-    Bottoms: prediction, target and, both or neither, inside weights and outside weights, all of one shape:
+    Bottoms: prediction, target, inside weights and outside weights, all of one shape (or the first two alone):
     sum(outside * f(inside * (prediction - target))) / rows, where
     f(d) = 0.5 * (sigma * d)^2 for |d| < 1 / sigma^2, |d| - 0.5 / sigma^2 beyond. Prediction and target get
-    gradients, the weights do not.
+    gradients. The weights get none, and nobody is told: published nets say no propagate_down for them.
+
+    Three bottoms are those of Fast R-CNN's first release: prediction, target and weights, which multiply the
+    difference and, as there, not the gradient again; the two agree where the weights are 0 or 1.
 
     As in that branch, the loss counts only where the prototxt gives a loss_weight: its LayerSetUp leaves out
     the default of the other losses.
@@ -259,11 +262,6 @@ class SmoothL1Loss(LossLayer):
                 'W',
             )
         self.sigma2 = self.param.sigma**2
-        if len(bottom) == 3:
-            raise LayerError(
-                'If weights are used, must specify both inside and outside weights: found 3 bottoms, '
-                'expected 2 (prediction, target) or 4 (prediction, target, inside weights, outside weights)'
-            )
 
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
@@ -282,19 +280,17 @@ class SmoothL1Loss(LossLayer):
         diff = self._difference(bottom)
         size = diff.abs()
         errors = torch.where(size < 1 / self.sigma2, diff.square_().mul_(0.5 * self.sigma2), size - 0.5 / self.sigma2)
-        if len(bottom) > 2:
+        if len(bottom) > 3:
             errors.mul_(bottom[3].read().view(errors.shape))
         top[0].write(errors.sum() / rows_of(bottom[0]))
 
     def backward(self, top, propagate_down, bottom):
-        for i in range(2, len(bottom)):
-            self.refuse_gradient(propagate_down, i, 'weight')
         if not any(propagate_down[:2]):
             return
         # f'(d) is sigma^2 * d within the parabola and sign(d) beyond, where sigma^2 * |d| >= 1.
         grad = self._difference(bottom).mul_(self.sigma2).clamp_(-1, 1)
         grad.mul_(top[0].read_diff() / rows_of(bottom[0]))
-        if len(bottom) > 2:
+        if len(bottom) > 3:
             grad.mul_(bottom[2].read().view(grad.shape)).mul_(bottom[3].read().view(grad.shape))
         if propagate_down[1]:
             bottom[1].write_diff(-grad)
