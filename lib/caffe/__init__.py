@@ -7,16 +7,15 @@ from caffe import host_memory, io, layers
 from caffe.blob import Blob
 from caffe.classifier import Classifier
 from caffe.detector import Detector
-from caffe.device import set_device, set_mode_cpu, set_mode_gpu, set_random_seed
+from caffe.files.model_file import ModelFileError
+from caffe.files.prototxt import PrototxtError
 from caffe.glog import init_log, log
 from caffe.layer import Layer, LayerError, layer_type_list
-from caffe.model_file import ModelFileError
 from caffe.net import Net
 from caffe.net_spec import NetSpec, params, to_proto
-from caffe.precision import set_precision
-from caffe.proto.caffe_pb2 import TEST, TRAIN
-from caffe.prototxt import PrototxtError
-from caffe.ranks import (
+from caffe.process.device import set_device, set_mode_cpu, set_mode_gpu, set_random_seed
+from caffe.process.precision import set_precision
+from caffe.process.ranks import (
     NCCL,
     has_nccl,
     set_multiprocess,
@@ -25,6 +24,7 @@ from caffe.ranks import (
     solver_count,
     solver_rank,
 )
+from caffe.proto.caffe_pb2 import TEST, TRAIN
 from caffe.solver import (
     AdaDeltaSolver,
     AdaGradSolver,

@@ -13,10 +13,10 @@ import weakref
 import numpy as np
 import torch
 
-from caffe import device
 from caffe.deferred import CopyOf, Product, Rows
 from caffe.host_memory import lasting
 from caffe.matrix import multiply
+from caffe.process import device
 
 
 class SyncedArray:

@@ -10,16 +10,17 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import torch
 
-from caffe import batches, model_file
+from caffe import batches
 from caffe.blob import Blob
-from caffe.denormals import flushed
+from caffe.files import model_file
+from caffe.files.prototxt import read_net
 from caffe.glog import log, warn_once
 from caffe.layer import Layer, LayerError, native_type
 from caffe.layers.python import python_layer_class
 from caffe.learnable import LearnableParams, shape_string
 from caffe.net_rules import included_layers
+from caffe.process.denormals import flushed
 from caffe.proto import caffe_pb2
-from caffe.prototxt import read_net
 from caffe.splits import insert_splits
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from caffe import denormals
+from caffe.process import denormals
 
 pytestmark = pytest.mark.skipif(not torch.set_flush_denormal(False), reason='this processor has no such mode')
 SIZE = 512  # large enough for torch to use all its threads

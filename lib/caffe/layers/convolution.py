@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import torch
 
-from caffe import device, precision
 from caffe.blob import Blob
 from caffe.layer import FunctionLayer, Layer, LayerError, register
 from caffe.layers import winograd
 from caffe.layers.axes import canonical_axis
 from caffe.layers.inner_product import check_params
+from caffe.process import device, precision
 
 
 class Geometry(NamedTuple):

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import torch
 
-from caffe import precision
+from caffe.process import precision
 
 _CPU = torch.device('cpu')
 
