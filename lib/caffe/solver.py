@@ -16,7 +16,7 @@ from caffe.files.prototxt import read_net, read_solver, upgraded
 from caffe.glog import warn_once
 from caffe.net import Net
 from caffe.process import device
-from caffe.process.denormals import flushed
+from caffe.process.denormals import denormals_as_zero
 from caffe.process.ranks import is_root_solver, solver_rank
 from caffe.process.ranks import log_at_root as log
 from caffe.proto import caffe_pb2
@@ -288,7 +288,7 @@ class Solver:
                 k += 1
 
     @torch.no_grad()
-    @flushed
+    @denormals_as_zero
     def apply_update(self) -> None:
         """Turns the gathered diffs into updates and subtracts them (ApplyUpdate); `diff` then holds the update."""
         p = self.param

@@ -196,7 +196,7 @@ class Convolution(Layer):
         return torch.convolution(image, weight, bias, *options)
 
     def _in_bands(self, top: Blob) -> bool:
-        return self._spatial == 2 and not self.transposed and not device.apart() and top.count > 2 * _BAND
+        return self._spatial == 2 and not self.transposed and not device.has_own_memory() and top.count > 2 * _BAND
 
     def _convolve_bands(self, image, weight, bias, out: torch.Tensor, low: bool) -> None:
         """Some rows of `out` (N, K, H', W') at a time: torch needs as much memory again as it writes, and more."""

@@ -74,7 +74,7 @@ def transfers() -> tuple[int, int]:
     return _Process.copies_to_host, _Process.copies_to_device
 
 
-def apart() -> bool:
+def has_own_memory() -> bool:
     """Whether the device has a memory of its own, i.e. GPU mode."""
     return _Process.device is not None
 
