@@ -4,43 +4,48 @@ Knows nothing of detection. What is the same as in Caffe, what is better and wha
 """
 
 from caffe import host_memory, io, layers
-from caffe.blob import Blob
-from caffe.classifier import Classifier
-from caffe.detector import Detector
-from caffe.device import set_device, set_mode_cpu, set_mode_gpu, set_random_seed
-from caffe.glog import init_log, log
-from caffe.layer import Layer, LayerError, layer_type_list
-from caffe.model_file import ModelFileError
-from caffe.net import Net
-from caffe.net_spec import NetSpec, params, to_proto
-from caffe.precision import set_precision
-from caffe.proto.caffe_pb2 import TEST, TRAIN
-from caffe.prototxt import PrototxtError
-from caffe.ranks import (
-    NCCL,
+from caffe._caffe import (
+    Blob,
+    Layer,
+    Solver,
+    __version__,
+    get_solver,
     has_nccl,
+    init_log,
+    layer_type_list,
+    log,
+    set_device,
+    set_mode_cpu,
+    set_mode_gpu,
     set_multiprocess,
+    set_random_seed,
     set_solver_count,
     set_solver_rank,
     solver_count,
     solver_rank,
 )
-from caffe.solver import (
+from caffe.classifier import Classifier
+from caffe.detector import Detector
+from caffe.files.model_file import ModelFileError
+from caffe.files.prototxt import PrototxtError
+from caffe.layer import LayerError
+from caffe.net_spec import NetSpec, params, to_proto
+from caffe.process.precision import set_precision
+from caffe.proto.caffe_pb2 import TEST, TRAIN
+from caffe.pycaffe import (
+    NCCL,
     AdaDeltaSolver,
     AdaGradSolver,
     AdamSolver,
     NesterovSolver,
+    Net,
     RMSPropSolver,
     SGDSolver,
-    Solver,
-    SolverError,
-    get_solver,
+    Timer,
 )
-from caffe.timer import Timer
+from caffe.solver import SolverError
 
 host_memory.keep_freed()
-
-__version__ = '1.0.0'
 
 __all__ = [
     'NCCL',
@@ -64,6 +69,7 @@ __all__ = [
     'Solver',
     'SolverError',
     'Timer',
+    '__version__',
     'get_solver',
     'has_nccl',
     'init_log',

@@ -13,10 +13,10 @@ import weakref
 import numpy as np
 import torch
 
-from caffe import device
 from caffe.deferred import CopyOf, Product, Rows
 from caffe.host_memory import lasting
 from caffe.matrix import multiply
+from caffe.process import device
 
 
 class SyncedArray:
@@ -63,7 +63,7 @@ class SyncedArray:
 
     def read(self, count: int) -> torch.Tensor:
         """The newest values on the compute device; at least `count` elements of any shape. Not to be changed."""
-        if not device.apart():
+        if not device.has_own_memory():
             return self._host_tensor(count)
         self._lay_out()
         if self._newest == 'nowhere' or (self._newest != 'host' and self._device.numel() < count):
@@ -85,7 +85,7 @@ class SyncedArray:
         """Makes `value` the newest values, laid out only when somebody reads them; at once where a view is held."""
         self.release()
         self._deferred, self._newest = value, 'deferred'
-        if self._has_viewers() and not device.apart():
+        if self._has_viewers() and not device.has_own_memory():
             self._lay_out()
 
     def _lay_out(self) -> None:
@@ -101,17 +101,17 @@ class SyncedArray:
     def own(self, count: int) -> torch.Tensor:
         """The newest values on the compute device, to be changed in place: that copy becomes the newest."""
         tensor = self.read(count)
-        self._newest = 'device' if device.apart() else 'host'
+        self._newest = 'device' if device.has_own_memory() else 'host'
         return tensor
 
     def overwrite(self, count: int) -> torch.Tensor:
         """Memory on the compute device for values that the caller writes whole; until then it holds anything."""
         self._deferred = None
-        memory = self._device if device.apart() else self._host
+        memory = self._device if device.has_own_memory() else self._host
         if memory is None or memory.numel() < count or not memory.is_contiguous() or memory.device != device.current():
             where = device.current()
             memory = lasting(count) if where.type == 'cpu' else torch.empty(count, dtype=torch.float32, device=where)
-        if device.apart():
+        if device.has_own_memory():
             self._device, self._newest = memory, 'device'
         else:
             if memory is not self._host:
@@ -122,7 +122,7 @@ class SyncedArray:
     def write(self, tensor: torch.Tensor) -> None:
         """Takes `tensor` (on the compute device) as the newest values; it belongs to this array from now on."""
         self._deferred = None
-        if device.apart():
+        if device.has_own_memory():
             self._device = tensor
             self._newest = 'device'
             return
@@ -136,7 +136,7 @@ class SyncedArray:
     def clear(self) -> None:
         """Sets all to zero; memory is touched only where a NumPy view has to see it."""
         self._deferred = None
-        if self._has_viewers() and not device.apart():
+        if self._has_viewers() and not device.has_own_memory():
             self._host.zero_()
             self._newest = 'host'
         else:
@@ -284,7 +284,7 @@ class Blob:
 
     def add_diff(self, tensor: torch.Tensor) -> None:
         """Adds to the diff, as parameters gather theirs over uses and sub-iterations."""
-        if self._diff.is_zero and device.apart():
+        if self._diff.is_zero and device.has_own_memory():
             self.write_diff(tensor)
         elif self._diff.is_zero:
             self.overwrite_diff().copy_(tensor.view(self._shape))
@@ -297,7 +297,7 @@ class Blob:
         Of a large matrix and a few rows only the factors are kept until somebody reads the diff (`diff_product`).
         """
         before = self._diff.deferred
-        if not device.apart() and (self._diff.is_zero or isinstance(before, Product)):
+        if not device.has_own_memory() and (self._diff.is_zero or isinstance(before, Product)):
             product = Product(a.clone(), b.clone()) if before is None else before.plus(a, b)
             if product.is_small():
                 self._diff.defer(product)

@@ -9,10 +9,10 @@ import subprocess
 import pydot
 from google.protobuf.message import Message
 
-from caffe import atomic_file
+from caffe.files import atomic_file
+from caffe.files.upgrade import upgrade_net
 from caffe.net_rules import included_layers
 from caffe.proto import caffe_pb2
-from caffe.upgrade import upgrade_net
 
 TEXT_FORMATS = ('dot', 'gv', 'raw')  # written without Graphviz's programs
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import torch
 
-from caffe import device
 from caffe.blob import Blob
 from caffe.layer_error import LayerError
+from caffe.process import device
 
 
 def fill(blob: Blob, filler_param) -> None:

@@ -10,16 +10,17 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import torch
 
-from caffe import batches, model_file
+from caffe import batches
 from caffe.blob import Blob
-from caffe.denormals import flushed
+from caffe.files import model_file
+from caffe.files.prototxt import read_net
 from caffe.glog import log, warn_once
 from caffe.layer import Layer, LayerError, native_type
 from caffe.layers.python import python_layer_class
 from caffe.learnable import LearnableParams, shape_string
 from caffe.net_rules import included_layers
+from caffe.process.denormals import denormals_as_zero
 from caffe.proto import caffe_pb2
-from caffe.prototxt import read_net
 from caffe.splits import insert_splits
 
 
@@ -248,7 +249,7 @@ class Net:
     # -- running it
 
     @torch.no_grad()
-    @flushed
+    @denormals_as_zero
     def _forward(self, start: int, end: int) -> torch.Tensor | float:
         """Runs the layers start..end. Returns their weighted loss as a tensor on the device (0.0 without any)."""
         loss = 0.0
@@ -275,7 +276,7 @@ class Net:
         return loss
 
     @torch.no_grad()
-    @flushed
+    @denormals_as_zero
     def _backward(self, start: int, end: int) -> None:
         """Runs the backward passes of the layers start..end, downwards."""
         for i in range(start, end - 1, -1):

@@ -9,15 +9,17 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from caffe import device, model_file, updates
+from caffe import updates
 from caffe.blob import Blob
-from caffe.denormals import flushed
+from caffe.files import model_file
+from caffe.files.prototxt import read_net, read_solver, upgraded
 from caffe.glog import warn_once
 from caffe.net import Net
+from caffe.process import device
+from caffe.process.denormals import denormals_as_zero
+from caffe.process.ranks import is_root_solver, solver_rank
+from caffe.process.ranks import log_at_root as log
 from caffe.proto import caffe_pb2
-from caffe.prototxt import read_net, read_solver, upgraded
-from caffe.ranks import is_root_solver, solver_rank
-from caffe.ranks import log_at_root as log
 
 # Parameters are updated in portions that stay in the cache over the steps of an update rule: each number then comes
 # from memory once, not once a step.
@@ -286,7 +288,7 @@ class Solver:
                 k += 1
 
     @torch.no_grad()
-    @flushed
+    @denormals_as_zero
     def apply_update(self) -> None:
         """Turns the gathered diffs into updates and subtracts them (ApplyUpdate); `diff` then holds the update."""
         p = self.param

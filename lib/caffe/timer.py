@@ -6,7 +6,7 @@ import time
 
 import torch
 
-from caffe import device
+from caffe.process import device
 
 
 class Timer:

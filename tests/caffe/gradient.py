@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from google.protobuf import text_format
 
-from caffe import device
 from caffe.blob import Blob
 from caffe.layer import Layer, native_type
+from caffe.process import device
 from caffe.proto import caffe_pb2
 
 

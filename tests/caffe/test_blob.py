@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from caffe import device
 from caffe.blob import Blob
 from caffe.deferred import Rows
+from caffe.process import device
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from google.protobuf import text_format
 import caffe
 from caffe.__main__ import main
 from caffe.command.table import mebibytes, quantity, table
-from caffe.model_file import read_weights
+from caffe.files.model_file import read_weights
 from caffe.proto import caffe_pb2
 
 NET = """name: "small"

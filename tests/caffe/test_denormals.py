@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from caffe import denormals
+from caffe.process import denormals
 
 pytestmark = pytest.mark.skipif(not torch.set_flush_denormal(False), reason='this processor has no such mode')
 SIZE = 512  # large enough for torch to use all its threads
@@ -22,7 +22,7 @@ def test_products_that_vanish_are_zero_in_every_thread(threads):
     torch.rand(SIZE, SIZE) @ torch.rand(SIZE, SIZE)  # the threads are there before anybody is told
     a, b = torch.full((SIZE, SIZE), 1e-20), torch.full((SIZE, SIZE), 1e-20)
     assert (a.numpy() * b.numpy() > 0).all()
-    assert denormals.flushed(torch.mul)(a, b).count_nonzero() == 0
+    assert denormals.denormals_as_zero(torch.mul)(a, b).count_nonzero() == 0
 
 
 def test_a_net_computes_so_and_leaves_the_thread_as_it_was(tmp_path):
@@ -39,23 +39,23 @@ def test_a_net_computes_so_and_leaves_the_thread_as_it_was(tmp_path):
     net.blobs['y'].diff[...] = [1, 1e-20]
     np.testing.assert_array_equal(net.backward()['x'], np.float32([1e-20, 0]))
     assert float(np.float32(1e-20) * np.float32(1e-20)) > 0
-    assert not denormals.are_flushed()
+    assert not denormals.count_as_zero()
 
 
 def test_an_error_leaves_the_thread_as_it_was():
     def fail():
-        assert denormals.are_flushed()
+        assert denormals.count_as_zero()
         raise KeyError
 
     with pytest.raises(KeyError):
-        denormals.flushed(fail)()
-    assert not denormals.are_flushed()
+        denormals.denormals_as_zero(fail)()
+    assert not denormals.count_as_zero()
 
 
 def test_who_has_them_as_zero_keeps_them_so():
     torch.set_flush_denormal(True)
     try:
-        denormals.flushed(lambda: None)()
-        assert denormals.are_flushed()
+        denormals.denormals_as_zero(lambda: None)()
+        assert denormals.count_as_zero()
     finally:
         torch.set_flush_denormal(False)

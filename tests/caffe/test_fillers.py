@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from caffe import device
 from caffe.blob import Blob
 from caffe.fillers import fill
 from caffe.layer import LayerError
+from caffe.process import device
 from caffe.proto import caffe_pb2
 
 

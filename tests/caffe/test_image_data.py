@@ -4,9 +4,9 @@ import pytest
 from one_layer import forward, make
 
 import caffe
+from caffe.files.model_file import write_blobproto
 from caffe.layer import LayerError
 from caffe.layers.transformer import ImageTransformer
-from caffe.model_file import write_blobproto
 from caffe.proto import caffe_pb2
 
 RNG = np.random.default_rng(0)

@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 import pytest
 
-from caffe import atomic_file, model_file, wire
-from caffe.model_file import (
+from caffe.files import atomic_file, model_file, wire
+from caffe.files.model_file import (
     ModelFileError,
     StoredBlob,
     read_blobproto,

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, text_format
 
+from caffe.files.prototxt import PrototxtError, layer_lines, parse, read_net, read_solver, upgraded
+from caffe.files.upgrade import upgrade_net
 from caffe.proto import caffe_descriptor, caffe_pb2
-from caffe.prototxt import PrototxtError, layer_lines, parse, read_net, read_solver, upgraded
-from caffe.upgrade import upgrade_net
 
 PROTO = Path(caffe_descriptor.__file__).parent / 'caffe.proto'
 

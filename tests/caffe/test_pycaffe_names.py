@@ -15,6 +15,9 @@ solver_count set_solver_count solver_rank set_solver_rank set_multiprocess has_n
 TRAIN TEST Classifier Detector io layers params NetSpec to_proto
 """.split()
 
+# what pycaffe.py imports from _caffe
+NET_AND_SOLVERS = 'Net SGDSolver NesterovSolver AdaGradSolver RMSPropSolver AdaDeltaSolver AdamSolver NCCL Timer'
+
 # what pycaffe.py and _caffe.cpp give a Net
 NET_NAMES = """
 blobs blob_loss_weights params inputs outputs top_names bottom_names layer_dict layers
@@ -42,6 +45,15 @@ def test_io(name):
 
 def test_submodules_that_are_imported_by_name():
     for name, inside in [
+        ('caffe.pycaffe', NET_AND_SOLVERS),
+        (
+            'caffe._caffe',
+            f'{NET_AND_SOLVERS} Solver Blob '
+            'Layer get_solver layer_type_list set_mode_cpu set_mode_gpu set_device set_random_seed init_log log '
+            'solver_count set_solver_count solver_rank set_solver_rank set_multiprocess has_nccl __version__',
+        ),
+        ('caffe.classifier', 'Classifier'),
+        ('caffe.detector', 'Detector'),
         ('caffe.draw', 'get_pydot_graph draw_net draw_net_to_file'),
         ('caffe.coord_map', 'coord_map_from_to crop'),
         ('caffe.net_spec', 'layers params NetSpec to_proto assign_proto Top Function'),

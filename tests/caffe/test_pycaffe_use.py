@@ -318,8 +318,8 @@ def test_init_log_sets_what_is_printed(monkeypatch, capsys):
 
 def test_only_the_root_solver_logs_tests_and_takes_snapshots(lenet_solver, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv('GLOG_minloglevel', '0')
-    monkeypatch.setattr('caffe.ranks._Process.rank', 0)
-    monkeypatch.setattr('caffe.ranks._Process.count', 1)
+    monkeypatch.setattr('caffe.process.ranks._Process.rank', 0)
+    monkeypatch.setattr('caffe.process.ranks._Process.count', 1)
     assert (caffe.solver_count(), caffe.solver_rank()) == (1, 0)
     root = lenet_solver()
     caffe.set_solver_count(2)

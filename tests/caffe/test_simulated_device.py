@@ -13,7 +13,7 @@ import test_golden_solvers
 from test_golden_solvers import golden_folder  # noqa: F401 (a fixture)
 
 import caffe
-from caffe import device
+from caffe.process import device
 
 
 @pytest.fixture(autouse=True)

@@ -70,7 +70,7 @@ def test_a_run_stopped_at_a_snapshot_and_resumed_ends_as_if_never_stopped(train)
 
 def test_the_snapshot_for_testing_predicts_plain_boxes(train):
     """bbox_pred of the tested model is that of training with means and deviations of the targets folded in."""
-    from caffe.model_file import read_weights
+    from caffe.files.model_file import read_weights
 
     train(1)
     plain = {name: blobs for name, _, blobs in read_weights(train.folder() / f'{PREFIX}_iter_1.caffemodel')}

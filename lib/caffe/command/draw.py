@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from caffe.command import flags
-from caffe.prototxt import read_net
+from caffe.files.prototxt import read_net
 
 HELP = 'draw a net'
 

@@ -8,8 +8,8 @@ import signal
 import torch
 
 from caffe.command import flags
+from caffe.files.prototxt import read_solver
 from caffe.glog import log
-from caffe.prototxt import read_solver
 from caffe.solver import Solver, get_solver
 
 HELP = 'train or finetune a net'

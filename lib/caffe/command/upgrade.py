@@ -7,10 +7,10 @@ import argparse
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError, Message
 
-from caffe import atomic_file
+from caffe.files import atomic_file
+from caffe.files.prototxt import PrototxtError, parse
+from caffe.files.upgrade import UpgradeError, upgrade_net, upgrade_solver
 from caffe.proto import caffe_pb2
-from caffe.prototxt import PrototxtError, parse
-from caffe.upgrade import UpgradeError, upgrade_net, upgrade_solver
 
 HELP = 'bring an old net or solver file to the present format'
 

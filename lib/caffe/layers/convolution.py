@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import torch
 
-from caffe import device, precision
 from caffe.blob import Blob
 from caffe.layer import FunctionLayer, Layer, LayerError, register
 from caffe.layers import winograd
 from caffe.layers.axes import canonical_axis
 from caffe.layers.inner_product import check_params
+from caffe.process import device, precision
 
 
 class Geometry(NamedTuple):
@@ -196,7 +196,7 @@ class Convolution(Layer):
         return torch.convolution(image, weight, bias, *options)
 
     def _in_bands(self, top: Blob) -> bool:
-        return self._spatial == 2 and not self.transposed and not device.apart() and top.count > 2 * _BAND
+        return self._spatial == 2 and not self.transposed and not device.has_own_memory() and top.count > 2 * _BAND
 
     def _convolve_bands(self, image, weight, bias, out: torch.Tensor, low: bool) -> None:
         """Some rows of `out` (N, K, H', W') at a time: torch needs as much memory again as it writes, and more."""

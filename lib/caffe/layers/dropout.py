@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from caffe import device
 from caffe.layer import Layer, LayerError, register
+from caffe.process import device
 from caffe.proto import caffe_pb2
 
 _PORTION = 2**19  # elements whose random numbers stay in a CPU's caches; a multiple of four

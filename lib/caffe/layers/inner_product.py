@@ -7,12 +7,12 @@ import math
 import torch
 import torch.nn.functional as F
 
-from caffe import precision
 from caffe.blob import Blob
 from caffe.host_memory import workspace
 from caffe.layer import Layer, LayerError, register
 from caffe.layers.axes import canonical_axis
 from caffe.matrix import multiply
+from caffe.process import precision
 
 
 def product(x: torch.Tensor, weight: torch.Tensor, out: torch.Tensor, add: bool = False) -> None:

@@ -13,10 +13,10 @@ import torch
 from torch.nn import functional
 
 from caffe.blob import Blob
+from caffe.files.model_file import read_blobproto
 from caffe.glog import log
 from caffe.layer import Layer, LayerError, register
 from caffe.layers.axes import canonical_axis
-from caffe.model_file import read_blobproto
 from caffe.proto import caffe_pb2
 
 FLT_MIN = torch.finfo(torch.float32).tiny

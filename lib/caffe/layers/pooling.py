@@ -8,9 +8,9 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from caffe import device
 from caffe.host_memory import workspace
 from caffe.layer import Layer, LayerError, register
+from caffe.process import device
 from caffe.proto import caffe_pb2
 
 MAX, AVE, STOCHASTIC = (caffe_pb2.PoolingParameter.PoolMethod.Value(m) for m in ('MAX', 'AVE', 'STOCHASTIC'))

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from caffe import device
+from caffe.files.model_file import read_blobproto
 from caffe.layer_error import LayerError
-from caffe.model_file import read_blobproto
+from caffe.process import device
 
 
 def own_generator() -> torch.Generator:

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import torch
 
-from caffe import precision
+from caffe.process import precision
 
 _CPU = torch.device('cpu')
 
@@ -74,7 +74,7 @@ def transfers() -> tuple[int, int]:
     return _Process.copies_to_host, _Process.copies_to_device
 
 
-def apart() -> bool:
+def has_own_memory() -> bool:
     """Whether the device has a memory of its own, i.e. GPU mode."""
     return _Process.device is not None
 

@@ -19,8 +19,8 @@ from pathlib import Path
 from google.protobuf import text_format
 from google.protobuf.message import Message
 
+from caffe.files.upgrade import V1_TYPES, UpgradeError, is_v0_padding, upgrade_net, upgrade_solver
 from caffe.proto import caffe_pb2
-from caffe.upgrade import V1_TYPES, UpgradeError, is_v0_padding, upgrade_net, upgrade_solver
 
 # The longest published prototxts have about 1 MB; beyond this, somebody has given another kind of file.
 MAX_BYTES = 8 * 2**20

@@ -24,7 +24,7 @@ np.finfo(np.float32), np.finfo(np.float64)  # NumPy 1 warns where it asks for th
 _mine = threading.local()
 
 
-def flushed(function: Function) -> Function:
+def denormals_as_zero(function: Function) -> Function:
     """The function with denormal numbers as zero in its thread and those that torch computes with for it.
 
     Torch's threads stay so; this one is again as it was when the function ends.
@@ -32,7 +32,7 @@ def flushed(function: Function) -> Function:
 
     @functools.wraps(function)
     def run(*args, **kwargs):
-        if are_flushed() or not torch.set_flush_denormal(True):  # False: the processor has no such mode
+        if count_as_zero() or not torch.set_flush_denormal(True):  # False: the processor has no such mode
             return function(*args, **kwargs)
         try:
             _tell_threads()
@@ -43,7 +43,7 @@ def flushed(function: Function) -> Function:
     return run
 
 
-def are_flushed() -> bool:
+def count_as_zero() -> bool:
     """Whether denormal numbers count as zero in this thread."""
     return _SMALLEST_NORMAL / 2 == 0
 
@@ -56,7 +56,7 @@ def _tell_threads() -> None:
     count = torch.get_num_threads()
     if count == getattr(_mine, 'told', 1) or _parallel is None:
         return
-    _parallel(_flush, None, count, 0)
+    _parallel(_make_zero, None, count, 0)
     _mine.told = count
 
 
@@ -73,5 +73,5 @@ def _find_parallel() -> Callable | None:
 
 
 _Callback = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-_flush = _Callback(lambda _: torch.set_flush_denormal(True) and None)
+_make_zero = _Callback(lambda _: torch.set_flush_denormal(True) and None)
 _parallel = _find_parallel()

@@ -26,9 +26,9 @@ import h5py
 import numpy as np
 from google.protobuf.message import Message
 
-from caffe import atomic_file, wire
+from caffe.files import atomic_file, wire
+from caffe.files.upgrade import V0_TYPES, V1_TYPES
 from caffe.proto import caffe_pb2
-from caffe.upgrade import V0_TYPES, V1_TYPES
 
 HDF5_SIGNATURE = b'\x89HDF\r\n\x1a\n'
 MAX_AXES = 32  # kMaxBlobAxes
