@@ -42,7 +42,7 @@ def main() -> None:
     import caffe
     from datasets.factory import get_imdb
     from fast_rcnn.config import cfg
-    from fast_rcnn.hard_rois import load_training_net, normalise_regression, python_layer
+    from inspection.hard_rois import load_training_net, normalise_regression, python_layer
     from roi_data_layer.layer import HardRoiMiningLayer, RoIDataLayer
     from roi_data_layer.roidb import Roidb, add_bbox_regression_targets
 

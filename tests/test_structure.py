@@ -32,17 +32,29 @@ def packages(path):
     return {module.split('.')[0] for module, _ in imports(path)}
 
 
-@pytest.mark.parametrize('path', files('lib/caffe'), ids=lambda p: p.name)
-def test_the_engine_knows_nothing_of_detection(path):
-    assert not packages(path) & {'fast_rcnn', 'roi_data_layer', 'datasets'}
+# Package of lib -> the packages of lib that it may import. roi_data_layer may use three leaves of fast_rcnn as well.
+ARROWS = {
+    'caffe': set(),
+    'caffe_stand_ins': {'caffe'},
+    'datasets': set(),
+    'roi_data_layer': {'caffe', 'caffe_stand_ins', 'fast_rcnn'},
+    'fast_rcnn': {'caffe', 'caffe_stand_ins', 'datasets', 'roi_data_layer'},
+    'inspection': {'caffe', 'caffe_stand_ins', 'datasets', 'fast_rcnn', 'roi_data_layer'},
+}
+DETECTOR = [f'lib/{package}' for package in ARROWS if package != 'caffe']
 
 
-@pytest.mark.parametrize('path', files('lib/datasets'), ids=lambda p: p.name)
-def test_data_sets_stand_alone(path):
-    assert not packages(path) & {'fast_rcnn', 'roi_data_layer', 'caffe', 'torch'}
+def test_every_package_of_lib_has_its_arrows():
+    assert {path.parent.name for path in LIB.glob('*/__init__.py')} == set(ARROWS)
 
 
-@pytest.mark.parametrize('path', files('lib/fast_rcnn', 'lib/roi_data_layer', 'tools'), ids=lambda p: p.name)
+@pytest.mark.parametrize('package', ARROWS)
+def test_imports_follow_the_arrows(package):
+    for path in files(f'lib/{package}'):
+        assert packages(path) & set(ARROWS) <= ARROWS[package] | {package}, path
+
+
+@pytest.mark.parametrize('path', files(*DETECTOR, 'tools'), ids=lambda p: p.name)
 def test_the_detector_knows_caffe_by_the_names_of_pycaffe_alone(path):
     for module, names in imports(path):
         if module == 'caffe' or module.startswith('caffe.'):
@@ -53,7 +65,7 @@ def test_the_detector_knows_caffe_by_the_names_of_pycaffe_alone(path):
             assert node.attr in PYCAFFE, f'caffe.{node.attr}'
 
 
-@pytest.mark.parametrize('path', files('lib/fast_rcnn', 'lib/roi_data_layer'), ids=lambda p: p.name)
+@pytest.mark.parametrize('path', files(*DETECTOR), ids=lambda p: p.name)
 def test_the_detector_runs_without_torch(path):
     assert 'torch' not in packages(path)
 

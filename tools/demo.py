@@ -64,8 +64,8 @@ def main() -> None:
     from datasets.pascal_voc import VOC_CLASSES, listed_classes
     from datasets.proposal_methods import propose
     from fast_rcnn.config import cfg
-    from fast_rcnn.draw import draw_detections
     from fast_rcnn.test import detections, im_detect, load_net
+    from inspection.draw import draw_detections
     from roi_data_layer.image_blob import read_image
 
     if args.classes is None:

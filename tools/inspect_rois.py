@@ -53,10 +53,10 @@ def main() -> None:
     import caffe
     from datasets.factory import get_imdb
     from fast_rcnn.config import cfg
-    from fast_rcnn.draw import draw_mined_rois
-    from fast_rcnn.hard_rois import load_training_net, mined, normalise_regression, python_layer
-    from fast_rcnn.report import write_report
     from fast_rcnn.train import get_training_roidb
+    from inspection.draw import draw_mined_rois
+    from inspection.hard_rois import load_training_net, mined, normalise_regression, python_layer
+    from inspection.report import write_report
     from roi_data_layer.layer import HardRoiMiningLayer, RoIDataLayer
     from roi_data_layer.roidb import add_bbox_regression_targets
 

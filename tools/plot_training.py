@@ -29,8 +29,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    from fast_rcnn.curves import draw_curves, read_per_roi
     from fast_rcnn.record import find_record, read_record
+    from inspection.curves import draw_curves, read_per_roi
 
     if not args.records and args.per_roi is None:
         raise ValueError('nothing to draw: give records of training, or --per_roi FILE')

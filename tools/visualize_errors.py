@@ -37,9 +37,9 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     from datasets.factory import get_imdb
-    from fast_rcnn.detection_errors import KINDS, sort_detections
     from fast_rcnn.detections_file import load_detections
-    from fast_rcnn.error_pictures import draw_counts, draw_sheet
+    from inspection.detection_errors import KINDS, sort_detections
+    from inspection.error_pictures import draw_counts, draw_sheet
 
     for flag, value in (('--iou', args.iou), ('--det_thresh', args.det_thresh)):
         if not 0 <= value <= 1:

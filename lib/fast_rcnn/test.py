@@ -13,13 +13,13 @@ import numpy as np
 from tqdm import tqdm
 
 import caffe
+from caffe_stand_ins.prototxt import prototxt_with_stand_ins
 from fast_rcnn.bbox_transform import bbox_transform_inv, clip_boxes
 from fast_rcnn.box_voting import vote
 from fast_rcnn.config import ConfigError, cfg, get_output_dir
 from fast_rcnn.detections_file import save_detections
 from fast_rcnn.nms import nms
 from roi_data_layer.image_blob import image_scale, read_image, resized, stacked
-from roi_data_layer.stand_ins import prototxt_with_stand_ins
 
 # RoIs go to the pyramid level that brings them nearest this size, that of ImageNet's crops
 _LEVEL_AREA = 224 * 224

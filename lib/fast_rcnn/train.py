@@ -30,12 +30,12 @@ from tqdm import tqdm
 
 import caffe
 from caffe.proto import caffe_pb2
+from caffe_stand_ins.prototxt import prototxt_with_stand_ins
 from fast_rcnn.config import cfg
 from fast_rcnn.diagnosis import no_box_loss, not_finite
 from fast_rcnn.record import TrainingRecord
 from roi_data_layer.layer import HardRoiMiningLayer
 from roi_data_layer.roidb import Roidb, add_bbox_regression_targets
-from roi_data_layer.stand_ins import prototxt_with_stand_ins
 
 _FILLERS, _ITERATIONS = 3, 4  # streams of random numbers; those of roi_data_layer.order are 1 and 2
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fast_rcnn.detection_errors import KINDS, sort_detections
+from inspection.detection_errors import KINDS, sort_detections
 
 # Two cats (1) and a dog (2), 10 x 10 each
 CAT, CAT2, DOG = [0, 0, 9, 9], [100, 0, 109, 9], [50, 0, 59, 9]

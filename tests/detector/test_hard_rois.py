@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from fast_rcnn.config import cfg
-from fast_rcnn.draw import draw_by_loss, draw_chosen, draw_detections, draw_mined_rois, draw_repeats
-from fast_rcnn.hard_rois import FATES, MiniBatch, normalise_regression
-from fast_rcnn.report import confusion_of_mined, write_report
+from inspection.draw import draw_by_loss, draw_chosen, draw_detections, draw_mined_rois, draw_repeats
+from inspection.hard_rois import FATES, MiniBatch, normalise_regression
+from inspection.report import confusion_of_mined, write_report
 
 # image, x1, y1, x2, y2: 0 and 1 overlap by IoU 0.9, 2 lies there too but is background; 3 and 4 in image 1
 ROIS = [[0, 0, 0, 9, 9], [0, 0, 0, 9, 8], [0, 0, 0, 9, 9], [1, 0, 0, 9, 9], [1, 20, 20, 29, 29]]

@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from fast_rcnn.draw import draw_detections, draw_mined_rois
-from fast_rcnn.error_pictures import draw_counts
-from fast_rcnn.hard_rois import MiniBatch
+from inspection.draw import draw_detections, draw_mined_rois
+from inspection.error_pictures import draw_counts
+from inspection.hard_rois import MiniBatch
 
 
 def batch_of(width: int, height: int) -> MiniBatch:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from stand_in_data import Blob
 
-from fast_rcnn.curves import smoothed
 from fast_rcnn.record import TrainingRecord, find_record, read_record, scalars
+from inspection.curves import smoothed
 
 
 class DataLayer:

@@ -7,7 +7,7 @@ import pytest
 from stand_in_data import Blob
 
 import caffe
-from roi_data_layer import stand_ins
+from caffe_stand_ins import layers, prototxt
 
 LAYERS = Path(__file__).parents[1] / 'golden' / 'layers'
 
@@ -24,7 +24,7 @@ def make(cls, param_str, bottom):
 def pooled(features, rois, size, scale):
     bottom = [Blob(features), Blob(rois)]
     layer, top = make(
-        stand_ins.RoIPooling,
+        layers.RoIPooling,
         f"{{'pooled_h': {size[0]}, 'pooled_w': {size[1]}, 'spatial_scale': {scale}}}",
         bottom,
     )
@@ -63,7 +63,7 @@ def test_pooling_agrees_with_the_definition(seed):
     _, _, top = pooled(features, rois, (3, 4), 1 / 16)
     out, where = by_definition(features, rois, (3, 4), 1 / 16)
     np.testing.assert_array_equal(top[0].data, out)
-    np.testing.assert_array_equal(stand_ins.roi_argmax(features, rois, (3, 4), 1 / 16), where)
+    np.testing.assert_array_equal(layers.roi_argmax(features, rois, (3, 4), 1 / 16), where)
 
 
 def test_pooling_gives_each_maximum_its_gradient():
@@ -83,7 +83,7 @@ def test_smooth_l1_gradient_is_the_slope_of_the_loss(weighted):
     rng = np.random.default_rng(0)
     values = [rng.standard_normal((3, 4)) * 2 for _ in range(2)] + [rng.random((3, 4)) for _ in range(2)]
     bottom = [Blob(value) for value in values[: 4 if weighted else 2]]
-    layer, top = make(stand_ins.SmoothL1Loss, "{'sigma': 2}", bottom)
+    layer, top = make(layers.SmoothL1Loss, "{'sigma': 2}", bottom)
     top[0].diff[...] = 3  # loss_weight
     layer.backward(top, [True, True], bottom)
     for i in range(2):
@@ -93,7 +93,7 @@ def test_smooth_l1_gradient_is_the_slope_of_the_loss(weighted):
                 moved = [Blob(blob.data) for blob in bottom]
                 moved[i].data = moved[i].data.copy()
                 moved[i].data[index] += step
-                ends.append(make(stand_ins.SmoothL1Loss, "{'sigma': 2}", moved)[1][0].data.item())
+                ends.append(make(layers.SmoothL1Loss, "{'sigma': 2}", moved)[1][0].data.item())
             assert bottom[i].diff[index] == pytest.approx(3 * (ends[1] - ends[0]) / 0.02, abs=0.02)
 
 
@@ -115,7 +115,7 @@ def recorded_cases(word):
 def test_as_recorded_on_the_original_caffe(case, tmp_path):
     rewritten = tmp_path / 'net.prototxt'
     text = (LAYERS / f'{case}.prototxt').read_text()
-    rewritten.write_text(stand_ins.rewrite(text, ['ROIPooling', 'SmoothL1Loss']))
+    rewritten.write_text(prototxt.rewrite(text, ['ROIPooling', 'SmoothL1Loss']))
     assert '"Python"' in rewritten.read_text()
     net = caffe.Net(str(rewritten), caffe.TRAIN)
     recorded = np.load(LAYERS / f'{case}.npz')
@@ -147,21 +147,34 @@ layer { name: "loss" type: "SmoothL1Loss" bottom: "ip" bottom: "t" top: "loss" l
 
 
 def test_only_missing_types_are_rewritten():
-    assert stand_ins.rewrite(NET, []) == NET
-    text = stand_ins.rewrite(NET, ['ROIPooling'])
+    assert prototxt.rewrite(NET, []) == NET
+    text = prototxt.rewrite(NET, ['ROIPooling'])
     assert 'layer: "RoIPooling"' in text and "'pooled_w': 7, 'pooled_h': 6, 'spatial_scale': 0.0625" in text
     assert 'roi_pooling_param' not in text and 'type: "SmoothL1Loss"' in text
-    both = stand_ins.rewrite(NET, ['ROIPooling', 'SmoothL1Loss'])
+    both = prototxt.rewrite(NET, ['ROIPooling', 'SmoothL1Loss'])
     assert 'loss_weight: 2' in both and 'num_output: 3' in both and 'odd } name' in both
     assert both.count('type: "Python"') == 2
+
+
+def test_a_net_that_an_earlier_run_rewrote_still_loads(tmp_path):
+    """It names the module that had the layers then."""
+    path = tmp_path / 'python_layers_net.prototxt'
+    path.write_text(
+        'layer { name: "in" type: "Input" top: "a" top: "b" input_param { shape { dim: 2 dim: 3 } } }'
+        'layer { name: "loss" type: "Python" bottom: "a" bottom: "b" top: "loss" loss_weight: 1 '
+        'python_param { module: "roi_data_layer.stand_ins" layer: "SmoothL1Loss" param_str: "{\'sigma\': 1}" } }'
+    )
+    net = caffe.Net(str(path), caffe.TRAIN)
+    net.blobs['a'].data[...] = 2
+    assert net.forward()['loss'] == pytest.approx(3 * 1.5)  # smooth L1 of 2 is 1.5; three numbers a row
 
 
 def test_a_net_that_caffe_knows_is_left_alone(tmp_path, monkeypatch):
     path = tmp_path / 'net.prototxt'
     path.write_text(NET)
     known = ['ROIPooling', 'SmoothL1Loss', 'InnerProduct']
-    monkeypatch.setattr(stand_ins.caffe, 'layer_type_list', lambda: known)
-    assert stand_ins.prototxt_with_stand_ins(str(path), str(tmp_path)) == str(path)
+    monkeypatch.setattr(prototxt.caffe, 'layer_type_list', lambda: known)
+    assert prototxt.prototxt_with_stand_ins(str(path), str(tmp_path)) == str(path)
     known.remove('ROIPooling')
-    other = stand_ins.prototxt_with_stand_ins(str(path), str(tmp_path))
+    other = prototxt.prototxt_with_stand_ins(str(path), str(tmp_path))
     assert other != str(path) and 'RoIPooling' in Path(other).read_text()

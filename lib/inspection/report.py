@@ -9,8 +9,8 @@ import cv2
 import jinja2
 import numpy as np
 
-from fast_rcnn.draw import loss_palette
-from fast_rcnn.hard_rois import FATES, MINED, MiniBatch
+from inspection.draw import loss_palette
+from inspection.hard_rois import FATES, MINED, MiniBatch
 
 
 def write_report(path: str, batches: Sequence[MiniBatch], classes: Sequence[str], settings: dict) -> None:
@@ -27,7 +27,7 @@ def write_report(path: str, batches: Sequence[MiniBatch], classes: Sequence[str]
     }
     # `</script>` in a name must not end the script that holds the data
     text = json.dumps(data, separators=(',', ':')).replace('<', '\\u003c')
-    environment = jinja2.Environment(loader=jinja2.PackageLoader('fast_rcnn', ''), autoescape=True)
+    environment = jinja2.Environment(loader=jinja2.PackageLoader('inspection', ''), autoescape=True)
     confusion = confusion_of_mined(batches, len(names))
     page = environment.get_template('report.html').render(
         data=text,

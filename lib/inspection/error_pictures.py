@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from datasets.curves import literal
-from fast_rcnn.draw import COLOURS
+from inspection.draw import COLOURS
 from roi_data_layer.image_blob import read_image
 
 # RGB of draw.COLOURS, one a kind of mistake

@@ -15,13 +15,13 @@ import tempfile
 import numpy as np
 
 import caffe
+from caffe_stand_ins.prototxt import prototxt_with_stand_ins
 from fast_rcnn.bbox_transform import bbox_overlaps
 from fast_rcnn.config import cfg
 from fast_rcnn.train import read_solver
 from roi_data_layer.image_blob import image_scale
 from roi_data_layer.layer import HardRoiMiningLayer, RoIDataLayer
 from roi_data_layer.mining import mine_hard_rois, roi_losses, suppressed_by
-from roi_data_layer.stand_ins import prototxt_with_stand_ins
 
 MINED, REPEATS, EASIER, NOT_OFFERED = 'mined', 'repeats a harder one', 'easier', 'not offered'
 FATES = (MINED, REPEATS, EASIER, NOT_OFFERED)
