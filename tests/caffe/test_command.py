@@ -149,7 +149,7 @@ def start_training(*flags):
     raise AssertionError('training did not start')
 
 
-def wait_for(pattern, seconds=60):
+def wait_for(pattern, seconds=300):
     end = time.monotonic() + seconds
     while not list(Path().glob(pattern)) and time.monotonic() < end:
         time.sleep(0.02)
@@ -162,7 +162,7 @@ def test_ctrl_c_stops_after_the_iteration_and_a_hang_up_saves():
     (saved,) = wait_for('out_iter_*.solverstate')
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    log = messages(process.communicate(timeout=60)[1])
+    log = messages(process.communicate(timeout=300)[1])
     assert process.returncode == 0
     assert log[-2:] == ['Optimization stopped early.', 'Optimization Done.']
     last = max(Path().glob('out_iter_*.solverstate'), key=lambda p: int(p.stem.split('_')[-1]))
@@ -176,7 +176,7 @@ def test_signal_effects_are_chosen_by_flags():
     assert wait_for('out_iter_*.solverstate')
     assert process.poll() is None
     process.terminate()
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert process.returncode == -signal.SIGTERM
 
 

@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
@@ -132,7 +131,7 @@ def test_a_full_disk_damages_no_earlier_snapshot(train, tmp_path, tiny):
          '--solver', str(SMALL / 'fast_rcnn_ohem' / 'solver.prototxt'), '--imdb', f'folder:{tiny}:train',
          '--iters', '1', '--cfg', 'experiments/cfgs/demo_ohem.yml',
          '--set', 'ROOT_DIR', str(tmp_path / 'run'), 'EXP_DIR', 'e'],
-        cwd=ROOT, env={**os.environ, 'PYTHONPATH': str(ROOT / 'lib')}, capture_output=True, text=True, timeout=120,
+        cwd=ROOT, env={**os.environ, 'PYTHONPATH': str(ROOT / 'lib')}, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     assert 'iter_1' in complaint(done)
@@ -153,9 +152,8 @@ def test_ctrl_c_snapshots_and_says_how_to_resume(tiny, tmp_path):
     said = ''
     while 'Iteration 0, loss' not in said:
         said += process.stdout.readline()
-    time.sleep(0.5)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
-    said += process.communicate(timeout=60)[0]
+    said += process.communicate(timeout=300)[0]
     assert process.returncode == 130, said[-2000:]
     state = re.search(r'resume from (\S+\.solverstate)', said)
     assert state and os.path.exists(state[1])

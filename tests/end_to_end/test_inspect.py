@@ -272,7 +272,7 @@ def test_the_page_in_a_browser(report, tmp_path, width):
         ],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     found = re.search(r'<pre id="seen">(.*?)</pre>', done.stdout, re.DOTALL)
     assert found, done.stderr[-2000:]
@@ -445,7 +445,7 @@ def test_a_terminal_shows_a_bar_instead_of_log_lines(tiny, tmp_path):
             break
         shown += piece
     os.close(ours)
-    assert process.wait(timeout=120) == 0
+    assert process.wait(timeout=300) == 0
     text = shown.decode()
     last = text.split('\r')[-2]  # the bar as it was left, and a newline after it
     assert re.fullmatch(r'3/3 \|.*\| 00:00 left, loss all \d+\.\d+, mined \d+\.\d+, \d+\.\d images/s', last), text

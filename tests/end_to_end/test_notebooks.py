@@ -49,7 +49,7 @@ def test_runs_whole(path: Path, parameters):
     (cell,) = [cell for cell in notebook.cells if 'parameters' in cell.metadata.get('tags', [])]
     cell.source = parameters
     nbclient.NotebookClient(
-        notebook, timeout=120, kernel_name='python3', resources={'metadata': {'path': str(path.parent)}}
+        notebook, timeout=300, kernel_name='python3', resources={'metadata': {'path': str(path.parent)}}
     ).execute()  # raises at the first cell that does
 
 

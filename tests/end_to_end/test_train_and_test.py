@@ -116,7 +116,7 @@ def test_the_scripts_say_what_is_missing(net, method, tmp_path):
         shutil.copytree(ROOT / name, tmp_path / name)
     done = subprocess.run(
         ['bash', f'experiments/scripts/{method}.sh', 'cpu', net, 'pascal_voc', '--set', 'EXP_DIR', 'x'],
-        cwd=tmp_path, env={**os.environ, 'PYTHON': sys.executable}, capture_output=True, text=True, timeout=60,
+        cwd=tmp_path, env={**os.environ, 'PYTHON': sys.executable}, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 1
     errors = [line for line in done.stdout.splitlines() if 'error:' in line]
