@@ -55,6 +55,7 @@ def main() -> None:
     from fast_rcnn.config import cfg
     from fast_rcnn.draw import draw_mined_rois
     from fast_rcnn.hard_rois import load_training_net, mined, normalise_regression, python_layer
+    from fast_rcnn.model_card import match_classes, read_card
     from fast_rcnn.report import write_report
     from fast_rcnn.train import get_training_roidb
     from roi_data_layer.layer import HardRoiMiningLayer, RoIDataLayer
@@ -62,6 +63,7 @@ def main() -> None:
 
     imdb = get_imdb(args.imdb_name)
     imdb.set_proposal_method(cfg.TRAIN.PROPOSAL_METHOD)
+    match_classes(imdb, read_card(args.weights), args.weights)
     roidb = get_training_roidb(imdb)
     net = load_training_net(args.solver, args.weights)
     data = python_layer(net, RoIDataLayer)
