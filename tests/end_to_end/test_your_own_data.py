@@ -130,7 +130,7 @@ def test_an_annotation_file_in_cocos_format(tiny, tmp_path):
 
 
 def test_class_names_travel_with_the_model(tiny_copy, train):
-    """classes.txt changed after training: the same names in another order are put right, others stop with both lists."""
+    """classes.txt changed after training: another order is put right, other names stop with both lists."""
     listed = tiny_copy / 'classes.txt'
     names = listed.read_text().split()
     train(4, data=tiny_copy)
