@@ -25,7 +25,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--net', dest='caffemodel', required=True, metavar='FILE', help='trained weights (.caffemodel)')
     parser.add_argument('--images', nargs='+', required=True, metavar='FILE', help='photographs')
     parser.add_argument(
-        '--classes', metavar='FILE', help='names of the classes, one a line (default: those of PASCAL VOC)'
+        '--classes',
+        metavar='FILE',
+        help='names of the classes, one a line (default: those that the weights name, else of PASCAL VOC)',
     )
     parser.add_argument(
         '--out', default='output/demo', metavar='FOLDER', help='where pictures go (default: output/demo)'
@@ -64,14 +66,15 @@ def main() -> None:
     from datasets.pascal_voc import VOC_CLASSES, listed_classes
     from datasets.proposal_methods import propose
     from fast_rcnn.config import cfg
+    from fast_rcnn.model_card import class_names, note_other_settings, read_card
     from fast_rcnn.test import detections, im_detect, load_net
     from inspection.draw import draw_detections
     from roi_data_layer.image_blob import read_image
 
-    if args.classes is None:
-        names = list(VOC_CLASSES)
-    else:
-        names = listed_classes(args.classes)
+    card = read_card(args.caffemodel)
+    note_other_settings(card, args.caffemodel)
+    listed = None if args.classes is None else listed_classes(args.classes)
+    names = class_names(card, args.caffemodel, listed, args.classes) or list(VOC_CLASSES)
     net = load_net(args.prototxt, args.caffemodel)
     num_classes = net.blobs['cls_prob'].data.shape[1]
     if num_classes != len(names) + 1:

@@ -53,6 +53,7 @@ def main() -> None:
     import caffe
     from datasets.factory import get_imdb
     from fast_rcnn.config import cfg
+    from fast_rcnn.model_card import match_classes, read_card
     from fast_rcnn.train import get_training_roidb
     from inspection.draw import draw_mined_rois
     from inspection.hard_rois import load_training_net, mined, normalise_regression, python_layer
@@ -62,6 +63,7 @@ def main() -> None:
 
     imdb = get_imdb(args.imdb_name)
     imdb.set_proposal_method(cfg.TRAIN.PROPOSAL_METHOD)
+    match_classes(imdb, read_card(args.weights), args.weights)
     roidb = get_training_roidb(imdb)
     net = load_training_net(args.solver, args.weights)
     data = python_layer(net, RoIDataLayer)

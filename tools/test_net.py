@@ -47,12 +47,16 @@ def main() -> None:
 
     from datasets.factory import get_imdb
     from fast_rcnn.config import cfg
+    from fast_rcnn.model_card import match_classes, note_other_settings, read_card
     from fast_rcnn.test import load_net, test_net
 
     imdb = get_imdb(args.imdb_name)
     imdb.set_proposal_method(cfg.TEST.PROPOSAL_METHOD)
     if args.comp_mode:
         print('--comp: nothing to change, result files always have their plain names and are kept')
+    card = read_card(args.caffemodel)
+    match_classes(imdb, card, args.caffemodel)
+    note_other_settings(card, args.caffemodel)
     net = load_net(args.prototxt, args.caffemodel)
     test_net(net, imdb, max_per_image=args.max_per_image, thresh=args.det_thresh)
 

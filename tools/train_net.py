@@ -53,6 +53,7 @@ def main() -> None:
 
     from datasets.factory import get_imdb
     from fast_rcnn.config import cfg, get_output_dir
+    from fast_rcnn.model_card import match_classes, read_card_of_state
     from fast_rcnn.train import get_training_roidb, train_net
 
     if args.randomize:
@@ -60,6 +61,8 @@ def main() -> None:
         print(f'RNG_SEED is {cfg.RNG_SEED} for this run')
     imdb = get_imdb(args.imdb_name)
     imdb.set_proposal_method(cfg.TRAIN.PROPOSAL_METHOD)
+    if args.snapshot is not None:
+        match_classes(imdb, read_card_of_state(args.snapshot), args.snapshot)
     print(f'Loaded dataset `{imdb.name}` for training')
     roidb = get_training_roidb(imdb)
     output_dir = get_output_dir(imdb)

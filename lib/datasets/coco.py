@@ -74,6 +74,12 @@ class coco(imdb):
         if self._published and self._empty.any():
             print(f'{self.name}: {self._empty.sum()} of {len(objects)} objects left out: they have no area')
 
+    def set_class_order(self, classes: Sequence[str]) -> None:
+        old = self.classes
+        super().set_class_order(classes)
+        self._category_ids = self._category_ids[[old.index(name) - 1 for name in classes[1:]]]
+        self._classes = np.array([classes.index(name) for name in old], np.int16)[self._classes]
+
     def _check_unique(self, ids: np.ndarray, what: str) -> None:
         values, counts = np.unique(ids, return_counts=True)
         if (counts > 1).any():

@@ -58,6 +58,17 @@ class imdb:
         """Number of classes, the background included."""
         return len(self.classes)
 
+    def set_class_order(self, classes: Sequence[str]) -> None:
+        """Number the classes in this order from now on: the same names, the background first.
+
+        A model's scores are numbers of classes; its names decide what they mean (see `fast_rcnn.model_card`). Raises
+        ``ValueError`` for other names.
+        """
+        if sorted(classes) != sorted(self.classes) or classes[0] != BACKGROUND:
+            raise ValueError(f'{self.name} has the classes {list(self.classes)}, and is to number {list(classes)}')
+        self.classes = tuple(classes)
+        self._annotations.clear()
+
     @property
     def num_images(self) -> int:
         return len(self.image_index)
@@ -305,6 +316,11 @@ class JoinedImdb(imdb):
     def annotation(self, i: int) -> dict:
         part, j = self._locate(i)
         return part.annotation(j)
+
+    def set_class_order(self, classes: Sequence[str]) -> None:
+        super().set_class_order(classes)
+        for part in self.parts:
+            part.set_class_order(classes)
 
     def set_proposal_method(self, method: str) -> None:
         self.proposal_method = method

@@ -62,6 +62,10 @@ class pascal_voc(imdb):
         self._proposals_pattern = proposals_pattern
         self._class_to_index = {c: k for k, c in enumerate(self.classes)}
 
+    def set_class_order(self, classes: Sequence[str]) -> None:
+        super().set_class_order(classes)
+        self._class_to_index = {c: k for k, c in enumerate(self.classes)}
+
     def image_path_at(self, i: int) -> str:
         stem = os.path.join(self.root, 'JPEGImages', self.image_index[i])
         for extension in IMAGE_EXTENSIONS:

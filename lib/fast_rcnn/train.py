@@ -6,8 +6,9 @@ Two kinds of file are written at a snapshot of iteration N, into the output fold
 * <prefix>[_<infix>]_resume_iter_N.{solverstate,caffemodel}: for resuming; the solver's own, bbox_pred as it
   is trained.
 
-The net is trained on normalised regression targets; the first file has their means and deviations folded into
-bbox_pred, as Fast R-CNN does. Undoing that is not exact in floating point, hence the second.
+Both say what the model is (see `model_card`). The net is trained on normalised regression targets; the first
+file has their means and deviations folded into bbox_pred, as Fast R-CNN does. Undoing that is not exact in
+floating point, hence the second.
 
 Beside them <prefix>[_<infix>]_record.jsonl grows by a line an iteration (see `record`).
 
@@ -33,6 +34,7 @@ from caffe.proto import caffe_pb2
 from caffe_stand_ins.prototxt import prototxt_with_stand_ins
 from fast_rcnn.config import cfg
 from fast_rcnn.diagnosis import no_box_loss, not_finite
+from fast_rcnn.model_card import ModelCard, ModelCardError, add_card, read_card_of_state
 from fast_rcnn.record import TrainingRecord
 from roi_data_layer.layer import HardRoiMiningLayer
 from roi_data_layer.roidb import Roidb, add_bbox_regression_targets
@@ -94,6 +96,7 @@ class SolverWrapper:
             raise ValueError(
                 f'{snapshot}: training resumes from a .solverstate file (<prefix>_resume_iter_N.solverstate)'
             )
+        self._check_classes(snapshot, roidb)
         self.output_dir = output_dir
         os.makedirs(output_dir, exist_ok=True)
         self.solver_param = read_solver(solver_prototxt)
@@ -118,6 +121,7 @@ class SolverWrapper:
         self.data_layer = found[0]
         self.data_layer.set_roidb(roidb)
         self._classes = getattr(roidb, 'classes', ())
+        self._dataset = getattr(roidb, 'name', '')
         self._mining = next((layers[i] for i in range(len(layers)) if isinstance(layers[i], HardRoiMiningLayer)), None)
         self._note_sampling(solver_prototxt)
         self._regression = self._regression_statistics(roidb)
@@ -175,10 +179,30 @@ class SolverWrapper:
         path = f'{self._prefix}_iter_{self.solver.iter}.caffemodel'
         with tqdm.external_write_mode():  # takes a progress bar away while lines are written
             self.solver.snapshot()
-            with self._plain_regression():
-                self.solver.net.save(path)
+            self._add_card(self._state_path().replace('.solverstate', '.caffemodel'))
+            try:
+                with self._plain_regression():
+                    self.solver.net.save(path + '.part')
+                self._add_card(path + '.part')
+                os.replace(path + '.part', path)
+            finally:
+                if os.path.exists(path + '.part'):
+                    os.remove(path + '.part')
             print(f'Wrote snapshot to: {path}')
         return path
+
+    def _add_card(self, path: str) -> None:
+        if self._classes:
+            add_card(path, ModelCard.of_training(self._classes, self._dataset))
+
+    def _check_classes(self, snapshot: str | None, roidb) -> None:
+        card = None if snapshot is None else read_card_of_state(snapshot)
+        classes = tuple(getattr(roidb, 'classes', ()))
+        if card is not None and classes and classes != card.classes:
+            raise ModelCardError(
+                f'{snapshot} was trained on {list(card.classes)}, the data set numbers its classes '
+                f'{list(classes)}: call fast_rcnn.model_card.match_classes on the data set first'
+            )
 
     def _state_path(self) -> str:
         in_hdf5 = self.solver_param.snapshot_format == caffe_pb2.SolverParameter.HDF5

@@ -31,12 +31,13 @@ class Roidb(Sequence):
         max_classes: (n,) int32, the class of that ground-truth box, 0 where the overlap is 0.
         bbox_targets: (n, 5) float32, class and normalised (dx, dy, dw, dh), all 0 below an IoU of BBOX_THRESH.
 
-    Attributes: num_classes; classes, their names; widths, heights (len(roidb),); bbox_means, bbox_stds
-    (num_classes, 4), by which targets are normalised if cfg.TRAIN.BBOX_NORMALIZE_TARGETS.
+    Attributes: name, of the data set; num_classes; classes, their names; widths, heights (len(roidb),);
+    bbox_means, bbox_stds (num_classes, 4), by which targets are normalised if cfg.TRAIN.BBOX_NORMALIZE_TARGETS.
     """
 
     def __init__(self, imdb, use_flipped: bool | None = None):
         self._imdb = imdb
+        self.name = imdb.name
         self.num_classes = imdb.num_classes
         self.classes = tuple(imdb.classes)
         self._flipped = cfg.TRAIN.USE_FLIPPED if use_flipped is None else use_flipped

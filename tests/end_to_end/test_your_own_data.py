@@ -127,3 +127,42 @@ def test_an_annotation_file_in_cocos_format(tiny, tmp_path):
     folder = tmp_path / 'output' / 'e' / 'test' / 'small_fast_rcnn_ohem_iter_2'
     assert 0 <= json.loads((folder / 'results.json').read_text())['AP'] <= 1
     assert json.loads((folder / 'detections_test_results.json').read_text())
+
+
+def test_class_names_travel_with_the_model(tiny_copy, train):
+    """classes.txt changed after training: another order is put right, other names stop with both lists."""
+    listed = tiny_copy / 'classes.txt'
+    names = listed.read_text().split()
+    train(4, data=tiny_copy)
+    model = train.folder() / 'small_fast_rcnn_ohem_iter_4.caffemodel'
+    test = [
+        'tools/test_net.py', '--gpu', 'cpu', '--def', SMALL / 'fast_rcnn_ohem' / 'test.prototxt', '--net', model,
+        '--imdb', f'folder:{tiny_copy}:test', '--cfg', 'experiments/cfgs/demo_ohem.yml', '--det_thresh', 0,
+        '--set', 'ROOT_DIR', train.folder().parents[2], 'TEST.SCALES', '(120,)',
+    ]  # fmt: skip
+
+    def result():
+        run(*test)
+        return next(train.folder().parent.parent.rglob('results.json')).read_text()
+
+    as_trained = json.loads(result())
+    listed.write_text('\n'.join(reversed(names)))
+    assert 'lists its classes in another order than' in run(*test).stdout
+    assert json.loads(result())['classes'] == as_trained['classes']
+    assert (
+        'lists its classes in another order than'
+        in train(
+            6, '--snapshot', train.folder() / 'small_fast_rcnn_ohem_resume_iter_4.solverstate', data=tiny_copy
+        ).stdout
+    )
+    listed.write_text('\n'.join([*names[:-1], 'unicorn']))
+    for name in tiny_copy.glob('Annotations/*.xml'):
+        name.write_text(name.read_text().replace(f'>{names[-1]}<', '>unicorn<'))
+    error = run(*test, status=1).stderr
+    assert f'Only the model has: {names[-1]}. Only the data set has: unicorn' in error
+    assert (
+        'Only the model has'
+        in train(
+            8, '--snapshot', train.folder() / 'small_fast_rcnn_ohem_resume_iter_6.solverstate', data=tiny_copy, status=1
+        ).stderr
+    )

@@ -1,0 +1,263 @@
+"""What a model says of itself: class names in order, the data set, settings. It travels inside the weights' file.
+
+In a .caffemodel it is one more field of NetParameter, behind the others, of a number that no Caffe uses: a message of
+protobuf may be added to by adding to its end, and readers pass over fields that they do not know. In HDF5 it is a
+data set beside the group of the weights. So BVLC Caffe reads these files as it reads its own.
+"""
+
+import dataclasses
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from fast_rcnn.config import cfg
+
+_FIELD = 50407  # of NetParameter; Caffe's end at 100
+_DATASET = 'model_card'
+_FORM = 'fast-rcnn-ohem model card'
+_MOST = 2**22  # bytes of a card: thousands of class names have room
+_HDF5 = b'\x89HDF\r\n\x1a\n'
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+class ModelCardError(ValueError):
+    """A card that cannot be read, or that does not go with the data set at hand."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelCard:
+    """What is known of a trained detector."""
+
+    classes: tuple[str, ...]
+    """Names in the order of the net's scores; the first is the background."""
+    dataset: str = ''
+    """The name of the set that it was trained on."""
+    settings: dict = dataclasses.field(default_factory=dict)
+    """What detection needs of cfg: PIXEL_MEANS, DEDUP_BOXES and all of TEST, as plain numbers, texts and lists."""
+
+    @classmethod
+    def of_training(cls, classes: Sequence[str], dataset: str) -> 'ModelCard':
+        """The card of a model that is trained now, with the settings of `cfg`."""
+        return cls(tuple(classes), dataset, _plain({key: cfg[key] for key in ('PIXEL_MEANS', 'DEDUP_BOXES', 'TEST')}))
+
+
+def add_card(path: str, card: ModelCard) -> None:
+    """Puts the card into a .caffemodel or .caffemodel.h5 file that has none yet.
+
+    If it cannot be written whole, the file is again what it was. Raises OSError.
+    """
+    text = json.dumps({'form': _FORM, 'version': 1, **dataclasses.asdict(card)}).encode()
+    with open(path, 'r+b', buffering=0) as file:  # what a full disk did not take must not wait in a buffer
+        if file.read(len(_HDF5)) == _HDF5:
+            _add_to_hdf5(path, text)
+            return
+        end = file.seek(0, os.SEEK_END)
+        try:
+            rest = memoryview(_varint(_FIELD << 3 | _BYTES) + _varint(len(text)) + text)
+            while rest:
+                rest = rest[file.write(rest) :]
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(end)
+            raise
+
+
+def read_card(path: str) -> ModelCard | None:
+    """The card in a weights' file; None where there is none, as in files that other programs wrote.
+
+    Only the lengths of layers are looked at, not what they hold. Raises ModelCardError for a damaged card, OSError
+    for a file that cannot be opened.
+    """
+    with open(path, 'rb') as file:
+        if file.read(len(_HDF5)) == _HDF5:
+            text = _read_from_hdf5(path)
+        else:
+            text = None
+            for number, length in _fields(file, os.fstat(file.fileno()).st_size):
+                if number == _FIELD:
+                    text = file.read(min(length, _MOST + 1))
+    if text is None:
+        return None
+    try:
+        return _parsed(text)
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ModelCardError(
+            f'{path}: what the file says of its class names is damaged ({type(error).__name__}: {error}); copy it again'
+        ) from None
+
+
+def read_card_of_state(path: str) -> ModelCard | None:
+    """The card of the weights that were written with a .solverstate or .solverstate.h5 file; None without any."""
+    weights = path.replace('.solverstate', '.caffemodel')
+    return read_card(weights) if os.path.isfile(weights) else None
+
+
+def match_classes(imdb, card: ModelCard | None, path: str) -> None:
+    """Has the data set number its classes as the model in `path` does, and says so where that is a change.
+
+    Without a card nothing is known and nothing done. Raises ModelCardError, with both lists, unless the names are
+    the same.
+    """
+    if card is None or tuple(imdb.classes) == card.classes:
+        return
+    if sorted(imdb.classes) != sorted(card.classes):
+        raise ModelCardError(
+            f'{path} was trained on {card.dataset or "a data set"} for other classes than those of {imdb.name}. '
+            f'The model: {_listed(card.classes)}. The data set: {_listed(imdb.classes)}. '
+            f'Only the model has: {_listed(card.classes, imdb.classes)}. '
+            f'Only the data set has: {_listed(imdb.classes, card.classes)}'
+        )
+    print(
+        f'{imdb.name} lists its classes in another order than {path}: those of the model are used, '
+        f'{_listed(card.classes)}'
+    )
+    imdb.set_class_order(card.classes)
+
+
+def class_names(
+    card: ModelCard | None, path: str, listed: Sequence[str] | None = None, listed_in: str = ''
+) -> list[str] | None:
+    """The names of a model's classes, without the background: those of its card, else those `listed` in a file.
+
+    Of names listed in another order a line is printed. None where neither is there. Raises ModelCardError, with both
+    lists, for other names.
+    """
+    if card is None:
+        return None if listed is None else list(listed)
+    names = list(card.classes[1:])
+    if listed is not None and sorted(listed) != sorted(names):
+        raise ModelCardError(
+            f'{path} knows the classes {_listed(names)}; {listed_in} names others: {_listed(listed)}. '
+            'Leave the file out: the model brings its names along'
+        )
+    if listed is not None and list(listed) != names:
+        print(f'{listed_in} lists the classes in another order than {path}: those of the model are used')
+    return names
+
+
+def note_other_settings(card: ModelCard | None, path: str) -> None:
+    """Prints a line for each setting that decides what the net sees and that is not as it was in training."""
+    if card is None:
+        return
+    now = _plain({'PIXEL_MEANS': cfg.PIXEL_MEANS, 'TEST.SCALES': cfg.TEST.SCALES, 'TEST.MAX_SIZE': cfg.TEST.MAX_SIZE})
+    for key, value in now.items():
+        stored = card.settings
+        for part in key.split('.'):
+            stored = stored.get(part, {}) if isinstance(stored, dict) else {}
+        if stored not in ({}, value):
+            print(f'Note: {path} was trained where {key} was {stored}; it is {value} now')
+
+
+def _listed(names: Sequence[str], but: Sequence[str] = ()) -> str:
+    return ', '.join(name for name in names if name not in but and name != '__background__') or 'none'
+
+
+def _plain(value):
+    """Settings as JSON has them."""
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _parsed(text: bytes) -> ModelCard:
+    if len(text) > _MOST:
+        raise ValueError(f'more than {_MOST} bytes')
+    stored = json.loads(text)
+    classes, settings = stored['classes'], stored.get('settings', {})
+    if stored['form'] != _FORM or not isinstance(settings, dict):
+        raise ValueError('not of the form of a card')
+    if not isinstance(classes, list) or len(classes) < 2 or not all(isinstance(name, str) for name in classes):
+        raise ValueError('no list of class names')
+    if len(set(classes)) < len(classes):
+        raise ValueError('a class is named twice')
+    return ModelCard(tuple(classes), str(stored.get('dataset', '')), settings)
+
+
+# ---- protobuf's wire format, as much of it as finding a field takes (protobuf.dev, "Encoding")
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def _read_varint(file) -> int:
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = file.read(1)
+        if not byte:
+            raise EOFError
+        value |= (byte[0] & 127) << shift
+        if byte[0] < 128:
+            return value
+    raise EOFError
+
+
+def _fields(file, size: int) -> Iterator[tuple[int, int]]:
+    """(number, length) of each field of bytes in a message, with the file at its first byte.
+
+    Ends where the file is no message any more: that is for Caffe to complain of.
+    """
+    file.seek(0)
+    try:
+        while file.tell() < size:
+            number, kind = divmod(_read_varint(file), 8)
+            length = {_FIXED64: 8, _FIXED32: 4, _BYTES: None, _VARINT: 0}[kind]
+            if kind == _VARINT:
+                _read_varint(file)
+            elif kind == _BYTES:
+                length = _read_varint(file)
+            start = file.tell()
+            if start + length > size:
+                return
+            if kind == _BYTES:
+                yield number, length
+            file.seek(start + length)
+    except (EOFError, KeyError):
+        return
+
+
+# ---- HDF5
+
+
+def _add_to_hdf5(path: str, text: bytes) -> None:
+    """In memory, then in place of the file: HDF5 itself would leave half a file where the disk is full."""
+    import h5py
+
+    with open(path, 'rb') as file:
+        image = io.BytesIO(file.read())
+    with h5py.File(image, 'r+') as file:
+        file.create_dataset(_DATASET, data=np.frombuffer(text, np.uint8))
+    temporary = f'{path}.part'
+    try:
+        with open(temporary, 'wb') as file:
+            file.write(image.getvalue())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+        raise
+
+
+def _read_from_hdf5(path: str) -> bytes | None:
+    import h5py
+
+    try:
+        with h5py.File(path, 'r') as file:
+            if _DATASET not in file:
+                return None
+            return np.asarray(file[_DATASET][: _MOST + 1]).astype(np.uint8).tobytes()
+    except Exception as error:  # h5py raises of all kinds, depending on what is damaged
+        raise ModelCardError(f'{path}: a damaged HDF5 file: copy it again ({error})') from None
