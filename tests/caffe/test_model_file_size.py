@@ -11,8 +11,8 @@ from test_work import vgg16
 
 import caffe
 
-# Run in a process of its own, whose peak of memory is its own. Prints [calls of functions while the model is read into a
-# net, bytes by which the peak grew meanwhile].
+# Run in a process of its own, whose peak of memory is its own. Prints [calls of functions while the model is read into
+# a net, bytes by which the peak grew meanwhile].
 SCRIPT = """
 import json, resource, sys
 import caffe

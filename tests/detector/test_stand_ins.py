@@ -99,7 +99,7 @@ def test_smooth_l1_gradient_is_the_slope_of_the_loss(weighted):
 
 def test_smooth_l1_with_the_three_bottoms_of_the_first_release():
     bottom = [Blob(np.array([rows], np.float32)) for rows in ([1, 5, 3], [0.5, 1, 0], [1, 0.5, 0])]
-    layer, top = make(stand_ins.SmoothL1Loss, '', bottom)
+    layer, top = make(layers.SmoothL1Loss, '', bottom)
     assert top[0].data.item() == 0.125 + 1.5  # weights * (a - b) = [0.5, 2, 0]
     top[0].diff[...] = 1
     layer.backward(top, [True, True, True], bottom)
