@@ -20,7 +20,9 @@ def parser_of(doc: str) -> argparse.ArgumentParser:
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags that every tool of the family takes: --gpu, --cfg, --set, --debug."""
-    parser.add_argument('--gpu', default='0', metavar='ID', help="GPU to use, by number, or 'cpu' (default: 0)")
+    parser.add_argument(
+        '--gpu', metavar='ID', help="GPU to use, by number, or 'cpu' (default: the first GPU, the CPU where none is)"
+    )
     parser.add_argument(
         '--cfg', dest='cfg_file', metavar='FILE', help='YAML file of options that differ from the defaults'
     )
@@ -52,6 +54,9 @@ def configure(args: argparse.Namespace) -> None:
         if late:
             raise ValueError(f'--set takes all that follows it as settings, {late} too: put {late} before --set')
         cfg_from_list(args.set_cfgs)
+    if args.gpu is None:
+        args.gpu = '0' if _has_gpu() else 'cpu'
+        print(f'--gpu is not given: {"GPU 0" if args.gpu == "0" else "the CPU"} is used')
     if args.gpu.lower() == 'cpu':
         cfg.USE_GPU_NMS = False
         caffe.set_mode_cpu()
@@ -63,6 +68,19 @@ def configure(args: argparse.Namespace) -> None:
         caffe.set_device(cfg.GPU_ID)
     print('Using config:')
     pprint.pprint(cfg)
+
+
+def _has_gpu() -> bool:
+    """Whether there is a GPU that Caffe can use. A Caffe built for CPUs alone ends the process when it is asked."""
+    import caffe
+
+    if not os.path.exists('/dev/nvidia0'):
+        return False
+    try:
+        caffe.set_mode_gpu()
+    except RuntimeError:
+        return False
+    return True
 
 
 def run(main: Callable[[], int | None]) -> None:

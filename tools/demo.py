@@ -17,13 +17,16 @@ import os
 
 import _init_paths  # noqa: F401
 from _command_line import add_flags, configure, parser_of, run
+from _project import add_project_flags, need, newest_model, project_of
 
 
 def parse_args() -> argparse.Namespace:
     parser = parser_of(__doc__)
-    parser.add_argument('--def', dest='prototxt', required=True, metavar='FILE', help='test prototxt')
-    parser.add_argument('--net', dest='caffemodel', required=True, metavar='FILE', help='trained weights (.caffemodel)')
-    parser.add_argument('--images', nargs='+', required=True, metavar='FILE', help='photographs')
+    add_project_flags(parser)
+    parser.add_argument('--def', dest='prototxt', metavar='FILE', help='test prototxt')
+    parser.add_argument('--net', dest='caffemodel', metavar='FILE', help='trained weights (.caffemodel)')
+    parser.add_argument('photographs', nargs='*', metavar='FILE', help='photographs')
+    parser.add_argument('--images', nargs='+', default=[], metavar='FILE', help='photographs, too')
     parser.add_argument(
         '--classes',
         metavar='FILE',
@@ -45,7 +48,14 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    for path in (args.prototxt, args.caffemodel, *args.images):
+    args.images = [*args.photographs, *args.images]
+    if not args.images:
+        raise ValueError('no photographs: name them, as in tools/demo.py --project fruit photo.jpg')
+    project = project_of(args)
+    if project is not None:
+        args.prototxt = args.prototxt or project.path(args.method, 'test.prototxt')
+    need(args, prototxt='--def', **({} if project else {'caffemodel': '--net'}))
+    for path in filter(None, (args.prototxt, args.caffemodel, *args.images)):
         if not os.path.isfile(path):
             raise FileNotFoundError(f'there is no file {path}')
     stems = [os.path.splitext(os.path.basename(path))[0] for path in args.images]
@@ -59,6 +69,8 @@ def main() -> None:
     if args.classes is not None and not os.path.isfile(args.classes):
         raise FileNotFoundError(f'there is no file of class names {args.classes} (--classes)')
     configure(args)
+    if project is not None:
+        args.caffemodel = args.caffemodel or newest_model(project)
 
     import cv2
     from tqdm import tqdm

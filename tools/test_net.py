@@ -12,13 +12,15 @@ import time
 
 import _init_paths  # noqa: F401
 from _command_line import add_flags, configure, parser_of, run
+from _project import add_project_flags, make_proposals, need, newest_model, project_of
 
 
 def parse_args() -> argparse.Namespace:
     parser = parser_of(__doc__)
-    parser.add_argument('--def', dest='prototxt', required=True, metavar='FILE', help='test prototxt')
-    parser.add_argument('--net', dest='caffemodel', required=True, metavar='FILE', help='trained weights (.caffemodel)')
-    parser.add_argument('--imdb', dest='imdb_name', default='voc_2007_test', help='data set (default: voc_2007_test)')
+    add_project_flags(parser)
+    parser.add_argument('--def', dest='prototxt', metavar='FILE', help='test prototxt')
+    parser.add_argument('--net', dest='caffemodel', metavar='FILE', help='trained weights (.caffemodel)')
+    parser.add_argument('--imdb', dest='imdb_name', help="data set (default: voc_2007_test, or the project's)")
     parser.add_argument(
         '--comp',
         dest='comp_mode',
@@ -36,12 +38,18 @@ def main() -> None:
     args = parse_args()
     if args.max_per_image < 0:
         raise ValueError(f'--num_dets is {args.max_per_image}; expected 0, for all, or more')
+    project = project_of(args)
+    if project is not None:
+        args.prototxt = args.prototxt or project.path(args.method, 'test.prototxt')
+        args.imdb_name = args.imdb_name or project.imdb(project.splits[-1])
+    need(args, prototxt='--def', **({} if project else {'caffemodel': '--net'}))
+    args.imdb_name = args.imdb_name or 'voc_2007_test'
     if not os.path.isfile(args.prototxt):
         raise FileNotFoundError(f'there is no test prototxt {args.prototxt}')
-    while args.wait and not os.path.exists(args.caffemodel):
+    while args.wait and args.caffemodel and not os.path.exists(args.caffemodel):
         print(f'Waiting for {args.caffemodel} to exist...')
         time.sleep(10)
-    if not os.path.isfile(args.caffemodel):
+    if args.caffemodel and not os.path.isfile(args.caffemodel):
         raise FileNotFoundError(f'there are no trained weights {args.caffemodel}; tools/train_net.py makes them')
     configure(args)
 
@@ -50,6 +58,10 @@ def main() -> None:
     from fast_rcnn.model_card import match_classes, note_other_settings, read_card
     from fast_rcnn.test import load_net, test_net
 
+    if project is not None:
+        args.caffemodel = args.caffemodel or newest_model(project)
+        make_proposals(args.imdb_name)
+        print(f'Testing {args.caffemodel}')
     imdb = get_imdb(args.imdb_name)
     imdb.set_proposal_method(cfg.TEST.PROPOSAL_METHOD)
     if args.comp_mode:

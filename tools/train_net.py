@@ -10,21 +10,21 @@ import os
 
 import _init_paths  # noqa: F401
 from _command_line import add_flags, configure, parser_of, run
+from _project import add_project_flags, make_proposals, need, project_of
 
 
 def parse_args() -> argparse.Namespace:
     parser = parser_of(__doc__)
-    parser.add_argument('--solver', required=True, metavar='FILE', help='solver prototxt')
+    add_project_flags(parser)
+    parser.add_argument('--solver', metavar='FILE', help='solver prototxt')
     parser.add_argument(
-        '--iters', dest='max_iters', type=int, default=40000, help='number of iterations (default: 40000)'
+        '--iters', dest='max_iters', type=int, help="number of iterations (default: 40000, or the project's)"
     )
     parser.add_argument(
         '--weights', dest='pretrained_model', metavar='FILE', help='start from these weights (.caffemodel)'
     )
     parser.add_argument('--snapshot', metavar='FILE', help='resume from this .solverstate')
-    parser.add_argument(
-        '--imdb', dest='imdb_name', default='voc_2007_trainval', help='data set (default: voc_2007_trainval)'
-    )
+    parser.add_argument('--imdb', dest='imdb_name', help="data set (default: voc_2007_trainval, or the project's)")
     parser.add_argument('--rand', dest='randomize', action='store_true', help='a random seed instead of RNG_SEED')
     parser.add_argument(
         '--tensorboard',
@@ -37,6 +37,16 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    project = project_of(args)
+    if project is not None:
+        args.solver = args.solver or project.path(args.method, 'solver.prototxt')
+        args.imdb_name = args.imdb_name or project.imdb('train')
+        args.max_iters = args.max_iters or project.iterations
+        if args.snapshot is None:
+            args.pretrained_model = args.pretrained_model or project.weights
+    need(args, solver='--solver')
+    args.imdb_name = args.imdb_name or 'voc_2007_trainval'
+    args.max_iters = 40000 if args.max_iters is None else args.max_iters
     if args.max_iters < 1:
         raise ValueError(f'--iters is {args.max_iters}; expected 1 or more')
     for path, what in ((args.solver, 'solver prototxt'), (args.snapshot, 'solver state (--snapshot)')):
@@ -59,6 +69,8 @@ def main() -> None:
     if args.randomize:
         cfg.RNG_SEED = int.from_bytes(os.urandom(4), 'little')
         print(f'RNG_SEED is {cfg.RNG_SEED} for this run')
+    if project is not None:
+        make_proposals(*map(project.imdb, project.splits))
     imdb = get_imdb(args.imdb_name)
     imdb.set_proposal_method(cfg.TRAIN.PROPOSAL_METHOD)
     if args.snapshot is not None:

@@ -47,7 +47,7 @@ def draw_fruit(folder) -> None:
 def test_the_page(tmp_path):
     """A project of links, so that what the commands make stays out of the checkout."""
     project = tmp_path / 'project'
-    for part in ('tools', 'lib', 'models/demo', 'experiments/cfgs'):
+    for part in ('tools', 'lib', 'models/demo', 'models/pascal_voc', 'experiments/cfgs'):
         (project / part).parent.mkdir(parents=True, exist_ok=True)
         (project / part).symlink_to(ROOT / part)
     (project / '.venv' / 'bin').mkdir(parents=True)
@@ -59,16 +59,19 @@ def test_the_page(tmp_path):
     said = {}
     env = {**os.environ, 'PYTHONPATH': str(project / 'lib'), 'OMP_NUM_THREADS': '1', 'GLOG_minloglevel': '1'}
     for command in commands():
-        short = command.replace('1400', ITERS)
+        short = command.replace('1400', ITERS).replace(
+            'train_net.py --project fruit', f'train_net.py --project fruit --iters {ITERS}'
+        )
         done = subprocess.run(['bash', '-c', short], cwd=project, env=env, capture_output=True, text=True)
         assert done.returncode == 0, f'{short}\n{done.stdout[-1500:]}\n{done.stderr[-3000:]}'
         said[command] = done.stdout
 
     tools = [re.search(r'tools/(\w+).py', command).group(1) for command in said if 'tools/' in command]
     assert tools == [
-        'check_dataset', 'make_proposals', 'eval_recall', 'train_net', 'test_net', 'demo', 'inspect_rois',
+        'new_project', 'train_net', 'test_net', 'demo', 'check_dataset', 'make_proposals', 'eval_recall', 'set_classes',
+        'set_classes', 'train_net', 'test_net', 'demo', 'inspect_rois',
     ]  # fmt: skip
-    assert next(iter(said.values())).count('nothing found') == 2
+    assert next(text for command, text in said.items() if 'check_dataset' in command).count('nothing found') == 2
     output = project / 'output' / 'fruit'
     folder = output / 'fruit_test' / f'small_fast_rcnn_ohem_iter_{ITERS}'
     assert set(json.loads((folder / 'results.json').read_text())['classes']) == {'apple', 'pear'}

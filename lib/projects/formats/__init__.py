@@ -1,0 +1,45 @@
+"""The kinds of label files that are read, a module each.
+
+Each module has NAME; `files(root)`, the files below a folder that are of its kind; and `read(files, root, images,
+said)`, the photographs of `images` with the boxes in them. What is put right on the way is counted in `said`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+
+from projects.formats import coco, labelme, table, voc, yolo
+from projects.photographs import ImageFolder, LabelError, Photograph
+
+FORMATS = {module.KEY: module for module in (voc, coco, yolo, labelme, table)}
+
+
+def find_format(root: str, wanted: str | None = None) -> tuple[str, list[str]]:
+    """(key of the format, its label files) below a folder, or of the one file given.
+
+    Raises LabelError where there is none, or several kinds and `wanted` does not choose.
+    """
+    if not os.path.exists(root):
+        raise LabelError(f'{root}: there is no such file or folder (--labels)')
+    found = {key: module.files(root) for key, module in FORMATS.items() if wanted in (None, key)}
+    found = {key: files for key, files in found.items() if files}
+    if not found:
+        kinds = FORMATS[wanted].NAME if wanted else '; '.join(module.NAME for module in FORMATS.values())
+        raise LabelError(f'{root}: no labels found; looked for: {kinds}')
+    if len(found) > 1:
+        kinds = ', '.join(f'{len(files)} of {key} ({os.path.basename(files[0])})' for key, files in found.items())
+        raise LabelError(f'{root}: labels of several kinds: {kinds}; choose with --format {"|".join(found)}')
+    return next(iter(found.items()))
+
+
+def read_labels(
+    root: str, images: ImageFolder, said: Counter, wanted: str | None = None
+) -> tuple[str, list[Photograph]]:
+    """(name of the format, the labelled photographs) of the labels below a folder, sorted by path."""
+    key, files = find_format(root, wanted)
+    photographs = FORMATS[key].read(files, root, images, said)
+    twice = [path for path, n in Counter(p.path for p in photographs).items() if n > 1]
+    if twice:
+        raise LabelError(f'{twice[0]}: labelled twice in {root}: take one of its label files away')
+    return FORMATS[key].NAME, sorted(photographs, key=lambda p: p.path)

@@ -1,0 +1,88 @@
+"""COCO's JSON ("instances"): images, annotations with bbox (x, y, width, height), categories (cocodataset.org).
+
+CVAT writes instances_default.json, Roboflow _annotations.coco.json in each folder of a split.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+
+from projects.boxes import checked, flag
+from projects.formats.text import files_of, number, peek_json, read_json
+from projects.photographs import Box, ImageFolder, LabelError, Photograph, size_of, split_of
+
+KEY, NAME = 'coco', "COCO's JSON"
+_LISTS = ('images', 'annotations', 'categories')
+
+
+def files(root: str) -> list[str]:
+    return [path for path, content in peek_json(files_of(root, '.json')) if all(key in content for key in _LISTS)]
+
+
+def read(files: list[str], root: str, images: ImageFolder, said: Counter) -> list[Photograph]:
+    return [photograph for path in files for photograph in _read(path, images, said)]
+
+
+def _read(path: str, images: ImageFolder, said: Counter) -> list[Photograph]:
+    content = read_json(path)
+    for key in _LISTS:
+        if not isinstance(content[key], list) or not all(isinstance(each, dict) for each in content[key]):
+            raise LabelError(f'{path}: {key} is no list of objects: not in the format of COCO')
+    # ids may be numbers or text: as text 3 and '3' are one
+    names = {str(c.get('id')): str(c.get('name', '')).strip() for c in content['categories']}
+    rows: dict[str, list[tuple[int, dict]]] = {str(image.get('id')): [] for image in content['images']}
+    if len(rows) < len(content['images']):
+        raise LabelError(f'{path}: two images have the same id, or several have none')
+    for k, each in enumerate(content['annotations']):
+        where = f'{path}: annotation {each.get("id", f"number {k}")}'
+        image = str(each.get('image_id'))
+        if image not in rows:
+            raise LabelError(f'{where}: image_id {each.get("image_id")!r} is not among the images')
+        if str(each.get('category_id')) not in names:
+            raise LabelError(f'{where}: category_id {each.get("category_id")!r} is not among the categories')
+        rows[image].append((k, each))
+    photographs = []
+    for image in content['images']:
+        file_name = str(image.get('file_name') or image.get('path') or '')
+        if not file_name:
+            raise LabelError(f'{path}: image {image.get("id")!r} has no file_name')
+        beside = os.path.join(os.path.dirname(path), *file_name.replace('\\', '/').split('/'))
+        known = beside if beside in images.paths else images.find(file_name, path)
+        width, height = size_of(known)
+        stated = (image.get('width'), image.get('height'))
+        if None in stated:
+            said['images whose size the labels do not say, measured'] += 1
+        elif tuple(number(side, path, 'a size') for side in stated) != (width, height):
+            raise LabelError(
+                f'{path}: says that {file_name} is {stated[0]}x{stated[1]}; {known} is {width}x{height}: '
+                'another picture, or a scaled one'
+            )
+        boxes = []
+        for k, each in rows[str(image.get('id'))]:
+            where = f'{path}: annotation {each.get("id", f"number {k}")} of {file_name}'
+            edges = _edges(each, where, said)
+            name = names[str(each['category_id'])]
+            box = Box(name, *edges, flag(each.get('iscrowd'), where, 'iscrowd'), where)
+            boxes.append(checked(box, width, height, said))
+        photographs.append(Photograph(known, width, height, tuple(boxes), split_of(known, images.root)))
+    return photographs
+
+
+def _edges(annotation: dict, where: str, said: Counter) -> tuple[float, float, float, float]:
+    box = annotation.get('bbox')
+    if isinstance(box, list) and len(box) == 4:
+        x, y, w, h = (number(value, where, 'bbox') for value in box)
+        if w <= 0 or h <= 0:
+            raise LabelError(
+                f'{where}: bbox ({x:g}, {y:g}, {w:g}, {h:g}) (x, y, width, height) has zero or negative size: '
+                'correct it, or take the annotation out'
+            )
+        return x, y, x + w, y + h
+    polygons = annotation.get('segmentation')
+    if isinstance(polygons, list) and polygons and all(isinstance(p, list) and len(p) >= 6 for p in polygons):
+        said['polygons, of which the box around them is taken'] += 1
+        xs = [number(v, where, 'segmentation') for p in polygons for v in p[0::2]]
+        ys = [number(v, where, 'segmentation') for p in polygons for v in p[1::2]]
+        return min(xs), min(ys), max(xs), max(ys)
+    raise LabelError(f'{where}: bbox is {box!r}; expected [x, y, width, height]')

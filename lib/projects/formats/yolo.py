@@ -1,0 +1,115 @@
+"""YOLO: a text file an image; a line an object: class number, centre x, centre y, width, height as parts of the image.
+
+Class names are in data.yaml (Ultralytics, Roboflow), classes.txt (labelImg) or obj.names (Darknet, CVAT). A line with
+more numbers is a polygon (Ultralytics' segmentation) or a box with a score.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+
+import yaml
+
+from projects.boxes import checked
+from projects.formats.text import files_of, number, read_text
+from projects.photographs import Box, ImageFolder, LabelError, Photograph, size_of, split_of
+
+KEY, NAME = 'yolo', 'YOLO text files with data.yaml, classes.txt or obj.names'
+_NAMES = ('data.yaml', 'data.yml', 'classes.txt', 'obj.names')
+_NO_LABELS = {'classes.txt', 'train.txt', 'val.txt', 'valid.txt', 'test.txt', 'readme.txt', 'requirements.txt'}
+_LINE = re.compile(r'\s*\d+(\.0*)?(\s+[-+.\deE]+){4,}\s*')
+
+
+def files(root: str) -> list[str]:
+    found = []
+    for path in files_of(root, '.txt'):
+        name = os.path.basename(path).lower()
+        if name in _NO_LABELS or name.startswith('readme'):
+            continue
+        lines = [line for line in read_text(path).splitlines() if line.strip()]
+        if all(_LINE.fullmatch(line) for line in lines[:3]):
+            found.append(path)
+    return found if _names_file(root) or any(os.path.getsize(path) for path in found) else []
+
+
+def read(files: list[str], root: str, images: ImageFolder, said: Counter) -> list[Photograph]:
+    names = _class_names(root, images.root)
+    photographs = []
+    for path in files:
+        image = images.find(os.path.splitext(_as_image(path, root))[0], path)
+        width, height = size_of(image)
+        boxes = []
+        for k, line in enumerate(read_text(path).splitlines(), start=1):
+            if not line.strip():
+                continue
+            where = f'{path}, line {k}'
+            index, *values = (number(word, where, 'a number of the line') for word in line.split())
+            if index != int(index) or not 0 <= index < len(names):
+                raise LabelError(f'{where}: class {index:g}; there are {len(names)} classes, numbered from 0')
+            edges = _edges(values, width, height, where, said)
+            boxes.append(checked(Box(names[int(index)], *edges, False, where), width, height, said))
+        photographs.append(Photograph(image, width, height, tuple(boxes), split_of(image, images.root)))
+    return photographs
+
+
+def _edges(values: list[float], width: int, height: int, where: str, said: Counter) -> tuple[float, ...]:
+    if max(values) > 2:
+        raise LabelError(f'{where}: {max(values):g} is no part of an image: expected numbers from 0 to 1')
+    if len(values) >= 6 and len(values) % 2 == 0:
+        said['polygons, of which the box around them is taken'] += 1
+        xs, ys = values[0::2], values[1::2]
+        return _whole(min(xs) * width, min(ys) * height, max(xs) * width, max(ys) * height)
+    if len(values) not in (4, 5):
+        raise LabelError(f'{where}: {len(values) + 1} numbers; expected class, centre x, centre y, width, height')
+    x, y, w, h = values[:4]
+    return _whole((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height)
+
+
+def _whole(*edges: float) -> tuple[float, ...]:
+    """Tools write six digits: an edge that is two thousandths of a pixel from a whole one is that one."""
+    return tuple(round(e) if abs(e - round(e)) < 2e-3 else e for e in edges)
+
+
+def _as_image(path: str, root: str) -> str:
+    """The label file's path below root, with the folder labels/ in it called images/, as Ultralytics lays them out."""
+    base = root if os.path.isdir(root) else os.path.dirname(root)
+    parts = os.path.relpath(path, base).split(os.sep)
+    return '/'.join('images' if part == 'labels' else part for part in parts)
+
+
+def _names_file(*folders: str) -> str | None:
+    for folder in folders:
+        folder = folder if os.path.isdir(folder) else os.path.dirname(folder)
+        for up in (folder, os.path.dirname(folder)):
+            found = [path for path in files_of(up, *_NAMES) if os.path.basename(path).lower() in _NAMES]
+            if found:
+                return min(found, key=lambda p: (p.count(os.sep), _NAMES.index(os.path.basename(p).lower())))
+    return None
+
+
+def _class_names(*folders: str) -> list[str]:
+    path = _names_file(*folders)
+    if path is None:
+        raise LabelError(
+            f'{folders[0]}: YOLO labels number their classes, and no {", ".join(_NAMES)} names them: '
+            'write the names into classes.txt, one a line'
+        )
+    if path.lower().endswith(('.yaml', '.yml')):
+        text = read_text(path)
+        if len(text) > 2**20 or re.search(r'[&*]\w', text):
+            raise LabelError(f'{path}: too long, or with anchors and aliases: expected nc, names and folders')
+        try:
+            content = yaml.safe_load(text)
+        except (yaml.YAMLError, RecursionError) as error:
+            raise LabelError(f'{path}: not YAML: {error}') from None
+        names = content.get('names') if isinstance(content, dict) else None
+        if isinstance(names, dict):
+            if sorted(names) != list(range(len(names))):
+                raise LabelError(f'{path}: names are numbered {sorted(names)}; expected 0, 1, 2, ...')
+            names = [names[k] for k in range(len(names))]
+        if not isinstance(names, list) or not names:
+            raise LabelError(f'{path}: no list of names in it')
+        return [str(name).strip() for name in names]
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]

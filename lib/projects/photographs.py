@@ -1,0 +1,114 @@
+"""What labels are read into: photographs with boxes; and the photographs of a folder, by their names."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterator
+
+from PIL import Image, UnidentifiedImageError
+
+EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.gif')
+_SYSTEM_FILES = {'thumbs.db', 'desktop.ini', '__macosx'}
+_SPLITS = {'train': 'train', 'training': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val', 'test': 'test'}
+
+
+class LabelError(ValueError):
+    """Labels that cannot be read or used; the message names the file, the place in it, and what is wrong."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Box:
+    """An object: its class, and its edges in pixels of the image as stored.
+
+    Edges are lines between pixels, counted from 0: the box of the top left pixel alone is (0, 0, 1, 1). ignored: it is
+    neither an example nor a mistake (VOC's difficult, COCO's crowd). where: for messages, file and object.
+    """
+
+    name: str
+    left: float
+    top: float
+    right: float
+    bottom: float
+    ignored: bool
+    where: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Photograph:
+    """An image and the objects in it. path: absolute; split: 'train', 'val' or 'test' where its folders say so."""
+
+    path: str
+    width: int
+    height: int
+    boxes: tuple[Box, ...]
+    split: str | None = None
+
+
+class ImageFolder:
+    """The images below a folder, found by what labels call them.
+
+    Hidden files, what systems leave behind (._x.jpg, Thumbs.db) and files that are no images are passed over. Raises
+    LabelError if there is no image.
+    """
+
+    def __init__(self, root: str):
+        self.root = os.path.abspath(root)
+        self.paths = sorted(path for path in walk(self.root) if path.lower().endswith(EXTENSIONS))
+        if not self.paths:
+            raise LabelError(f'{root}: no image in this folder or below it ({", ".join(EXTENSIONS)})')
+        self._by_name: dict[str, list[str]] = {}
+        for path in self.paths:
+            for name in _names(os.path.relpath(path, self.root)):
+                self._by_name.setdefault(name, []).append(path)
+
+    def find(self, name: str, where: str) -> str:
+        """The path of the image that labels call `name`: a path, a file name, or one without its extension.
+
+        `where` is the label file and entry, for messages. Folders in front of the name are given up one by one until
+        one image is left. Raises LabelError if there is none, or several that the name does not tell apart.
+        """
+        parts = re.split(r'[/\\]+', name.strip())
+        for first in range(len(parts)):
+            tail = '/'.join(parts[first:]).lower()
+            found = self._by_name.get(tail) or self._by_name.get(os.path.splitext(tail)[0])
+            if found and len(found) > 1:
+                raise LabelError(
+                    f'{where}: {name!r} may be {os.path.relpath(found[0], self.root)} or '
+                    f'{os.path.relpath(found[1], self.root)}: give --images the folder of one of them, or rename one'
+                )
+            if found:
+                return found[0]
+        raise LabelError(f'{where}: there is no image {name!r} in {self.root} or below it')
+
+
+def walk(root: str) -> Iterator[str]:
+    """The files below a folder, absolute, but hidden ones and what systems leave behind."""
+    for folder, folders, files in os.walk(root):
+        folders[:] = sorted(f for f in folders if not f.startswith('.') and f.lower() not in _SYSTEM_FILES)
+        for file in sorted(files):
+            if not file.startswith('.') and file.lower() not in _SYSTEM_FILES:
+                yield os.path.join(folder, file)
+
+
+def _names(relative: str) -> set[str]:
+    """What labels may call an image: each tail of its path, with its extension and without."""
+    parts = relative.replace(os.sep, '/').lower().split('/')
+    tails = {'/'.join(parts[i:]) for i in range(len(parts))}
+    return tails | {os.path.splitext(tail)[0] for tail in tails}
+
+
+def size_of(path: str) -> tuple[int, int]:
+    """(width, height) of an image as stored, out of its header. Raises LabelError for a file that is no image."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise LabelError(f'{path}: not an image that can be read ({error}): replace it, or take it away') from None
+
+
+def split_of(path: str, root: str) -> str | None:
+    """'train', 'val' or 'test' if a folder between root and file is called so, as exports with splits have them."""
+    folders = os.path.relpath(os.path.dirname(path), root).lower().split(os.sep)
+    return next((_SPLITS[folder] for folder in folders if folder in _SPLITS), None)

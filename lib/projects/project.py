@@ -1,0 +1,270 @@
+"""A project: one folder that says what to train on one's own data, and how.
+
+projects/fruit/
+  project.yml              what follows, and where the photographs and labels came from
+  fruit_train.json ...     the labels of each split, in COCO's format; the photographs stay where they are
+  ohem/  frcn/             train.prototxt, test.prototxt, solver.prototxt, settings.yml
+  README.md                the commands that come next
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import yaml
+
+from projects.photographs import ImageFolder, LabelError, Photograph
+from projects.set_classes import set_classes
+from projects.split import SPLITS
+
+ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
+FOLDER = 'projects'
+METHODS = {'ohem': 'fast_rcnn_ohem', 'frcn': 'fast_rcnn'}
+
+
+class ProjectError(ValueError):
+    """A project that is not there, not whole, or there already."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Net:
+    """A net to start from. folder: of its prototxts, with {method} in it; weights: to start from, '' for none."""
+
+    folder: str
+    stride: int
+    weights: str = ''
+
+
+NETS = {
+    'small': Net('models/demo/small/{method}', 8),
+    **{
+        name: Net(f'models/pascal_voc/{name}/{{method}}', 16, f'data/imagenet_models/{name}.v2.caffemodel')
+        for name in ('VGG_CNN_M_1024', 'VGG16')
+    },
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Project:
+    """What project.yml says. Paths in it are relative to the folder that the tools are called in, or absolute."""
+
+    name: str
+    net: str
+    classes: tuple[str, ...]
+    images: str
+    labels: str
+    seed: int
+    iterations: int
+    photographs: dict[str, int]
+    folder: str = ''
+
+    def path(self, *parts: str) -> str:
+        """A file of the project."""
+        return os.path.join(self.folder, *parts)
+
+    def imdb(self, split: str) -> str:
+        """The data set of a split, as --imdb takes it."""
+        return f'coco:{self.path(f"{self.name}_{split}.json")}:{self.images}'
+
+    @property
+    def splits(self) -> list[str]:
+        """The splits that have photographs, in order."""
+        return [split for split in SPLITS if self.photographs.get(split)]
+
+    @property
+    def weights(self) -> str | None:
+        """The file that training starts from; None for a net that learns from scratch."""
+        return os.path.join(ROOT, NETS[self.net].weights) if NETS[self.net].weights else None
+
+    def newest_model(self, output_dir: str) -> str:
+        """The snapshot for testing of the most iterations. Raises ProjectError if nothing was trained."""
+        found = glob.glob(os.path.join(glob.escape(output_dir), '*_iter_*.caffemodel'))
+        numbered = [(int(re.search(r'_iter_(\d+)\.caffemodel$', p)[1]), p) for p in found if '_resume_iter_' not in p]
+        if not numbered:
+            raise ProjectError(
+                f'{output_dir} has no trained model yet: tools/train_net.py --project {self.name} makes one'
+            )
+        return max(numbered)[1]
+
+
+def load_project(name: str) -> Project:
+    """The project of that name, or in that folder. Raises ProjectError, which names those that are there."""
+    folder = name if os.path.isfile(os.path.join(name, 'project.yml')) else os.path.join(FOLDER, name)
+    path = os.path.join(folder, 'project.yml')
+    if not os.path.isfile(path):
+        there = sorted(
+            os.path.basename(os.path.dirname(p)) for p in glob.glob(os.path.join(FOLDER, '*', 'project.yml'))
+        )
+        raise ProjectError(
+            f'there is no project {name!r} (looked for {path}); there are: {", ".join(there) or "none yet"}; '
+            'tools/new_project.py makes one'
+        )
+    try:
+        with open(path, encoding='utf-8') as file:
+            content = yaml.safe_load(file)
+        content['classes'] = tuple(map(str, content['classes']))
+        project = Project(folder=folder, **content)
+    except (yaml.YAMLError, TypeError, KeyError, AttributeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProjectError(f'{path}: not the description of a project ({error}): make it anew') from None
+    if project.net not in NETS:
+        raise ProjectError(f'{path}: there is no net {project.net!r}; there are: {", ".join(NETS)}')
+    return project
+
+
+# ---- Making one
+
+
+def check_classes(photographs: Sequence[Photograph]) -> list[str]:
+    """The class names in the order of the alphabet. Raises LabelError for names that differ in case or blanks alone."""
+    names = sorted({box.name for p in photographs for box in p.boxes})
+    plain = Counter(re.sub(r'[\s_-]+', '', name.lower()) for name in names)
+    alike = [[n for n in names if re.sub(r'[\s_-]+', '', n.lower()) == p] for p, count in plain.items() if count > 1]
+    if alike:
+        raise LabelError(
+            f'these class names differ in case or blanks alone: {"; ".join(", ".join(map(repr, a)) for a in alike)}. '
+            'If they are one class, say so: --rename OLD=NEW; if not, give them names that differ more'
+        )
+    if '__background__' in names:
+        raise LabelError("'__background__' is the name of what is no object: give the class another name (--rename)")
+    if not names:
+        raise LabelError('no object in any label file: there is nothing to learn')
+    useful = {box.name for p in photographs for box in p.boxes if not box.ignored}
+    only_ignored = [name for name in names if name not in useful]
+    if only_ignored:
+        raise LabelError(
+            f'all objects of these classes are difficult, which training passes over: {", ".join(only_ignored)}'
+        )
+    return names
+
+
+def coco_json(photographs: Sequence[Photograph], root: str, classes: Sequence[str]) -> dict:
+    """The labels in COCO's format, file names relative to root."""
+    number = {name: k for k, name in enumerate(classes, start=1)}
+    images, annotations = [], []
+    for i, p in enumerate(photographs, start=1):
+        relative = os.path.relpath(p.path, root).replace(os.sep, '/')
+        images.append({'id': i, 'file_name': relative, 'width': p.width, 'height': p.height})
+        for box in p.boxes:
+            w, h = box.right - box.left, box.bottom - box.top
+            numbers = [round(v, 3) for v in (box.left, box.top, w, h)]
+            annotations.append({
+                'id': len(annotations) + 1, 'image_id': i, 'category_id': number[box.name],
+                'bbox': numbers, 'area': round(w * h, 3), 'iscrowd': int(box.ignored),
+            })  # fmt: skip
+    categories = [{'id': k, 'name': name} for name, k in number.items()]
+    return {'images': images, 'annotations': annotations, 'categories': categories}
+
+
+def fitted_scale(photographs: Sequence[Photograph], stride: int) -> tuple[int, int]:
+    """(SCALES, MAX_SIZE): the length to bring the shorter side of images to, and the longest allowed longer side.
+
+    So that nine in ten objects are two cells of the feature map or more across (sqrt of the area), within 192 and 800
+    pixels, and never more than the photographs have.
+    """
+    shorter = np.median([min(p.width, p.height) for p in photographs])
+    longer = np.median([max(p.width, p.height) for p in photographs])
+    parts = [
+        np.sqrt((b.right - b.left) * (b.bottom - b.top)) / min(p.width, p.height) for p in photographs for b in p.boxes
+    ]
+    needed = 2 * stride / max(float(np.quantile(parts, 0.1)), 1e-3)
+    lowest = 192 if stride < 16 else 400
+    scale = int(np.clip(needed, min(lowest, shorter), min(800, shorter)))
+    return scale, int(np.ceil(scale * max(longer / shorter, 1) * 1.25))
+
+
+def iterations_for(count: int) -> int:
+    """A first number of iterations for so many photographs to train on: 20 times each, mirrored ones as well."""
+    return int(np.clip(20 * count, 1400, 40000) // 100 * 100)
+
+
+def project_files(
+    name: str,
+    net: str,
+    dealt: dict[str, list[Photograph]],
+    images: ImageFolder,
+    labels: str,
+    seed: int,
+    said: Counter,
+    kind: str,
+) -> dict[str, str]:
+    """The content of each file of a project, by its path below the project's folder."""  # fmt: skip
+    everything = [p for part in dealt.values() for p in part]
+    classes = check_classes(everything)
+    folder = f'{FOLDER}/{name}'
+    iterations = iterations_for(len(dealt['train']))
+    files = {
+        f'{name}_{split}.json': json.dumps(coco_json(part, images.root, classes), indent=1) + '\n'
+        for split, part in dealt.items()
+        if part
+    }
+    scale, max_size = fitted_scale(everything, NETS[net].stride)
+    for key, method in METHODS.items():
+        source = os.path.join(ROOT, NETS[net].folder.format(method=method))
+        for file in ('train.prototxt', 'test.prototxt'):
+            with open(os.path.join(source, file), encoding='utf-8') as stream:
+                files[f'{key}/{file}'] = set_classes(stream.read(), len(classes) + 1, os.path.join(source, file))
+        with open(os.path.join(source, 'solver.prototxt'), encoding='utf-8') as stream:
+            files[f'{key}/solver.prototxt'] = _solver(stream.read(), f'{folder}/{key}', key, iterations)
+        files[f'{key}/settings.yml'] = _settings(name, key, net, scale, max_size)
+    counts = {split: len(part) for split, part in dealt.items()}
+    description = {
+        'name': name, 'net': net, 'classes': classes, 'images': images.root, 'labels': os.path.abspath(labels),
+        'seed': seed, 'iterations': iterations, 'photographs': counts,
+    }  # fmt: skip
+    files['project.yml'] = yaml.safe_dump(description, sort_keys=False, allow_unicode=True)
+    files['README.md'] = _readme(name, net, dealt, classes, kind, scale, iterations, said)
+    return files
+
+
+def _solver(text: str, folder: str, key: str, iterations: int) -> str:
+    text = re.sub(r'(train_net:\s*)"[^"]*"', rf'\g<1>"{folder}/train.prototxt"', text)
+    text = re.sub(r'(stepsize:\s*)\d+', rf'\g<1>{max(iterations * 7 // 10, 1)}', text)
+    return re.sub(r'(snapshot_prefix:\s*)"[^"]*"', rf'\g<1>"{key}"', text)
+
+
+def _settings(name: str, key: str, net: str, scale: int, max_size: int) -> str:
+    small = NETS[net].stride == 8
+    lines = [f'# {"OHEM" if key == "ohem" else "The classic sampling"} on {name}', f'EXP_DIR: {name}', 'TRAIN:']
+    lines += [f'  SCALES: [{scale}]', f'  MAX_SIZE: {max_size}']
+    if small or key == 'ohem':  # one image and 64 RoIs at a time, twice an iteration: iter_size in the solver
+        lines += ['  IMS_PER_BATCH: 2', '  BATCH_SIZE: 128'] if small else ['  IMS_PER_BATCH: 1', '  BATCH_SIZE: 64']
+    if key == 'ohem':
+        lines += ['  USE_OHEM: True', '  BG_THRESH_LO: 0.0']
+        lines += [] if small else ['  ASPECT_GROUPING: False']
+    lines += ['TEST:', f'  SCALES: [{scale}]', f'  MAX_SIZE: {max_size}']
+    if small:
+        lines += ["# the small net's features have a stride of 8 pixels", 'DEDUP_BOXES: 0.125']
+    return '\n'.join(lines) + '\n'
+
+
+def _readme(name, net, dealt, classes, kind, scale, iterations, said) -> str:
+    counts = ', '.join(f'{len(part)} to {verb}' for verb, part in zip(
+        ('train on', 'validate on', 'test on'), dealt.values(), strict=True) if part)  # fmt: skip
+    weights = (
+        ''
+        if not NETS[net].weights
+        else f'\n{net} starts from ImageNet weights: `data/scripts/fetch_imagenet_models.sh` fetches them.\n'
+    )
+    right = ''.join(f'- {n} {what}\n' for what, n in said.items())
+    return f"""# {name}
+
+{sum(map(len, dealt.values()))} photographs ({counts}), labelled in {kind}; classes: {', '.join(classes)}.
+{f'{chr(10)}Put right while reading:{chr(10)}{chr(10)}{right}' if right else ''}{weights}
+Next, from the folder of the program:
+
+```bash
+.venv/bin/python tools/train_net.py --project {name}        # {iterations} iterations, with OHEM; --method frcn without
+.venv/bin/python tools/test_net.py --project {name}
+.venv/bin/python tools/demo.py --project {name} photo.jpg
+```
+
+The shorter side of photographs is brought to {scale} pixels, so that nine in ten objects are large enough for this net
+(`SCALES` in `ohem/settings.yml`). All files here may be edited; `project.yml` says where photographs and labels are.
+"""

@@ -1,0 +1,132 @@
+"""From labels of any kind to a trained detector in three commands."""
+
+import json
+import sys
+
+import pytest
+from commands import ROOT, run
+
+sys.path.append(str(ROOT / 'tests' / 'projects'))
+import twelve
+
+
+def new_project(folder, *flags, status=0):
+    labels = next(name for name in ('labels', 'annotations', 'images') if (folder / name).is_dir())
+    paths = ('--images', folder / 'images', '--labels', folder / labels)
+    return run(ROOT / 'tools' / 'new_project.py', 'fruit', *paths, *flags, cwd=folder, status=status)
+
+
+def content(folder):
+    """What decides a training: classes, and of each split the images with their boxes."""
+    splits = {}
+    for split in ('train', 'val', 'test'):
+        stored = json.loads((folder / 'projects' / 'fruit' / f'fruit_{split}.json').read_text())
+        names = {i['id']: i['file_name'].rsplit('/', 1)[-1] for i in stored['images']}
+        boxes = {name: [] for name in names.values()}
+        for a in stored['annotations']:
+            boxes[names[a['image_id']]].append((a['category_id'], *a['bbox']))
+        splits[split] = [[c['name'] for c in stored['categories']], {k: sorted(v) for k, v in boxes.items()}]
+    return splits
+
+
+def before(folder):
+    return {path: path.read_bytes() for path in folder.rglob('*') if path.is_file() and 'projects' not in path.parts}
+
+
+@pytest.fixture(scope='module')
+def expected(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('voc')
+    twelve.voc(folder)
+    new_project(folder)
+    return content(folder)
+
+
+@pytest.mark.parametrize('layout', twelve.LAYOUTS, ids=lambda layout: layout.__name__)
+def test_every_kind_of_labels_makes_the_same_project(layout, expected, tmp_path):
+    layout(tmp_path)
+    files = before(tmp_path)
+    new_project(tmp_path)
+    assert content(tmp_path) == expected
+    assert before(tmp_path) == files  # originals are never touched
+    assert sum(len(images) for _, images in expected.values()) == 12
+    assert all(classes == ['apple', 'pear'] for classes, _ in expected.values())
+
+
+def three_commands(folder, capfd=None):
+    settings = ('--set', 'ROOT_DIR', folder, 'TRAIN.SCALES', '(96,)', 'TEST.SCALES', '(96,)')
+    trained = run(
+        ROOT / 'tools' / 'train_net.py', '--project', 'fruit', '--gpu', 'cpu', '--iters', 6, *settings, cwd=folder
+    )
+    assert 'making them' in trained.stdout
+    tested = run(ROOT / 'tools' / 'test_net.py', '--project', 'fruit', '--gpu', 'cpu', *settings, cwd=folder)
+    assert 'ohem_iter_6.caffemodel' in tested.stdout and 'AP50' in tested.stdout
+    photo = next((folder / 'images').rglob('photo 00.jpg'))
+    shown = run(
+        ROOT / 'tools' / 'demo.py', '--project', 'fruit', photo, '--gpu', 'cpu', '--out', folder / 'drawn', *settings,
+        cwd=folder,
+    )  # fmt: skip
+    assert '1 images' in shown.stdout
+    assert (folder / 'drawn' / 'photo 00.png').is_file()
+
+
+def test_three_commands(tmp_path):
+    twelve.yolo_ultralytics(tmp_path)
+    new_project(tmp_path)
+    three_commands(tmp_path)
+    readme = (tmp_path / 'projects' / 'fruit' / 'README.md').read_text()
+    for tool in ('train_net.py', 'test_net.py', 'demo.py'):
+        assert f'tools/{tool} --project fruit' in readme
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('layout', twelve.LAYOUTS, ids=lambda layout: layout.__name__)
+def test_three_commands_from_every_kind_of_labels(layout, tmp_path):
+    layout(tmp_path)
+    new_project(tmp_path)
+    three_commands(tmp_path)
+
+
+def test_a_dry_run_shows_all_and_writes_nothing(tmp_path):
+    twelve.labelme(tmp_path)
+    shown = new_project(tmp_path, '--dry-run').stdout
+    assert "12 of them labelled (LabelMe's JSON, a file an image)" in shown
+    assert '---- projects/fruit/ohem/train.prototxt' in shown
+    assert not (tmp_path / 'projects').exists()
+
+
+def test_a_project_is_never_overwritten(tmp_path):
+    twelve.voc(tmp_path)
+    new_project(tmp_path)
+    assert 'projects/fruit is there already' in new_project(tmp_path, status=1).stderr
+
+
+def test_folders_of_a_split_are_kept(tmp_path):
+    twelve.write_images(tmp_path / 'all')
+    twelve.write_voc(tmp_path / 'all')
+    for k, path in enumerate(sorted((tmp_path / 'all').glob('*.jpg'))):
+        folder = tmp_path / 'images' / ('train' if k < 7 else 'valid' if k < 9 else 'test')
+        folder.mkdir(parents=True, exist_ok=True)
+        path.rename(folder / path.name)
+        path.with_suffix('.xml').rename(folder / path.with_suffix('.xml').name)
+    assert 'The split is that of the folders' in new_project(tmp_path).stdout
+    assert [len(images) for _, images in content(tmp_path).values()] == [7, 2, 3]
+
+
+def test_flags_that_make_no_sense(tmp_path):
+    twelve.voc(tmp_path)
+    assert (
+        '--net VGG19: there are small, VGG_CNN_M_1024, VGG16'
+        in new_project(tmp_path, '--net', 'VGG19', status=1).stderr
+    )
+    assert '--split takes three shares' in new_project(tmp_path, '--split', '70', status=1).stderr
+    error = run(ROOT / 'tools' / 'train_net.py', '--project', 'frut', cwd=tmp_path, status=1).stderr
+    assert "there is no project 'frut' (looked for projects/frut/project.yml)" in error
+    error = run(ROOT / 'tools' / 'train_net.py', '--gpu', 'cpu', cwd=tmp_path, status=1).stderr
+    assert error.endswith('train_net.py: error: --solver: give it, or --project NAME\n')
+
+
+def test_set_classes(tmp_path):
+    out = tmp_path / 'train.prototxt'
+    run('tools/set_classes.py', 'models/demo/small/fast_rcnn_ohem/train.prototxt', '--classes', 2, '--out', out)
+    text = out.read_text()
+    assert text.count('num_output: 12\n') == 2 and text.count("'num_classes': 3") == 2

@@ -1,0 +1,199 @@
+"""Labels of every kind: the same twelve photographs give the same boxes, and mistakes are named with their place."""
+
+import json
+from collections import Counter
+
+import cv2
+import numpy as np
+import pytest
+import twelve
+
+from projects.formats import find_format, read_labels
+from projects.photographs import ImageFolder, LabelError
+from projects.project import check_classes
+
+
+def labels_of(root, said=None):
+    folder = next(name for name in ('labels', 'annotations', 'images') if (root / name).is_dir())
+    images = ImageFolder(str(root / 'images'))
+    return read_labels(str(root / folder), images, Counter() if said is None else said)
+
+
+@pytest.mark.parametrize('layout', twelve.LAYOUTS, ids=lambda layout: layout.__name__)
+def test_the_boxes_are_the_same(layout, tmp_path):
+    layout(tmp_path)
+    _, photographs = labels_of(tmp_path)
+    found = {
+        p.path.rsplit('/', 1)[1]: sorted((b.name, b.left, b.top, b.right, b.bottom) for b in p.boxes)
+        for p in photographs
+    }
+    assert found == {f'{stem}.jpg': sorted(boxes) for stem, boxes in twelve.objects().items()}
+    assert all((p.width, p.height) == (twelve.WIDTH, twelve.HEIGHT) for p in photographs)
+
+
+def test_what_systems_leave_behind_is_passed_over(tmp_path):
+    twelve.voc(tmp_path)
+    for name in ('labels/._photo 00.xml', 'labels/.DS_Store', 'images/._photo 00.jpg', 'images/Thumbs.db'):
+        (tmp_path / name).write_bytes(b'\0\5\x16\7')
+    (tmp_path / 'images' / '__MACOSX').mkdir()
+    (tmp_path / 'images' / '__MACOSX' / 'photo 00.jpg').write_bytes(b'')
+    assert len(labels_of(tmp_path)[1]) == 12
+
+
+@pytest.mark.parametrize('extension', ['.JPG', '.jpeg', '.png', '.bmp', '.tif', '.TIFF', '.webp', '.gif'])
+def test_images_are_found_by_the_file_that_exists(extension, tmp_path):
+    twelve.voc(tmp_path)
+    picture = tmp_path / 'images' / 'photo 00.jpg'
+    image = cv2.imread(str(picture))
+    picture.unlink()
+    encoded = cv2.imencode(extension.lower(), image)[1] if extension.lower() != '.gif' else None
+    if encoded is None:
+        from PIL import Image
+
+        Image.fromarray(image).save(picture.with_suffix(extension))
+    else:
+        picture.with_suffix(extension).write_bytes(encoded.tobytes())
+    assert any(p.path.endswith(extension) for p in labels_of(tmp_path)[1])
+
+
+def voc_file(tmp_path, change):
+    twelve.voc(tmp_path)
+    path = tmp_path / 'labels' / 'photo 00.xml'
+    path.write_text(change(path.read_text()))
+    return path
+
+
+@pytest.mark.parametrize(
+    'text, ignored',
+    [('False', False), ('no', False), ('0.0', False), ('Unspecified', False), ('', False), ('1', True), ('True', True)],
+)
+def test_difficult_is_read_for_what_it_means(text, ignored, tmp_path):
+    voc_file(tmp_path, lambda xml: xml.replace('<difficult>0<', f'<difficult>{text}<'))
+    first = labels_of(tmp_path)[1][0]
+    assert [box.ignored for box in first.boxes] == [ignored]
+
+
+def test_difficult_that_means_nothing_is_named(tmp_path):
+    path = voc_file(tmp_path, lambda xml: xml.replace('<difficult>0<', '<difficult>perhaps<'))
+    with pytest.raises(LabelError, match="object 1: <difficult> is 'perhaps'; expected 0 or 1") as caught:
+        labels_of(tmp_path)
+    assert str(path) in str(caught.value)
+
+
+EDGES = '<xmin>%s</xmin><ymin>%s</ymin><xmax>%s</xmax><ymax>%s</ymax>'
+
+
+@pytest.mark.parametrize(
+    'edges, message',
+    [
+        ((10, 10, 300, 40), r'box \(9, 9, 300, 40\) \(left, top, right, bottom\) lies outside its image, 160x120'),
+        (('nan', 10, 30, 40), "<xmin> is 'nan'; expected a number"),
+        (('ten', 10, 30, 40), "<xmin> is 'ten'; expected a number"),
+        ((0.1, 0.1, 0.4, 0.4), 'box .* lies within one pixel|lies outside'),
+    ],
+)
+def test_boxes_that_make_no_sense_are_named(edges, message, tmp_path):
+    import re
+
+    box = re.compile(r'<xmin>.*?</ymax>')
+    path = voc_file(tmp_path, lambda xml: box.sub(EDGES % edges, xml, count=1))
+    with pytest.raises(LabelError, match=message) as caught:
+        labels_of(tmp_path)
+    assert f'{path}: object 1' in str(caught.value)
+
+
+def test_what_is_put_right_is_counted(tmp_path):
+    import re
+
+    box = re.compile(r'<xmin>.*?</ymax>')
+    said = Counter()
+    voc_file(tmp_path, lambda xml: box.sub(EDGES % (40.5, 30, 0, 121), xml, count=1))
+    first = labels_of(tmp_path, said)[1][0].boxes[0]
+    assert (first.left, first.top, first.right, first.bottom) == (0, 29, 40.5, 120)
+    assert said['boxes that reached past the border by up to a pixel, cut to it'] == 1
+
+
+def test_parts_of_the_image_where_pixels_are_expected(tmp_path):
+    twelve.coco(tmp_path)
+    path = tmp_path / 'annotations' / 'instances_default.json'
+    content = json.loads(path.read_text())
+    content['annotations'][0]['bbox'] = [0.2, 0.3, 0.4, 0.5]
+    path.write_text(json.dumps(content))
+    with pytest.raises(LabelError, match='lies within one pixel: its numbers are parts of the image, expected pixels'):
+        labels_of(tmp_path)
+
+
+def test_an_image_of_another_size_than_its_labels_say(tmp_path):
+    twelve.voc(tmp_path)
+    cv2.imwrite(str(tmp_path / 'images' / 'photo 03.jpg'), np.zeros((60, 80, 3), np.uint8))
+    with pytest.raises(LabelError, match=r'says that its image is 160x120; .*photo 03\.jpg is 80x60'):
+        labels_of(tmp_path)
+
+
+def test_a_file_that_is_no_image(tmp_path):
+    twelve.yolo_ultralytics(tmp_path)
+    (tmp_path / 'images' / 'photo 04.jpg').write_bytes(b'no image')
+    with pytest.raises(LabelError, match=r'photo 04\.jpg: not an image that can be read'):
+        labels_of(tmp_path)
+
+
+def test_a_missing_image_is_named_with_its_label_file(tmp_path):
+    twelve.labelme(tmp_path)
+    (tmp_path / 'images' / 'photo 05.jpg').unlink()
+    with pytest.raises(LabelError, match=r"photo 05\.json: there is no image .*photo 05\.jpg' in .*images"):
+        labels_of(tmp_path)
+
+
+def test_labels_of_several_kinds_want_a_choice(tmp_path):
+    twelve.voc(tmp_path)
+    twelve.write_csv(tmp_path / 'labels')
+    with pytest.raises(LabelError, match=r'labels of several kinds: 12 of voc \(photo 00\.xml\), 1 of csv'):
+        find_format(str(tmp_path / 'labels'))
+    assert find_format(str(tmp_path / 'labels'), 'csv')[0] == 'csv'
+
+
+def test_no_labels_at_all(tmp_path):
+    twelve.write_images(tmp_path / 'images')
+    with pytest.raises(LabelError, match='no labels found; looked for: PASCAL VOC XML, a file an image; COCO'):
+        find_format(str(tmp_path / 'images'))
+
+
+def test_yolo_without_names_says_where_to_write_them(tmp_path):
+    twelve.yolo_ultralytics(tmp_path)
+    (tmp_path / 'data.yaml').unlink()
+    with pytest.raises(LabelError, match=r'no data\.yaml, .* names them: write the names into classes\.txt'):
+        labels_of(tmp_path)
+
+
+def test_a_yolo_class_that_has_no_name(tmp_path):
+    twelve.yolo_ultralytics(tmp_path)
+    (tmp_path / 'labels' / 'photo 02.txt').write_text('0 .5 .5 .1 .1\n7 .5 .5 .1 .1\n')
+    with pytest.raises(LabelError, match=r'photo 02\.txt, line 2: class 7; there are 2 classes, numbered from 0'):
+        labels_of(tmp_path)
+
+
+def test_names_that_differ_in_case_alone_are_asked_about(tmp_path):
+    voc_file(
+        tmp_path, lambda xml: xml.replace('<name>', '<name>A', 1).replace('Apear', 'Pear').replace('Aapple', 'APPLE')
+    )
+    with pytest.raises(LabelError, match=r'differ in case or blanks alone: .*--rename OLD=NEW'):
+        check_classes(labels_of(tmp_path)[1])
+
+
+def test_a_class_whose_objects_are_all_difficult(tmp_path):
+    twelve.voc(tmp_path)
+    for path in (tmp_path / 'labels').glob('*.xml'):
+        parts = path.read_text().split('<object>')
+        path.write_text('<object>'.join(p.replace('<difficult>0', '<difficult>1') if 'pear' in p else p for p in parts))
+    with pytest.raises(
+        LabelError, match='all objects of these classes are difficult, which training passes over: pear'
+    ):
+        check_classes(labels_of(tmp_path)[1])
+
+
+@pytest.mark.parametrize('content', [b'<annotation', b'\xff\xfe\x00', b'<!DOCTYPE x [<!ENTITY a "b">]><annotation/>'])
+def test_a_file_that_is_no_xml(content, tmp_path):
+    path = voc_file(tmp_path, lambda xml: xml)
+    path.write_bytes(content)
+    with pytest.raises(LabelError, match=r'photo 00\.xml: (not an XML file|not a text in UTF-8|an XML file with def)'):
+        labels_of(tmp_path)

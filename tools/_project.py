@@ -1,0 +1,55 @@
+"""--project NAME: what a project says takes the place of flags that are not given."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+
+def add_project_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds --project and --method."""
+    parser.add_argument(
+        '--project', metavar='NAME', help='a project that tools/new_project.py made: replaces the flags'
+    )
+    parser.add_argument('--method', choices=('ohem', 'frcn'), default='ohem', help='of a project (default: ohem)')
+
+
+def project_of(args: argparse.Namespace):
+    """The project that --project names, its settings as --cfg; None without the flag."""
+    if args.project is None:
+        return None
+    from projects.project import load_project
+
+    project = load_project(args.project)
+    if args.cfg_file is None:
+        args.cfg_file = project.path(args.method, 'settings.yml')
+    return project
+
+
+def need(args: argparse.Namespace, **flags: str) -> None:
+    """Raises ValueError unless each of these is given; they may be missing where a project says them."""
+    missing = [flag for name, flag in flags.items() if getattr(args, name) is None]
+    if missing:
+        raise ValueError(f'{" and ".join(missing)}: give {"it" if len(missing) == 1 else "them"}, or --project NAME')
+
+
+def make_proposals(*imdbs: str) -> None:
+    """Selective search's proposals for these data sets, where they are not there yet."""
+    import make_proposals as tool
+    from datasets.factory import get_imdb
+    from fast_rcnn.config import cfg
+
+    method = cfg.TRAIN.PROPOSAL_METHOD
+    missing = [name for name in imdbs if not os.path.isfile(get_imdb(name).proposals_path(method))]
+    for name in missing:
+        print(f'No proposals for {name} yet: making them')
+        if tool.main(['--imdb', name, '--method', method]):
+            raise KeyboardInterrupt('interrupted while proposals were made; give the same command to go on')
+
+
+def newest_model(project) -> str:
+    """The project's newest trained model, by cfg's output folder."""
+    from datasets.factory import get_imdb
+    from fast_rcnn.config import get_output_dir
+
+    return project.newest_model(get_output_dir(get_imdb(project.imdb('train'))))

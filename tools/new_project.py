@@ -1,0 +1,144 @@
+#!/usr/bin/env python3
+"""Makes a project of one's own photographs and labels: finds out what they are, splits them, writes net and settings.
+
+tools/new_project.py fruit --images ~/photos/fruit --labels ~/photos/fruit_labels
+
+Labels may be PASCAL VOC XML, COCO's JSON, YOLO text files, LabelMe's JSON, or CSV with a header, as labelling tools
+export them; without --labels they are looked for among the photographs. Photographs and labels are never changed.
+What is written goes to projects/NAME, whose README has the next commands.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import sys
+from collections import Counter
+
+import _init_paths  # noqa: F401
+from _command_line import parser_of, run
+
+
+def parse_args() -> argparse.Namespace:
+    parser = parser_of(__doc__)
+    parser.add_argument('name', metavar='NAME', help='of the project: letters, digits, _ and -')
+    parser.add_argument('--images', required=True, metavar='FOLDER', help='photographs, in it or below it')
+    parser.add_argument('--labels', metavar='PATH', help='folder of the labels, or their file (default: --images)')
+    parser.add_argument('--format', choices=('voc', 'coco', 'yolo', 'labelme', 'csv'), help='if it is not told apart')
+    parser.add_argument('--net', default='small', help='small, which learns from scratch, VGG_CNN_M_1024 or VGG16')
+    parser.add_argument(
+        '--split', default='70/15/15', metavar='A/B/C', help='shares to train, validate and test on (default: 70/15/15)'
+    )
+    parser.add_argument('--resplit', action='store_true', help='split anew where folders say train, val, test already')
+    parser.add_argument('--seed', type=int, default=3, help='of the split (default: 3)')
+    parser.add_argument(
+        '--rename', action='append', default=[], metavar='OLD=NEW', help='call a class otherwise; may be given again'
+    )
+    parser.add_argument('--dry-run', action='store_true', help='show what would be written, write nothing')
+    parser.add_argument('--debug', action='store_true', help='show the traceback of an error')
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = parse_args()
+    from projects.formats import read_labels
+    from projects.photographs import ImageFolder, LabelError
+    from projects.project import FOLDER, NETS, project_files
+    from projects.split import given_split, split_photographs
+
+    if not re.fullmatch(r'[\w-]+', args.name):
+        raise ValueError(f'a project is named with letters, digits, _ and -; got {args.name!r}')
+    if args.net not in NETS:
+        raise ValueError(f'--net {args.net}: there are {", ".join(NETS)}')
+    if not re.fullmatch(r'\d+/\d+/\d+', args.split) or args.split.startswith('0/'):
+        raise ValueError(f'--split takes three shares, such as 70/15/15, the first above 0; got {args.split!r}')
+    folder = os.path.join(FOLDER, args.name)
+    if os.path.exists(folder):
+        raise ValueError(f'{folder} is there already: take another name, or remove that folder')
+    if not os.path.isdir(args.images):
+        raise FileNotFoundError(f'there is no folder {args.images} (--images)')
+
+    said = Counter()
+    images = ImageFolder(args.images)
+    kind, photographs = read_labels(args.labels or args.images, images, said, args.format)
+    photographs = renamed(photographs, args.rename)
+    without = len(images.paths) - len(photographs)
+    objects = Counter(box.name for p in photographs for box in p.boxes)
+    print(f'Found {len(images.paths)} photographs, {len(photographs)} of them labelled ({kind}):')
+    for name, count in sorted(objects.items()):
+        print(f'  {name}: {count} objects')
+    if without:
+        print(f'{without} photographs without labels are left out, such as {unlabelled(images, photographs)}')
+    for what, count in said.items():
+        print(f'{count} {what}')
+    given = None if args.resplit else given_split(photographs)
+    if given:
+        print('The split is that of the folders train, val and test (--resplit makes another)')
+        dealt = given
+    else:
+        shares = [int(share) for share in args.split.split('/')]
+        dealt = split_photographs(photographs, images.root, shares, args.seed)
+    if not dealt['train']:
+        raise LabelError(f'{len(photographs)} photographs are too few to split {args.split}')
+    files = project_files(args.name, args.net, dealt, images, args.labels or args.images, args.seed, said, kind)
+    width = max(map(len, objects))
+    print(f'{"objects":<{width}}' + ''.join(f'{split:>8}' for split in dealt))
+    print(f'{"images":<{width}}' + ''.join(f'{len(part):8d}' for part in dealt.values()))
+    for name in sorted(objects):
+        counts = [sum(box.name == name for p in part for box in p.boxes) for part in dealt.values()]
+        print(f'{name:<{width}}' + ''.join(f'{count:8d}' for count in counts))
+        for split, count in zip(dealt, counts, strict=True):
+            if dealt[split] and not count:
+                print(f'Note: no {name} to {split}: too few photographs have one')
+    if args.dry_run:
+        for path, content in files.items():
+            print(f'\n---- {folder}/{path}\n{content if len(content) < 4000 else content[:4000] + "..."}')
+        return 0
+    write(folder, files)
+    python = min(sys.executable, os.path.relpath(sys.executable), key=len)
+    print(f'{folder} is made. Next:\n')
+    print(f'  {python} tools/train_net.py --project {args.name}')
+    print(f'  {python} tools/test_net.py --project {args.name}')
+    print(f'  {python} tools/demo.py --project {args.name} photo.jpg')
+    return 0
+
+
+def renamed(photographs: list, rules: list[str]) -> list:
+    """The photographs with classes called as `rules`, each OLD=NEW, say."""
+    import dataclasses
+
+    names = dict(rule.split('=', 1) for rule in rules if '=' in rule)
+    if len(names) < len(rules):
+        raise ValueError(f'--rename takes OLD=NEW, each OLD once; got {rules}')
+    known = {box.name for p in photographs for box in p.boxes}
+    if not set(names) <= known:
+        raise ValueError(f'--rename: no class {", ".join(sorted(set(names) - known))}; there are {sorted(known)}')
+    return [
+        dataclasses.replace(
+            p, boxes=tuple(dataclasses.replace(b, name=names.get(b.name, b.name).strip()) for b in p.boxes)
+        )
+        for p in photographs
+    ]
+
+
+def unlabelled(images, photographs: list) -> str:
+    labelled = {p.path for p in photographs}
+    return next(os.path.relpath(path, images.root) for path in images.paths if path not in labelled)
+
+
+def write(folder: str, files: dict[str, str]) -> None:
+    """All files, or none: they are written beside the folder, which appears under its name when it is whole."""
+    temporary = f'{folder}.{os.getpid()}.part'
+    try:
+        for path, content in files.items():
+            target = os.path.join(temporary, path)
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            with open(target, 'w', encoding='utf-8') as stream:
+                stream.write(content)
+        os.rename(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+if __name__ == '__main__':
+    run(main)
