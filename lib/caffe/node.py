@@ -1,0 +1,85 @@
+"""Node: a layer in its place in a net, with all that the net knows of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from caffe.blob import Blob
+from caffe.layer import Layer, LayerError
+
+
+@dataclass
+class Node:
+    """A layer and its blobs.
+
+    name: the layer's, as the prototxt has it; two nodes may have one name. where: file and line of the layer.
+    bottoms, tops: its blobs; a loss may have a top that the prototxt does not name. losses: the tops that count in
+    the net's loss, with their weights. bottom_need_backward, need_backward, why_no_backward: whether the backward
+    pass computes each bottom's diff, whether the layer has one at all, and if not, why (`backward_path`).
+    has_run: whether it has had a forward pass.
+    """
+
+    layer: Layer
+    name: str
+    where: str
+    bottoms: list[Blob]
+    tops: list[Blob]
+    bottom_names: list[str]
+    top_names: list[str]
+    losses: list[tuple[Blob, float]]
+    bottom_need_backward: list[bool] = field(default_factory=list)
+    need_backward: bool = False
+    why_no_backward: str | None = None
+    has_run: bool = False
+
+    def reshape(self) -> None:
+        """Gives the tops their shapes. Raises what the layer raises, with its place."""
+        try:
+            self.layer.reshape(self.bottoms, self.tops)
+        except Exception as error:
+            raise located(error, self.layer, self.where, self.bottoms) from error.__cause__
+
+    def forward(self) -> None:
+        """Computes the tops. Raises what the layer raises, with its place."""
+        try:
+            self.layer.reshape(self.bottoms, self.tops)
+            self.layer.forward(self.bottoms, self.tops)
+            self.has_run = True
+        except Exception as error:
+            raise located(error, self.layer, self.where, self.bottoms) from error.__cause__
+
+    def backward(self) -> None:
+        """Computes the diffs of the bottoms that need one. Raises what the layer raises, with its place."""
+        try:
+            self.layer.backward(self.tops, self.bottom_need_backward, self.bottoms)
+        except Exception as error:
+            if not self.has_run:  # what it keeps for this pass is not there
+                error = LayerError(f'the backward pass needs a forward pass before it ({error})')
+            raise located(error, self.layer, self.where, self.bottoms) from error.__cause__
+
+    def loss(self) -> torch.Tensor | float:
+        """What its tops add to the net's loss, a scalar on the compute device; 0.0 where they add nothing."""
+        loss = 0.0
+        for top, weight in self.losses:
+            if top.count == 1:
+                loss = loss + weight * top.read().view(())
+            else:  # Caffe: the dot product with the diffs, which hold the weight
+                top.write_diff(torch.full_like(top.read(), weight))
+                loss = loss + weight * top.read().sum()
+        return loss
+
+
+def located(error: Exception, layer: Layer, where: str, bottoms: list[Blob]) -> Exception:
+    """A layer's complaint with place and bottoms; any other exception whole, with a note of the place."""
+    kind = layer.layer_param.type
+    if isinstance(error, LayerError):
+        named = zip(layer.layer_param.bottom, bottoms, strict=True)
+        shapes = ', '.join(f'{name} {blob.shape}' for name, blob in named)
+        return LayerError(
+            f"{where}: layer '{layer.layer_param.name}' ({kind}): {error}" + (f' [bottoms: {shapes}]' if shapes else '')
+        )
+    if hasattr(error, 'add_note'):  # Python 3.11
+        error.add_note(f"in layer '{layer.layer_param.name}' ({kind}) of {where}")
+    return error
