@@ -13,7 +13,7 @@ from caffe.layer import Layer, LayerError, native_type
 from caffe.layers.python import python_layer_class
 from caffe.learnable import LearnableParams
 from caffe.net_rules import included_layers, state_text, why_left_out
-from caffe.node import Node, located
+from caffe.node import Node, raise_located, reshape_layer
 from caffe.proto import caffe_pb2
 from caffe.splits import insert_splits
 
@@ -112,9 +112,9 @@ def _add_layer(graph: Graph, param: caffe_pb2.LayerParameter, place: _Place, unr
     layer.needs_backward = True
     try:
         layer.setup(bottoms, tops)
-        layer.reshape(bottoms, tops)
+        reshape_layer(layer, bottoms, tops)
     except Exception as error:
-        raise located(error, layer, place.where, bottoms) from error.__cause__
+        raise_located(error, layer, place.where, bottoms)
     layer.loss_weights = _loss_weights(layer, param, place)
     losses = [(top, weight) for top, weight in zip(tops, layer.loss_weights, strict=True) if weight]
     for top, weight in losses:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 import torch
 
 from caffe.blob import Blob
+from caffe.fillers import MAX_COUNT
 from caffe.layer import Layer, LayerError
 
 
@@ -37,18 +39,18 @@ class Node:
     def reshape(self) -> None:
         """Gives the tops their shapes. Raises what the layer raises, with its place."""
         try:
-            self.layer.reshape(self.bottoms, self.tops)
+            reshape_layer(self.layer, self.bottoms, self.tops)
         except Exception as error:
-            raise located(error, self.layer, self.where, self.bottoms) from error.__cause__
+            raise_located(error, self.layer, self.where, self.bottoms)
 
     def forward(self) -> None:
         """Computes the tops. Raises what the layer raises, with its place."""
         try:
-            self.layer.reshape(self.bottoms, self.tops)
+            reshape_layer(self.layer, self.bottoms, self.tops)
             self.layer.forward(self.bottoms, self.tops)
             self.has_run = True
         except Exception as error:
-            raise located(error, self.layer, self.where, self.bottoms) from error.__cause__
+            raise_located(error, self.layer, self.where, self.bottoms)
 
     def backward(self) -> None:
         """Computes the diffs of the bottoms that need one. Raises what the layer raises, with its place."""
@@ -57,7 +59,7 @@ class Node:
         except Exception as error:
             if not self.has_run:  # what it keeps for this pass is not there
                 error = LayerError(f'the backward pass needs a forward pass before it ({error})')
-            raise located(error, self.layer, self.where, self.bottoms) from error.__cause__
+            raise_located(error, self.layer, self.where, self.bottoms)
 
     def loss(self) -> torch.Tensor | float:
         """What its tops add to the net's loss, a scalar on the compute device; 0.0 where they add nothing."""
@@ -71,15 +73,29 @@ class Node:
         return loss
 
 
-def located(error: Exception, layer: Layer, where: str, bottoms: list[Blob]) -> Exception:
-    """A layer's complaint with place and bottoms; any other exception whole, with a note of the place."""
+def raise_located(error: Exception, layer: Layer, where: str, bottoms: list[Blob]) -> NoReturn:
+    """Raises what a layer raised, with file, line, layer and bottoms.
+
+    A LayerError says them itself, and so does what NumPy and torch raise in a native layer, say for want of memory:
+    it becomes a LayerError. An exception of a Python layer, or of a file, arrives whole, with a note of the place.
+    """
     kind = layer.layer_param.type
-    if isinstance(error, LayerError):
+    place = f"layer '{layer.layer_param.name}' ({kind})"
+    foreign = kind != 'Python' and type(error) in (ValueError, RuntimeError, OverflowError, MemoryError)
+    if isinstance(error, LayerError) or foreign:
         named = zip(layer.layer_param.bottom, bottoms, strict=True)
         shapes = ', '.join(f'{name} {blob.shape}' for name, blob in named)
-        return LayerError(
-            f"{where}: layer '{layer.layer_param.name}' ({kind}): {error}" + (f' [bottoms: {shapes}]' if shapes else '')
-        )
+        what = f'{type(error).__name__}: {error}' if foreign else f'{error}'
+        message = f'{where}: {place}: {what}' + (f' [bottoms: {shapes}]' if shapes else '')
+        raise LayerError(message) from (error if foreign else error.__cause__)
     if hasattr(error, 'add_note'):  # Python 3.11
-        error.add_note(f"in layer '{layer.layer_param.name}' ({kind}) of {where}")
-    return error
+        error.add_note(f'in {place} of {where}')
+    raise error
+
+
+def reshape_layer(layer: Layer, bottoms: list[Blob], tops: list[Blob]) -> None:
+    """Gives the tops their shapes. Raises LayerError for one of more numbers than Caffe can count (Blob::Reshape)."""
+    layer.reshape(bottoms, tops)
+    for blob in tops:
+        if blob.count > MAX_COUNT:
+            raise LayerError(f'a top of shape {blob.shape} has more than {MAX_COUNT} numbers, the most of a blob')

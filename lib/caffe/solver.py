@@ -35,6 +35,8 @@ class Solver:
     type = 'SGD'
     rule = staticmethod(updates.sgd)
     histories = 1  # how many history blobs each parameter has
+    histories_of_squares: tuple[int, ...] = ()  # which of them hold means or sums of squares
+    reads_states_of: tuple[str, ...] = ()  # other types whose history means the same
     uses_momentum = True
     update_is_history = False  # whether the update that the rule returns is what the first history holds then
 
@@ -385,13 +387,26 @@ class Solver:
             self.net.save(weights, self.param.snapshot_diff)
         log(f'Snapshotting solver state to {kind} file {self._snapshot_name(state)}', 'sgd_solver.cpp:273')
         model_file.write_state(
-            self._snapshot_name(state), self.iter, weights, [h.data for h in self.history], self._current_step
+            self._snapshot_name(state),
+            self.iter,
+            weights,
+            [h.data for h in self.history],
+            self._current_step,
+            self.type,
         )
 
     def restore(self, state_file: str) -> None:
-        """Resumes from a .solverstate: iteration, history, learning-rate step, and the weights that it names."""
+        """Resumes from a .solverstate: iteration, history, learning-rate step, and the weights that it names.
+
+        Raises SolverError for the state of another type of solver or of another net; nothing has changed then.
+        """
         path = os.fspath(state_file)
-        iteration, learned_net, history, current_step = model_file.read_state(path)
+        iteration, learned_net, history, current_step, solver_type = model_file.read_state(path)
+        if solver_type and solver_type not in (self.type, *self.reads_states_of):
+            raise SolverError(
+                f'{path}: the state of a solver of type {solver_type}; {self._file} has type {self.type}, whose '
+                f'history means something else. Write type: "{solver_type}", or start from the weights alone'
+            )
         if len(history) != len(self.history):
             raise SolverError(
                 f'{path}: Incorrect length of history blobs: {len(history)} in the file, {len(self.history)} here; '
@@ -400,6 +415,12 @@ class Solver:
         for i, (stored, mine) in enumerate(zip(history, self.history, strict=True)):
             if stored.data.size != mine.count:
                 raise SolverError(f'{path}: history blob {i} has shape {stored.data.shape}, the net needs {mine.shape}')
+            if i // len(self._first_history) in self.histories_of_squares and (stored.data < 0).any():
+                raise SolverError(
+                    f'{path}: history blob {i} has negative numbers, and {self.type} keeps squares there: '
+                    'it was written by another type of solver. Set the type that it had, or start from the weights '
+                    'alone'
+                )
         if learned_net:
             self.net.copy_from(learned_net if os.path.exists(learned_net) else _beside(path, learned_net))
         for stored, mine in zip(history, self.history, strict=True):
@@ -411,6 +432,7 @@ class Solver:
 class SGDSolver(Solver):
     """Stochastic gradient descent with momentum."""
 
+    reads_states_of = ('Nesterov',)
     update_is_history = True
 
 
@@ -419,6 +441,7 @@ class NesterovSolver(Solver):
 
     type = 'Nesterov'
     rule = staticmethod(updates.nesterov)
+    reads_states_of = ('SGD',)
 
 
 class AdaGradSolver(Solver):
@@ -426,6 +449,7 @@ class AdaGradSolver(Solver):
 
     type = 'AdaGrad'
     rule = staticmethod(updates.adagrad)
+    histories_of_squares = (0,)
     uses_momentum = False
 
 
@@ -434,6 +458,7 @@ class RMSPropSolver(Solver):
 
     type = 'RMSProp'
     rule = staticmethod(updates.rmsprop)
+    histories_of_squares = (0,)
     uses_momentum = False
 
 
@@ -443,6 +468,7 @@ class AdaDeltaSolver(Solver):
     type = 'AdaDelta'
     rule = staticmethod(updates.adadelta)
     histories = 2
+    histories_of_squares = (0, 1)
 
 
 class AdamSolver(Solver):
@@ -451,6 +477,7 @@ class AdamSolver(Solver):
     type = 'Adam'
     rule = staticmethod(updates.adam)
     histories = 2
+    histories_of_squares = (1,)
 
 
 _SOLVERS = {
