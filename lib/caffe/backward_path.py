@@ -65,14 +65,14 @@ def _come_back(nodes: list[Node]) -> None:
 
 
 def _why_cut(node: Node, j: int, cut: dict[str, str]) -> str:
-    """Why `node` computes no diff of bottom j. Where the gradient ends further on, the reason for that."""
+    """Why `node` computes no diff of bottom j. Where the gradient ends further on, the reasons for that."""
     reads = f"'{node.name}' reads '{node.bottom_names[j]}'"
     stated = node.layer.layer_param.propagate_down
     if stated and not stated[j]:
         return f'{reads} with propagate_down: false'
     further = [cut[top] for top in node.top_names if top in cut]
     if not node.need_backward and further:
-        return further[0]
+        return ', and '.join(dict.fromkeys(further))
     return f'{reads}, and has no backward pass: {node.why_no_backward or "nothing before it learns"}'
 
 

@@ -20,6 +20,7 @@ from caffe.process.ranks import is_root_solver, solver_rank
 from caffe.process.ranks import log_at_root as log
 from caffe.proto import caffe_pb2
 
+
 class SolverError(ValueError):
     """A solver prototxt that asks for something that does not exist or does not fit together."""
 

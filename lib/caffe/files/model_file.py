@@ -222,9 +222,7 @@ def write_state(
     atomic_file.write(path, pieces)
 
 
-def _state_pieces(
-    iteration: int, learned_net: str, history, current_step: int, solver_type: str
-) -> Iterator[bytes]:
+def _state_pieces(iteration: int, learned_net: str, history, current_step: int, solver_type: str) -> Iterator[bytes]:
     yield caffe_pb2.SolverState(iter=iteration, learned_net=learned_net).SerializeToString()
     for array in history:
         yield from _blob_pieces(3, array, None)
