@@ -106,9 +106,9 @@ def _layers(solver, times) -> dict:
     net.forward_backward()
     layers, later = [], []
     for i, (name, shapes) in enumerate(zip(net._layer_names, layer_shapes(net), strict=True)):
-        back = net._layer_need_backward[i]
-        need = net._bottom_need_backward[i] if back else []
-        learn = net.layers[i].param_propagate_down if back else []
+        node = net.nodes[i]
+        need = node.bottom_need_backward if node.need_backward else []
+        learn = node.layer.param_propagate_down if node.need_backward else []
         if any(learn) and net.layers[i].blobs[0].diff_product is not None:
             learn = []  # the solver does that product
             later.append(name)

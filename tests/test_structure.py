@@ -11,7 +11,7 @@ LIB = ROOT / 'lib'
 # The names of pycaffe that the detector may use: those that a built BVLC Caffe has too.
 PYCAFFE = {
     'Layer', 'Net', 'get_solver', 'SGDSolver', 'TRAIN', 'TEST', 'set_mode_cpu', 'set_mode_gpu', 'set_device',
-    'set_random_seed', 'layer_type_list', 'proto', 'io', 'NetSpec', 'layers', 'params', 'to_proto',
+    'set_random_seed', 'layer_type_list', 'proto', 'io', 'NetSpec', 'layers', 'params', 'to_proto', 'log',
 }  # fmt: skip
 
 

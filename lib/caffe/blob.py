@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import weakref
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -17,6 +18,10 @@ from caffe.deferred import CopyOf, Product, Rows
 from caffe.host_memory import lasting
 from caffe.matrix import multiply
 from caffe.process import device
+
+# What an update works on at a time (`replace_diff`): numbers that stay in the cache over the steps of its rule, so that
+# each comes from memory once, not once a step.
+_PORTION = 2**19
 
 
 class SyncedArray:
@@ -311,9 +316,23 @@ class Blob:
         value = self._diff.deferred
         return value if isinstance(value, Product) else None
 
-    def write_diff_as_data_of(self, other: Blob) -> None:
-        """Makes what the other blob's data are when somebody reads it the diff."""
-        self._diff.defer(CopyOf(other))
+    def replace_diff(self, value: Callable[..., torch.Tensor], beside: list[Blob], held_by: Blob | None) -> None:
+        """Makes value(diff, *data of `beside`) the diff, some numbers at a time.
+
+        value may change what it is given in place. beside: blobs of the same count. held_by: the blob whose data are
+        what `value` returns, where there is one: a diff that is still two factors is then never laid out, neither
+        before nor after.
+        """
+        product = self.diff_product if held_by is not None else None
+        tensors = [blob.own() for blob in beside]
+        if product is not None:
+            for portion in product.row_portions(tensors):
+                value(*portion)
+            self._diff.defer(CopyOf(held_by))
+            return
+        tensors = [self.own_diff(), *tensors]
+        for diff, *rest in zip(*(t.view(-1).split(_PORTION) for t in tensors), strict=True):
+            diff.copy_(value(diff, *rest))
 
     @property
     def data_is_zero(self) -> bool:

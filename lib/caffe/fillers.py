@@ -12,19 +12,26 @@ from caffe.blob import Blob
 from caffe.layer_error import LayerError
 from caffe.process import device
 
+MAX_COUNT = 2**31 - 1  # numbers of a blob (Blob::Reshape counts them in an int)
+
 
 def fill(blob: Blob, filler_param) -> None:
     """Fills a blob's data as a FillerParameter says, in place.
 
     Random numbers come from `device.host_generator()`: a seed gives the same values on every device. Raises
-    LayerError for an unknown type, an empty blob, `sparse` with any other type than gaussian, or a shape that
-    the type cannot fill.
+    LayerError for an unknown type, an empty blob or one of more numbers than Caffe allows, options that are not
+    numbers, `sparse` with any other type than gaussian, or a shape that the type cannot fill.
     """
     if filler_param.type not in _FILLERS:
         near = difflib.get_close_matches(filler_param.type, _FILLERS, n=1, cutoff=0.0)[0]
         raise LayerError(f"Unknown filler name: '{filler_param.type}'; the nearest that exists is '{near}'")
     if blob.count == 0:
         raise LayerError(f'a blob without elements cannot be filled: its shape is {blob.shape}')
+    if blob.count > MAX_COUNT:
+        raise LayerError(f'a parameter of shape {blob.shape} has more than {MAX_COUNT} numbers, the most of a blob')
+    for name in ('value', 'min', 'max', 'mean', 'std'):
+        if math.isnan(getattr(filler_param, name)):
+            raise LayerError(f'filler {filler_param.type}: {name} is nan, a number is expected')
     if filler_param.sparse < -1:
         raise LayerError(f'filler: sparse must be -1 (fill all) or at least 0, got {filler_param.sparse}')
     if filler_param.sparse != -1 and filler_param.type != 'gaussian':
@@ -52,12 +59,16 @@ def _constant(values: torch.Tensor, param, generator: torch.Generator) -> None:
 def _uniform(values: torch.Tensor, param, generator: torch.Generator) -> None:
     if param.min > param.max:
         raise LayerError(f'filler uniform: min {param.min:g} is larger than max {param.max:g}')
+    if not param.max - param.min <= torch.finfo(torch.float32).max:
+        raise LayerError(f'filler uniform: from min {param.min:g} to max {param.max:g} is more than float32 can hold')
     values.uniform_(param.min, param.max, generator=generator)
 
 
 def _gaussian(values: torch.Tensor, param, generator: torch.Generator) -> None:
     if param.std < 0:
         raise LayerError(f'filler gaussian: std must not be negative, got {param.std:g}')
+    if math.isinf(param.std) or math.isinf(param.mean):
+        raise LayerError(f'filler gaussian: mean and std must be finite, got {param.mean:g} and {param.std:g}')
     values.normal_(param.mean, param.std, generator=generator)
     if param.sparse >= 0:
         outputs = values.shape[0] if values.dim() else 1

@@ -1,8 +1,11 @@
-"""Net: a prototxt made into layers and blobs that run forward and backward (net.cpp, and pycaffe.py's face of it)."""
+"""Net: a prototxt made into layers and blobs that run forward and backward (net.cpp, and pycaffe.py's face of it).
+
+How it is made is in `net_builder`, which layers have a backward pass in `backward_path`, how weights come in and go out
+in `net_weights`.
+"""
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -10,18 +13,16 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import torch
 
-from caffe import batches
+from caffe import batches, net_weights
 from caffe.blob import Blob
-from caffe.files import model_file
-from caffe.files.prototxt import read_net
+from caffe.files.prototxt import NetSource, read_net
 from caffe.glog import log, warn_once
-from caffe.layer import Layer, LayerError, native_type
-from caffe.layers.python import python_layer_class
-from caffe.learnable import LearnableParams, shape_string
-from caffe.net_rules import included_layers
+from caffe.layer import Layer
+from caffe.learnable import LearnableParams
+from caffe.net_builder import build
+from caffe.node import Node
 from caffe.process.denormals import denormals_as_zero
 from caffe.proto import caffe_pb2
-from caffe.splits import insert_splits
 
 
 class Net:
@@ -37,7 +38,10 @@ class Net:
       outputs in the order of the alphabet.
     * top_names, bottom_names: layer name -> blob names; blob_loss_weights: blob name -> weight in the loss.
 
-    Raises FileNotFoundError, PrototxtError (the file is not a net) or LayerError (file, line and layer are named).
+    Beyond pycaffe: nodes, a record a layer, with what the net knows of it.
+
+    Raises FileNotFoundError, PrototxtError (the file is not a net, or one without layers) or LayerError (file, line
+    and layer are named).
     """
 
     def __init__(self, network_file: str, *args, phase=None, level: int = 0, stages=None, weights=None):
@@ -65,186 +69,23 @@ class Net:
         net._build(param, source)
         return net
 
-    # -- making the net (Net::Init)
-
-    def _build(self, param: caffe_pb2.NetParameter, source) -> None:
+    def _build(self, param: caffe_pb2.NetParameter, source: NetSource) -> None:
         for note in source.notes:
             warn_once(f'{source.path}: {note}', 'upgrade_proto.cpp:53')
         self.name = param.name
-        self._param = param
-        self._source = source
         self._debug_info = param.debug_info
-        self.blobs: OrderedDict[str, Blob] = OrderedDict()
-        self.params: OrderedDict[str, list[Blob]] = OrderedDict()
-        self.layers: list[Layer] = []
-        self._layer_names: list[str] = []
-        self._where: list[str] = []
-        self._bottoms: list[list[Blob]] = []
-        self._tops: list[list[Blob]] = []
-        self._bottom_blob_names: list[list[str]] = []
-        self._top_blob_names: list[list[str]] = []
-        self._bottom_need_backward: list[list[bool]] = []
-        self._layer_need_backward: list[bool] = []
-        self._loss_tops: list[list[tuple[Blob, float]]] = []
-        self.inputs: list[str] = []
+        graph = build(param, source)
+        self.nodes: list[Node] = graph.nodes
+        self.layers: list[Layer] = [node.layer for node in graph.nodes]
+        self.blobs, self.params = graph.blobs, graph.params
+        self.inputs, self.outputs = graph.inputs, graph.outputs
+        self._learnable = graph.learnable
         self._hooks: dict[str, list[Callable[[int], None]]] = {
             'before_forward': [],
             'after_forward': [],
             'before_backward': [],
             'after_backward': [],
         }
-        self._learnable = LearnableParams()
-        self._ran: set[int] = set()  # layers that have had a forward pass
-        try:
-            included = included_layers(param)
-            placed = insert_splits([param.layer[i] for i in included])
-        except LayerError as error:
-            raise LayerError(f'{source.path}: {error}') from None
-        need_backward: dict[str, bool] = {}  # blob name -> somebody upstream of it learns
-        available: set[str] = set()  # blobs that nobody has read yet
-        for layer_param, origin in placed:
-            self._append_layer(layer_param, source.where(included[origin]), need_backward, available)
-        self.outputs = sorted(available)  # as Caffe's std::set has them
-        self._find_backward_path()
-        if param.force_backward:
-            self._force_backward()
-        for layer, need in zip(self.layers, self._layer_need_backward, strict=True):
-            layer.needs_backward = need
-
-    def _append_layer(self, layer_param, where, need_backward, available) -> None:
-        def refuse(message):
-            raise LayerError(f"{where}: layer '{layer_param.name}' ({layer_param.type}): {message}")
-
-        if not layer_param.HasField('phase'):
-            layer_param.phase = self._param.state.phase
-        try:
-            is_python = layer_param.type == 'Python'
-            layer_type = python_layer_class(layer_param) if is_python else native_type(layer_param.type)
-        except LayerError as error:
-            refuse(error)
-        n_bottom, n_top = len(layer_param.bottom), len(layer_param.top)
-        if layer_param.propagate_down and len(layer_param.propagate_down) != n_bottom:
-            refuse(
-                f'propagate_down param must be specified either 0 or {n_bottom} times (once a bottom), '
-                f'not {len(layer_param.propagate_down)}'
-            )
-        bottoms, bottom_need = [], []
-        for j, name in enumerate(layer_param.bottom):
-            if name not in self.blobs:
-                near = difflib.get_close_matches(name, self.blobs, n=1, cutoff=0.5)
-                hint = f"; the nearest that is there is '{near[0]}'" if near else ''
-                refuse(f"Unknown bottom blob '{name}' (bottom index {j}): no layer before makes it{hint}")
-            available.discard(name)
-            bottoms.append(self.blobs[name])
-            # as in Caffe, propagate_down decides where it is given: true asks for a gradient nobody upstream needs
-            bottom_need.append(layer_param.propagate_down[j] if layer_param.propagate_down else need_backward[name])
-        tops = []
-        for j, name in enumerate(layer_param.top):
-            if j < n_bottom and layer_param.bottom[j] == name:  # in place
-                tops.append(self.blobs[name])
-            elif name in self.blobs:
-                refuse(f"top blob '{name}' produced by multiple sources")
-            else:
-                tops.append(Blob())
-                self.blobs[name] = tops[-1]
-            available.add(name)
-            if layer_param.type == 'Input':
-                self.inputs.append(name)
-        while len(tops) < layer_type.auto_tops:
-            tops.append(Blob())
-        _check_count(refuse, 'bottom', n_bottom, layer_type.num_bottom)
-        _check_count(refuse, 'top', len(tops), layer_type.num_top)
-        if layer_type.equal_bottom_top and n_bottom != n_top:
-            refuse(
-                f'{layer_param.type} produces one top blob as output for each bottom blob input: {n_bottom}, {n_top}'
-            )
-
-        try:
-            layer = layer_type(layer_param)
-        except LayerError as error:
-            refuse(error)
-        layer.needs_backward = True
-        try:
-            layer.setup(bottoms, tops)
-            layer.reshape(bottoms, tops)
-        except Exception as error:
-            raise _located(error, layer, where, bottoms) from error.__cause__
-        if len(layer_param.param) > len(layer.blobs):
-            refuse(
-                f'too many params specified: {len(layer_param.param)} param {{ }} blocks '
-                f'for {len(layer.blobs)} parameters'
-            )
-        layer.loss_weights = self._loss_weights(layer, layer_param, refuse)
-        losses = [(top, w) for top, w in zip(tops, layer.loss_weights, strict=True) if w]
-        for top, weight in losses:
-            top.own_diff().fill_(weight)
-
-        index = len(self.layers)
-        self.layers.append(layer)
-        self._layer_names.append(layer_param.name)
-        self._where.append(where)
-        self._bottoms.append(bottoms)
-        self._tops.append(tops)
-        self._bottom_blob_names.append(list(layer_param.bottom))
-        self._top_blob_names.append(list(layer_param.top))
-        self._loss_tops.append(losses)
-        if layer.blobs:
-            self.params[layer_param.name] = layer.blobs
-        learns = False
-        for k, blob in enumerate(layer.blobs):
-            spec = layer_param.param[k] if k < len(layer_param.param) else caffe_pb2.ParamSpec()
-            layer.param_propagate_down.append(spec.lr_mult != 0)
-            learns |= spec.lr_mult != 0
-            try:
-                self._learnable.add(blob, spec, index, layer_param.name, k)
-            except LayerError as error:
-                refuse(error)
-        needs = learns or any(bottom_need)
-        self._bottom_need_backward.append(bottom_need)
-        self._layer_need_backward.append(needs)
-        for name in layer_param.top:
-            need_backward[name] = needs
-
-    def _loss_weights(self, layer, layer_param, refuse) -> list[float]:
-        n_tops = max(len(layer_param.top), layer.auto_tops)
-        if layer_param.loss_weight:
-            if len(layer_param.loss_weight) != n_tops:
-                refuse(
-                    'loss_weight must be unspecified or specified once per top: '
-                    f'{len(layer_param.loss_weight)} for {n_tops} tops'
-                )
-            return list(layer_param.loss_weight)
-        weights = [0.0] * n_tops
-        if weights:
-            weights[0] = layer.default_loss_weight
-        return weights
-
-    def _find_backward_path(self) -> None:
-        """Goes back from the losses; skips what adds nothing to them or is only read with propagate_down false."""
-        under_loss: set[str] = set()
-        skipped: set[str] = set()
-        for i in reversed(range(len(self.layers))):
-            tops = self._top_blob_names[i]
-            contributes = bool(self._loss_tops[i]) or any(name in under_loss for name in tops)
-            skip = all(name in skipped for name in tops) and not self._loss_tops[i]
-            if self._layer_need_backward[i] and skip:
-                self._layer_need_backward[i] = False
-                self._bottom_need_backward[i] = [False] * len(self._bottoms[i])
-            if not contributes:
-                self._layer_need_backward[i] = False
-                self._bottom_need_backward[i] = [False] * len(self._bottoms[i])
-            for j, name in enumerate(self._bottom_blob_names[i]):
-                if contributes:
-                    under_loss.add(name)
-                if not self._bottom_need_backward[i][j]:
-                    skipped.add(name)
-
-    def _force_backward(self) -> None:
-        for i, layer in enumerate(self.layers):
-            self._layer_need_backward[i] = True
-            for j in range(len(self._bottoms[i])):
-                self._bottom_need_backward[i][j] |= layer.allow_force_backward(j)
-            layer.param_propagate_down = [True] * len(layer.blobs)
 
     # -- running it
 
@@ -254,23 +95,12 @@ class Net:
         """Runs the layers start..end. Returns their weighted loss as a tensor on the device (0.0 without any)."""
         loss = 0.0
         for i in range(start, end + 1):
-            layer, bottoms, tops = self.layers[i], self._bottoms[i], self._tops[i]
             for hook in self._hooks['before_forward']:
                 hook(i)
-            try:
-                layer.reshape(bottoms, tops)
-                layer.forward(bottoms, tops)
-                self._ran.add(i)
-            except Exception as error:
-                raise _located(error, layer, self._where[i], self._bottoms[i]) from error.__cause__
-            for top, weight in self._loss_tops[i]:
-                if top.count == 1:
-                    loss = loss + weight * top.read().view(())
-                else:  # Caffe: the dot product with the diffs, which hold the weight
-                    top.write_diff(torch.full_like(top.read(), weight))
-                    loss = loss + weight * top.read().sum()
+            self.nodes[i].forward()
+            loss = loss + self.nodes[i].loss()
             if self._debug_info:
-                self._log_forward(i)
+                self._log_forward(self.nodes[i])
             for hook in self._hooks['after_forward']:
                 hook(i)
         return loss
@@ -282,15 +112,10 @@ class Net:
         for i in range(start, end - 1, -1):
             for hook in self._hooks['before_backward']:
                 hook(i)
-            if self._layer_need_backward[i]:
-                try:
-                    self.layers[i].backward(self._tops[i], self._bottom_need_backward[i], self._bottoms[i])
-                except Exception as error:
-                    if i not in self._ran:  # what it keeps for this pass is not there
-                        error = LayerError(f'the backward pass needs a forward pass before it ({error})')
-                    raise _located(error, self.layers[i], self._where[i], self._bottoms[i]) from error.__cause__
+            if self.nodes[i].need_backward:
+                self.nodes[i].backward()
                 if self._debug_info:
-                    self._log_backward(i)
+                    self._log_backward(self.nodes[i])
             for hook in self._hooks['after_backward']:
                 hook(i)
 
@@ -359,11 +184,8 @@ class Net:
 
     def reshape(self) -> None:
         """Carries new input shapes through all layers (Net::Reshape)."""
-        for i, layer in enumerate(self.layers):
-            try:
-                layer.reshape(self._bottoms[i], self._tops[i])
-            except Exception as error:
-                raise _located(error, layer, self._where[i], self._bottoms[i]) from error.__cause__
+        for node in self.nodes:
+            node.reshape()
 
     def clear_param_diffs(self) -> None:
         for blob in self._learnable.blobs:
@@ -371,17 +193,25 @@ class Net:
 
     # -- looking at it
 
+    def why_no_backward(self, layer: str) -> str | None:
+        """Why the layer of this name has no backward pass; None if it has one. The reasons: `backward_path`."""
+        return self.nodes[self._layer_index(layer)].why_no_backward
+
+    @property
+    def _layer_names(self) -> list[str]:
+        return [node.name for node in self.nodes]
+
     @property
     def layer_dict(self) -> OrderedDict[str, Layer]:
-        return OrderedDict(zip(self._layer_names, self.layers, strict=True))
+        return OrderedDict((node.name, node.layer) for node in self.nodes)
 
     @property
     def top_names(self) -> OrderedDict[str, list[str]]:
-        return OrderedDict(zip(self._layer_names, self._top_blob_names, strict=True))
+        return OrderedDict((node.name, node.top_names) for node in self.nodes)
 
     @property
     def bottom_names(self) -> OrderedDict[str, list[str]]:
-        return OrderedDict(zip(self._layer_names, self._bottom_blob_names, strict=True))
+        return OrderedDict((node.name, node.bottom_names) for node in self.nodes)
 
     @property
     def _blob_names(self) -> list[str]:
@@ -392,10 +222,10 @@ class Net:
         return list(self.blobs.values())
 
     def _top_ids(self, layer: int) -> list[int]:
-        return [self._blob_names.index(name) for name in self._top_blob_names[layer]]
+        return [self._blob_names.index(name) for name in self.nodes[layer].top_names]
 
     def _bottom_ids(self, layer: int) -> list[int]:
-        return [self._blob_names.index(name) for name in self._bottom_blob_names[layer]]
+        return [self._blob_names.index(name) for name in self.nodes[layer].bottom_names]
 
     @property
     def _inputs(self) -> list[int]:
@@ -408,8 +238,8 @@ class Net:
     @property
     def blob_loss_weights(self) -> OrderedDict[str, float]:
         weights = OrderedDict.fromkeys(self.blobs, 0.0)
-        for names, layer in zip(self._top_blob_names, self.layers, strict=True):
-            weights.update(zip(names, layer.loss_weights, strict=False))
+        for node in self.nodes:
+            weights.update(zip(node.top_names, node.layer.loss_weights, strict=False))
         return weights
 
     @property
@@ -437,123 +267,35 @@ class Net:
         """Has callback(layer index) called after each layer's place in the backward pass."""
         self._hooks['after_backward'].append(callback)
 
-    def _log_forward(self, i: int) -> None:
-        for name, top in zip(self._top_blob_names[i], self._tops[i], strict=False):
+    @staticmethod
+    def _log_forward(node: Node) -> None:
+        for name, top in zip(node.top_names, node.tops, strict=False):
             mean = top.read().abs().mean().item() if top.count else 0.0
-            log(f'    [Forward] Layer {self._layer_names[i]}, top blob {name} data: {mean:.6g}', 'net.cpp:590')
-        for k, blob in enumerate(self.layers[i].blobs):
+            log(f'    [Forward] Layer {node.name}, top blob {name} data: {mean:.6g}', 'net.cpp:590')
+        for k, blob in enumerate(node.layer.blobs):
             mean = blob.read().abs().mean().item()
-            log(f'    [Forward] Layer {self._layer_names[i]}, param blob {k} data: {mean:.6g}', 'net.cpp:602')
+            log(f'    [Forward] Layer {node.name}, param blob {k} data: {mean:.6g}', 'net.cpp:602')
 
-    def _log_backward(self, i: int) -> None:
-        need = self._bottom_need_backward[i]
-        for name, bottom, down in zip(self._bottom_blob_names[i], self._bottoms[i], need, strict=True):
-            if down:
+    @staticmethod
+    def _log_backward(node: Node) -> None:
+        for name, bottom, need in zip(node.bottom_names, node.bottoms, node.bottom_need_backward, strict=True):
+            if need:
                 mean = bottom.read_diff().abs().mean().item()
-                log(f'    [Backward] Layer {self._layer_names[i]}, bottom blob {name} diff: {mean:.6g}', 'net.cpp:619')
-        for k, blob in enumerate(self.layers[i].blobs):
-            if self.layers[i].param_propagate_down[k]:
+                log(f'    [Backward] Layer {node.name}, bottom blob {name} diff: {mean:.6g}', 'net.cpp:619')
+        for k, blob in enumerate(node.layer.blobs):
+            if node.layer.param_propagate_down[k]:
                 mean = blob.read_diff().abs().mean().item()
-                log(f'    [Backward] Layer {self._layer_names[i]}, param blob {k} diff: {mean:.6g}', 'net.cpp:629')
+                log(f'    [Backward] Layer {node.name}, param blob {k} diff: {mean:.6g}', 'net.cpp:629')
 
     # -- weights in and out
 
-    def copy_from(self, weights_file: str) -> None:
-        """Copies the parameters of a .caffemodel (or .h5) file into layers of the same name.
-
-        Layers that this net lacks are skipped with a log line, and layers that the file lacks stay as they are. A
-        shape mismatch raises ValueError with both shapes; nothing has been copied then.
-        """
-        copies = []
-        for layer_name, _, stored in model_file.read_weights(os.fspath(weights_file)):
-            if layer_name not in self._layer_names:
-                log(f'Ignoring source layer {layer_name}', 'net.cpp:742')
-                continue
-            layer = self.layers[self._layer_names.index(layer_name)]
-            targets = layer.blobs
-            # HDF5 files have a shared parameter once, with the layer that owns it.
-            stored = stored + [None] * (len(targets) - len(stored))
-            owned = self._learnable.owned(layer)
-            if len(stored) > len(targets) or any(s is None and own for s, own in zip(stored, owned, strict=True)):
-                raise ValueError(
-                    f"{weights_file}: incompatible number of blobs for layer '{layer_name}': "
-                    f'{sum(s is not None for s in stored)} in the file, {len(targets)} in the net'
-                )
-            for k, (source, target) in enumerate(zip(stored, targets, strict=True)):
-                if source is None:
-                    continue
-                if not source.fits(target.shape):
-                    raise ValueError(
-                        f"{weights_file}: Cannot copy param {k} weights from layer '{layer_name}'; shape mismatch.  "
-                        f'Source param shape is {shape_string(source.data.shape)}; target param shape is '
-                        f"{shape_string(target.shape)}. To learn this layer's parameters from scratch rather than "
-                        'copying from a saved net, rename the layer.'
-                    )
-                copies.append((target, source.data))
-        for target, array in copies:
-            target.data[...] = array.reshape(target.shape)
-
-    load_hdf5 = copy_from
-
-    def save(self, path: str, write_diff: bool = False) -> None:
-        """Writes all parameters as a .caffemodel (Net::ToProto). The file appears whole or not at all."""
-        layers = ((layer.layer_param, _arrays(layer, write_diff)) for layer in self.layers)
-        model_file.write_weights(os.fspath(path), self.name, layers)
-
-    def save_hdf5(self, path: str, write_diff: bool = False) -> None:
-        """Writes all parameters in Caffe's HDF5 layout (Net::ToHDF5). The file appears whole or not at all."""
-        layers = (
-            (layer.layer_param, _arrays(layer, write_diff), self._learnable.owned(layer)) for layer in self.layers
-        )
-        model_file.write_weights_hdf5(os.fspath(path), layers, write_diff)
-
-    def share_with(self, other: Net) -> None:
-        """Uses the parameters of another net's layers of the same name from now on (Net::ShareTrainedLayersWith)."""
-        theirs = other.layer_dict
-        for name, layer in self.layer_dict.items():
-            if name not in theirs:
-                continue
-            if len(layer.blobs) != len(theirs[name].blobs):
-                raise ValueError(f"incompatible number of blobs for layer '{name}'")
-            for k, (mine, its) in enumerate(zip(layer.blobs, theirs[name].blobs, strict=True)):
-                if mine.shape != its.shape:
-                    raise ValueError(
-                        f"Cannot share param {k} weights from layer '{name}'; shape mismatch.  Source param shape is "
-                        f'{shape_string(its.shape)}; target param shape is {shape_string(mine.shape)}'
-                    )
-                mine.share_data(its)
-
-
-def _arrays(layer: Layer, with_diff: bool) -> list[tuple[np.ndarray, np.ndarray | None]]:
-    return [(blob.data, blob.diff if with_diff else None) for blob in layer.blobs]
-
-
-def _check_count(refuse, kind: str, count: int, allowed) -> None:
-    least, most = allowed if isinstance(allowed, tuple) else (allowed, allowed)
-    if count < least or (most is not None and count > most):
-        if least == most:
-            wanted = f'{least}'
-        elif most is None:
-            wanted = f'at least {least}'
-        else:
-            wanted = f'{least} to {most}'
-        refuse(f'takes {wanted} {kind} blob(s), the prototxt names {count}')
+    copy_from = net_weights.copy_from
+    load_hdf5 = net_weights.copy_from
+    save = net_weights.save
+    save_hdf5 = net_weights.save_hdf5
+    share_with = net_weights.share_with
 
 
 def _check_names(message: str, given: dict, expected: list[str]) -> None:
     if set(given) != set(expected):
         raise ValueError(f'{message}: given {sorted(given)}, expected {sorted(expected)}')
-
-
-def _located(error: Exception, layer: Layer, where: str, bottoms: list[Blob]) -> Exception:
-    """A native layer's complaint with place and bottoms; any other exception whole, with a note of the place."""
-    kind = layer.layer_param.type
-    if isinstance(error, LayerError):
-        named = zip(layer.layer_param.bottom, bottoms, strict=True)
-        shapes = ', '.join(f'{name} {blob.shape}' for name, blob in named)
-        return LayerError(
-            f"{where}: layer '{layer.name}' ({kind}): {error}" + (f' [bottoms: {shapes}]' if shapes else '')
-        )
-    if hasattr(error, 'add_note'):  # Python 3.11
-        error.add_note(f"in layer '{layer.name}' ({kind}) of {where}")
-    return error

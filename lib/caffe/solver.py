@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable
 
 import torch
 
-from caffe import updates
+from caffe import learning_rate, updates
 from caffe.blob import Blob
 from caffe.files import model_file
 from caffe.files.prototxt import read_net, read_solver, upgraded
@@ -20,10 +19,6 @@ from caffe.process.denormals import denormals_as_zero
 from caffe.process.ranks import is_root_solver, solver_rank
 from caffe.process.ranks import log_at_root as log
 from caffe.proto import caffe_pb2
-
-# Parameters are updated in portions that stay in the cache over the steps of an update rule: each number then comes
-# from memory once, not once a step.
-_PORTION = 2**19
 
 
 class SolverError(ValueError):
@@ -41,6 +36,8 @@ class Solver:
     type = 'SGD'
     rule = staticmethod(updates.sgd)
     histories = 1  # how many history blobs each parameter has
+    histories_of_squares: tuple[int, ...] = ()  # which of them hold means or sums of squares
+    reads_states_of: tuple[str, ...] = ()  # other types whose history means the same
     uses_momentum = True
     update_is_history = False  # whether the update that the rule returns is what the first history holds then
 
@@ -102,7 +99,10 @@ class Solver:
             )
         if p.regularization_type not in ('L1', 'L2'):
             self._refuse(f"unknown regularization type: {p.regularization_type!r}; there are 'L1' and 'L2'")
-        self._rate()  # refuses an unknown policy or a missing parameter of it now, not at the first iteration
+        try:
+            learning_rate.rate(p, 0)  # an unknown policy, or one that lacks an option: now, not at the first iteration
+        except ValueError as error:
+            self._refuse(str(error))
 
     def _net(self, param, source, phase, state) -> Net:
         param.state.phase = phase
@@ -158,47 +158,13 @@ class Solver:
             nets[-1]._debug_info = p.debug_info
         return nets
 
-    # -- the learning rate (SGDSolver::GetLearningRate)
-
-    def _rate(self) -> float:
-        p = self.param
-        policy = p.lr_policy
-        iteration = getattr(self, 'iter', 0)
-        if policy == 'fixed':
-            return p.base_lr
-        if policy == 'step':
-            if p.stepsize <= 0:
-                self._refuse(f"lr_policy 'step' needs a positive stepsize, it is {p.stepsize}")
-            self._current_step = iteration // p.stepsize
-            return p.base_lr * p.gamma**self._current_step
-        if policy == 'exp':
-            return p.base_lr * p.gamma**iteration
-        if policy == 'inv':
-            return p.base_lr * (1 + p.gamma * iteration) ** -p.power
-        if policy == 'multistep':
-            step = getattr(self, '_current_step', 0)
-            while step < len(p.stepvalue) and iteration >= p.stepvalue[step]:
-                step += 1
-                log(f'MultiStep Status: Iteration {iteration}, step = {step}', 'sgd_solver.cpp:50')
-            self._current_step = step
-            return p.base_lr * p.gamma**step
-        if policy == 'poly':
-            if p.max_iter <= 0:
-                self._refuse("lr_policy 'poly' needs max_iter")
-            if iteration > p.max_iter and p.power != int(p.power):  # Caffe goes on with NaN
-                self._refuse(f"lr_policy 'poly' of power {p.power:g} ends at max_iter {p.max_iter}: no rate follows")
-            return p.base_lr * (1 - iteration / p.max_iter) ** p.power
-        if policy == 'sigmoid':
-            if p.stepsize <= 0:
-                self._refuse(f"lr_policy 'sigmoid' needs a positive stepsize, it is {p.stepsize}")
-            return p.base_lr / (1 + math.exp(min(-p.gamma * (iteration - p.stepsize), 700.0)))
-        known = 'fixed, step, exp, inv, multistep, poly, sigmoid'
-        self._refuse(f'unknown learning rate policy: {policy!r}; there are {known}')
-
     @property
     def lr(self) -> float:
         """The learning rate of the coming iteration, before a parameter's lr_mult."""
-        return self._rate()
+        try:
+            return learning_rate.rate(self.param, self.iter, self._current_step)
+        except ValueError as error:
+            self._refuse(str(error))
 
     # -- training (Solver::Step)
 
@@ -290,39 +256,49 @@ class Solver:
     @torch.no_grad()
     @denormals_as_zero
     def apply_update(self) -> None:
-        """Turns the gathered diffs into updates and subtracts them (ApplyUpdate); `diff` then holds the update."""
+        """Turns the gathered diffs into updates and subtracts them (ApplyUpdate); `diff` then holds the update.
+
+        What several processes gather has to be summed before it.
+        """
         p = self.param
-        rate = self._rate()
+        rate = self.lr
+        self._note_step()
         if p.display and self.iter % p.display == 0:
             log(f'Iteration {self.iter}, lr = {rate:.6g}', 'sgd_solver.cpp:106')
         params = self.net.learnable_params
-        scale = self._clip_scale(params.blobs) / p.iter_size
+        scale = self._clip_scale(params.blobs)
         for i, blob in enumerate(params.blobs):
             decay = p.weight_decay * params.decay_mults[i]
             histories = [self._first_history[i], *self._second_history[i : i + 1]]
             if blob.diff_is_zero and not decay and all(h.data_is_zero for h in histories):
                 continue  # a frozen parameter: every rule's update is zero
-            product = blob.diff_product if self.update_is_history else None
-            tensors = [blob.own(), *(h.own() for h in histories)]
-            if product is None:
-                tensors.insert(0, blob.own_diff())
-                portions = zip(*(t.view(-1).split(_PORTION) for t in tensors), strict=True)
-            else:
-                portions = product.row_portions(tensors)
-            for grad, data, *history in portions:
-                if scale != 1:
-                    grad.mul_(scale)
-                if decay:
-                    self._regularize(grad, data, decay)
-                update = self.rule(grad, history, rate * params.lr_mults[i], p, self.iter)
-                data.sub_(update)
-                if product is None:
-                    grad.copy_(update)
-            if product is not None:
-                blob.write_diff_as_data_of(histories[0])
+            self._update(blob, histories, scale, decay, rate * params.lr_mults[i])
+
+    def _update(self, blob: Blob, histories: list[Blob], scale: float, decay: float, rate: float) -> None:
+        """One parameter's part of ApplyUpdate."""
+
+        def update(diff: torch.Tensor, data: torch.Tensor, *history: torch.Tensor) -> torch.Tensor:
+            self._normalize(diff, scale)
+            self._regularize(diff, data, decay)
+            value = self.rule(diff, history, rate, self.param, self.iter)
+            data.sub_(value)
+            return value
+
+        blob.replace_diff(update, [blob, *histories], held_by=histories[0] if self.update_is_history else None)
+
+    def _note_step(self) -> None:
+        """Keeps how many steps the learning rate has taken, and announces those of multistep."""
+        before = self._current_step
+        self._current_step = learning_rate.step_at(self.param, self.iter, before)
+        if self.param.lr_policy == 'multistep':
+            for step in range(before + 1, self._current_step + 1):
+                log(f'MultiStep Status: Iteration {self.iter}, step = {step}', 'sgd_solver.cpp:50')
 
     def _clip_scale(self, blobs: list[Blob]) -> float:
-        """Caffe clips the global L2 norm of the diffs before they are divided by iter_size (ClipGradients)."""
+        """What diffs are multiplied by so that their L2 norm, all together, stays in clip_gradients (ClipGradients).
+
+        Caffe clips before it divides by iter_size.
+        """
         limit = self.param.clip_gradients
         if limit < 0:
             return 1.0
@@ -337,11 +313,16 @@ class Solver:
         )
         return limit / norm
 
-    def _regularize(self, grad: torch.Tensor, data: torch.Tensor, decay: float) -> None:
-        if self.param.regularization_type == 'L2':
-            grad.add_(data, alpha=decay)
-        else:
-            grad.add_(data.sign(), alpha=decay)
+    def _normalize(self, diff: torch.Tensor, scale: float) -> None:
+        """The mean over the passes of an iteration (Normalize), and the clipping."""
+        scale /= self.param.iter_size
+        if scale != 1:
+            diff.mul_(scale)
+
+    def _regularize(self, diff: torch.Tensor, data: torch.Tensor, decay: float) -> None:
+        """Adds the derivative of the weight decay (Regularize)."""
+        if decay:
+            diff.add_(data if self.param.regularization_type == 'L2' else data.sign(), alpha=decay)
 
     # -- testing (Solver::Test)
 
@@ -407,13 +388,26 @@ class Solver:
             self.net.save(weights, self.param.snapshot_diff)
         log(f'Snapshotting solver state to {kind} file {self._snapshot_name(state)}', 'sgd_solver.cpp:273')
         model_file.write_state(
-            self._snapshot_name(state), self.iter, weights, [h.data for h in self.history], self._current_step
+            self._snapshot_name(state),
+            self.iter,
+            weights,
+            [h.data for h in self.history],
+            self._current_step,
+            self.type,
         )
 
     def restore(self, state_file: str) -> None:
-        """Resumes from a .solverstate: iteration, history, learning-rate step, and the weights that it names."""
+        """Resumes from a .solverstate: iteration, history, learning-rate step, and the weights that it names.
+
+        Raises SolverError for the state of another type of solver or of another net; nothing has changed then.
+        """
         path = os.fspath(state_file)
-        iteration, learned_net, history, current_step = model_file.read_state(path)
+        iteration, learned_net, history, current_step, solver_type = model_file.read_state(path)
+        if solver_type and solver_type not in (self.type, *self.reads_states_of):
+            raise SolverError(
+                f'{path}: the state of a solver of type {solver_type}; {self._file} has type {self.type}, whose '
+                f'history means something else. Write type: "{solver_type}", or start from the weights alone'
+            )
         if len(history) != len(self.history):
             raise SolverError(
                 f'{path}: Incorrect length of history blobs: {len(history)} in the file, {len(self.history)} here; '
@@ -422,6 +416,12 @@ class Solver:
         for i, (stored, mine) in enumerate(zip(history, self.history, strict=True)):
             if stored.data.size != mine.count:
                 raise SolverError(f'{path}: history blob {i} has shape {stored.data.shape}, the net needs {mine.shape}')
+            if i // len(self._first_history) in self.histories_of_squares and (stored.data < 0).any():
+                raise SolverError(
+                    f'{path}: history blob {i} has negative numbers, and {self.type} keeps squares there: '
+                    'it was written by another type of solver. Set the type that it had, or start from the weights '
+                    'alone'
+                )
         if learned_net:
             self.net.copy_from(learned_net if os.path.exists(learned_net) else _beside(path, learned_net))
         for stored, mine in zip(history, self.history, strict=True):
@@ -433,6 +433,7 @@ class Solver:
 class SGDSolver(Solver):
     """Stochastic gradient descent with momentum."""
 
+    reads_states_of = ('Nesterov',)
     update_is_history = True
 
 
@@ -441,6 +442,7 @@ class NesterovSolver(Solver):
 
     type = 'Nesterov'
     rule = staticmethod(updates.nesterov)
+    reads_states_of = ('SGD',)
 
 
 class AdaGradSolver(Solver):
@@ -448,6 +450,7 @@ class AdaGradSolver(Solver):
 
     type = 'AdaGrad'
     rule = staticmethod(updates.adagrad)
+    histories_of_squares = (0,)
     uses_momentum = False
 
 
@@ -456,6 +459,7 @@ class RMSPropSolver(Solver):
 
     type = 'RMSProp'
     rule = staticmethod(updates.rmsprop)
+    histories_of_squares = (0,)
     uses_momentum = False
 
 
@@ -465,6 +469,7 @@ class AdaDeltaSolver(Solver):
     type = 'AdaDelta'
     rule = staticmethod(updates.adadelta)
     histories = 2
+    histories_of_squares = (0, 1)
 
 
 class AdamSolver(Solver):
@@ -473,6 +478,7 @@ class AdamSolver(Solver):
     type = 'Adam'
     rule = staticmethod(updates.adam)
     histories = 2
+    histories_of_squares = (1,)
 
 
 _SOLVERS = {

@@ -148,6 +148,7 @@ class SolverWrapper:
             self._events,
             on_not_finite=self._stop_at_scored_roi,
         )
+        self._log_solving()
         with (
             contextlib.closing(record),
             _deferred_signals() as stop,
@@ -173,6 +174,11 @@ class SolverWrapper:
             if saved_at != self.solver.iter:
                 self._model_paths.append(self.snapshot())
         return self._model_paths
+
+    def _log_solving(self) -> None:
+        """Logs the line by which BVLC's tools/extra/parse_log.py knows the start: `solve` does so, `step` does not."""
+        if not self._on_terminal and hasattr(caffe, 'log'):  # the fast-rcnn branch of Caffe has none
+            caffe.log(f'Solving {getattr(self.solver.net, "name", "") or os.path.basename(self._prefix)}')
 
     def snapshot(self) -> str:
         """Write both kinds of file for the present iteration; returns the path of the model for testing."""
@@ -385,11 +391,13 @@ def _losses(net) -> dict[str, float]:
 def _deferred_signals():
     """Yields a list that becomes non-empty on Ctrl-C or SIGTERM; a second one acts as ever."""
     received, before = [], {}
+    # After a terminal's ^C a new line; in a log an empty one would stop BVLC's parse_log.py.
+    start = b'\n' if sys.stderr.isatty() else b''
 
     def note(number, frame):
         received.append(number)
         with contextlib.suppress(OSError):  # not by print, in the middle of which this may come
-            os.write(sys.stderr.fileno(), b'\nStopping after this iteration (again to stop at once) ...\n')
+            os.write(sys.stderr.fileno(), start + b'Stopping after this iteration (again to stop at once) ...\n')
         for each, handler in before.items():
             signal.signal(each, handler)
 

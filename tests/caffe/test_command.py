@@ -253,6 +253,18 @@ def test_summary_counts_shared_parameters_once(capfd):
     assert re.search(r'^3 layers +12 ', out, re.MULTILINE)
 
 
+def test_summary_says_which_layers_have_no_backward_pass_and_why(capfd):
+    main(['summary', 'net.prototxt', '--phase', 'TRAIN'])
+    out = capfd.readouterr().out
+    assert out.splitlines()[-2:] == ['No backward pass:', '  data: nothing to learn: it has no parameters']
+    text = Path('net.prototxt').read_text()
+    Path('net.prototxt').write_text(text[: text.index('layer { name: "loss"')])
+    main(['summary', 'net.prototxt', '--phase', 'TRAIN'])
+    assert capfd.readouterr().out.endswith(
+        'No layer has a backward pass: the net has no loss, or nothing in it learns.\n'
+    )
+
+
 def test_layers_of_one_name_have_a_row_each(capfd):
     """Caffe lets two layers have one name; many published prototxts name a ReLU twice."""
     Path('net.prototxt').write_text("""

@@ -5,6 +5,8 @@ import math
 import pytest
 
 import caffe
+from caffe.learning_rate import rate, step_at
+from caffe.proto import caffe_pb2
 from caffe.solver import SolverError
 
 NET = """layer { name: "w" type: "Parameter" top: "w" parameter_param { shape { dim: 1 } } }
@@ -58,6 +60,25 @@ def test_a_snapshot_resumes_the_policy(policy, tmp_path):
     for i in range(5, 8):
         assert resumed.lr == pytest.approx(rate(i), rel=1e-6)
         resumed.step(1)
+
+
+def test_looking_at_the_rate_changes_nothing(tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv('GLOG_minloglevel', '0')
+    solver = solver_of(tmp_path, POLICIES['multistep'][0])
+    solver.iter = 7  # beyond all three steps
+    assert [solver.lr, solver.lr] == pytest.approx([0.5 * 0.1**3] * 2)
+    solver.iter = 3
+    assert solver.lr == pytest.approx(0.5 * 0.1)
+    assert 'MultiStep' not in capfd.readouterr().err
+
+
+def test_multistep_counts_on_from_the_steps_that_were_taken():
+    """As in Caffe, whose solver state holds their number: later stepvalues after a resume undo none."""
+    param = caffe_pb2.SolverParameter(lr_policy='multistep', base_lr=1, gamma=0.5, stepvalue=[10, 20])
+    assert [step_at(param, i) for i in (9, 10, 19, 20)] == [0, 1, 1, 2]
+    assert [rate(param, i) for i in (9, 10, 19, 20)] == [1, 0.5, 0.5, 0.25]
+    assert (step_at(param, 5, step=1), rate(param, 5, step=1)) == (1, 0.5)
+    assert (step_at(param, 20, step=1), rate(param, 20, step=1)) == (2, 0.25)
 
 
 def test_multistep_is_announced(tmp_path, capfd, monkeypatch):

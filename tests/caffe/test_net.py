@@ -347,3 +347,169 @@ def test_a_layer_that_would_overwrite_what_it_reads_is_refused(make_net, layer):
         make_net(f"""
             layer {{ name: "in" type: "Input" top: "x" input_param {{ shape {{ dim: 1 dim: 3 dim: 2 dim: 2 }} }} }}
             layer {{ name: "here" bottom: "x" top: "x" {layer} }}""")
+
+
+# -- which layers have a backward pass, and why the others have none (Net::Init's backward loop, net.cpp)
+
+BACKWARD = """
+layer { name: "x" type: "Input" top: "x" input_param { shape { dim: [2, 3] } } }
+layer { name: "y" type: "Input" top: "y" input_param { shape { dim: [2, 1] } } }
+layer { name: "frozen" type: "InnerProduct" bottom: "x" top: "frozen" param { lr_mult: 0 } param { lr_mult: 0 }
+        inner_product_param { num_output: 3 } }
+layer { name: "relu" type: "ReLU" bottom: "frozen" top: "frozen" }
+layer { name: "learns" type: "InnerProduct" bottom: "frozen" top: "learns" inner_product_param { num_output: 3 } }
+layer { name: "scored" type: "InnerProduct" bottom: "learns" top: "scored" inner_product_param { num_output: 1 } }
+layer { name: "after" type: "Power" bottom: "scored" top: "after" power_param { scale: 2 } }
+layer { name: "cut" type: "Power" bottom: "after" top: "cut" propagate_down: false }
+layer { name: "on" type: "InnerProduct" bottom: "cut" top: "on" inner_product_param { num_output: 1 } }
+layer { name: "aside" type: "InnerProduct" bottom: "learns" top: "aside" inner_product_param { num_output: 1 } }
+layer { name: "loss" type: "EuclideanLoss" bottom: "on" bottom: "y" top: "loss" }
+"""
+NOTHING_BACK = "no gradient comes back to it: 'cut' reads 'after' with propagate_down: false"
+
+
+@pytest.mark.parametrize(
+    ('layer', 'why'),
+    [
+        ('x', 'nothing to learn: it has no parameters'),
+        ('frozen', 'nothing to learn: its parameters have lr_mult 0, and nothing before it learns'),
+        ('relu', 'nothing to learn: it has no parameters, and nothing before it learns'),
+        ('scored', NOTHING_BACK),
+        ('after', NOTHING_BACK),
+        ('cut', 'nothing to learn: it has no parameters, and it says propagate_down: false'),
+        ('on', None),
+        ('loss', None),
+        ('aside', 'no loss is computed from its tops'),
+    ],
+)
+def test_a_layer_without_a_backward_pass_says_why(make_net, layer, why):
+    assert make_net(BACKWARD).why_no_backward(layer) == why
+
+
+def test_what_has_no_backward_pass_is_not_called(make_net):
+    net = make_net(BACKWARD)
+    called = []
+    for name, layer in net.layer_dict.items():
+        layer.backward = lambda *args, name=name: called.append(name)
+    net.forward()
+    net.backward()
+    assert called == ['loss', 'on']
+    assert [name for name in net.layer_dict if net.why_no_backward(name) is None] == ['on', 'loss']
+
+
+def test_of_two_reasons_further_on_both_are_given(make_net):
+    """The Split before two readers has no backward pass as neither reader goes back, each for a reason of its own."""
+    net = make_net(BACKWARD)
+    assert net.why_no_backward('learns') == (
+        "no gradient comes back to it: 'cut' reads 'after' with propagate_down: false, and "
+        "'aside' reads 'learns_learns_0_split_1', and has no backward pass: no loss is computed from its tops"
+    )
+
+
+def test_without_a_loss_nothing_goes_back(make_net):
+    net = make_net(BACKWARD[: BACKWARD.index('layer { name: "loss"')])
+    assert net.why_no_backward('on') == 'the net has no loss'
+    with pytest.raises(ValueError, match="this net has no layer 'nix'"):
+        net.why_no_backward('nix')
+
+
+def test_force_backward_leaves_no_layer_out(make_net):
+    net = make_net(BACKWARD + 'force_backward: true')
+    assert {net.why_no_backward(name) for name in net.layer_dict} == {None}
+
+
+def test_a_node_holds_what_the_net_knows_of_a_layer(make_net):
+    net = make_net(TWO_HEADS)
+    node = net.nodes[net._layer_names.index('loss')]
+    assert node.layer is net.layer_dict['loss']
+    assert (node.name, node.bottom_names, node.top_names) == ('loss', ['ip', 'label'], ['loss'])
+    assert node.bottoms == [net.blobs['ip'], net.blobs['label']] and node.tops == [net.blobs['loss']]
+    assert node.losses == [(net.blobs['loss'], 1)]
+    assert node.where.endswith('net.prototxt:14')
+    assert (node.need_backward, node.bottom_need_backward) == (True, [True, False])
+    assert not node.has_run
+    net.forward()
+    assert node.has_run
+
+
+# -- bottoms that nobody makes
+
+
+@pytest.mark.parametrize(
+    ('producer', 'said'),
+    [
+        (
+            'include { phase: TRAIN }',
+            r"layer 'maker' \(.*:3\) would make it, but include { phase: TRAIN } does not hold in phase TEST, level 1",
+        ),
+        (
+            'include { phase: TRAIN } include { min_level: 2 }',
+            r'include { phase: TRAIN } include { min_level: 2 } does not hold in phase TEST, level 1, stages a, b$',
+        ),
+        ('exclude { stage: "a" }', r'would make it, but exclude { stage: "a" } holds in phase TEST, level 1, stages a'),
+    ],
+)
+def test_an_unknown_bottom_names_the_layer_whose_rule_left_it_out(make_net, producer, said):
+    text = f"""
+        layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ dim: 1 }} }} }}
+        layer {{ name: "maker" type: "Power" bottom: "x" top: "made" {producer} }}
+        layer {{ name: "reader" type: "Power" bottom: "made" top: "read" }}"""
+    with pytest.raises(caffe.LayerError, match=r"net.prototxt:4: layer 'reader'.*bottom blob 'made'.*" + said):
+        make_net(text, caffe.TEST, level=1, stages=['a', 'b'])
+
+
+def test_an_unknown_bottom_that_is_made_later_says_where(make_net):
+    with pytest.raises(caffe.LayerError, match=r"'y' .*layer 'late' \(.*:3\) makes it, but stands after this one"):
+        make_net("""
+            layer { name: "early" type: "Silence" bottom: "y" }
+            layer { name: "late" type: "Input" top: "y" input_param { shape { dim: 1 } } }""")
+
+
+# -- nets and layers that cannot be
+
+
+@pytest.mark.parametrize('text', ['', '# only a comment', 'name: "nothing"'])
+def test_a_net_without_layers_is_refused(make_net, text):
+    with pytest.raises(caffe.PrototxtError, match=r'net\.prototxt: a net needs layers; there are none in it'):
+        make_net(text)
+
+
+def test_a_net_whose_rules_leave_nothing_is_refused(make_net):
+    with pytest.raises(caffe.PrototxtError, match=r'rules leave all layers out of the net in phase TEST$'):
+        make_net('layer { name: "a" type: "Input" top: "a" include { phase: TRAIN } }', caffe.TEST)
+
+
+@pytest.mark.parametrize(
+    ('layer', 'message'),
+    [
+        (
+            'type: "Tile" tile_param { tiles: 2147483647 }',
+            r'top of shape \(1, 6442450941, 2\) has more than 2147483647',
+        ),
+        (
+            'type: "InnerProduct" inner_product_param { num_output: 4294967295 weight_filler { type: "xavier" } }',
+            r'parameter of shape \(4294967295, 6\) has more than 2147483647 numbers',
+        ),
+        (
+            'type: "Reshape" reshape_param { shape { dim: -2 } }',
+            '',
+        ),
+    ],
+)
+def test_sizes_that_no_blob_can_have_name_the_layer(make_net, layer, message):
+    with pytest.raises(caffe.LayerError, match=r"net.prototxt:3: layer 'huge' .*" + message):
+        make_net(f"""
+            layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ dim: [1, 3, 2] }} }} }}
+            layer {{ name: "huge" bottom: "x" top: "y" {layer} }}""")
+
+
+def test_what_numpy_or_torch_raise_in_a_native_layer_names_it_too(make_net):
+    net = make_net(TWO_HEADS)
+
+    def forward(bottom, top):
+        raise MemoryError('no memory left')
+
+    net.layer_dict['ip'].forward = forward
+    with pytest.raises(caffe.LayerError, match=r"net.prototxt:11: layer 'ip' .*MemoryError: no memory left") as caught:
+        net.forward()
+    assert isinstance(caught.value.__cause__, MemoryError)

@@ -163,8 +163,17 @@ layers { layer { name: "relu" type: "relu" } bottom: "conv" top: "conv" }
         ),
         ('layer { name: "a }', 'String missing ending quote'),
         ('layer { name: "a"', 'a brace that is opened is never closed'),
-        ('layer { convolution_param { kernel_size: 3.5 } }', ":1:42: Couldn't parse integer: 3.5"),
-        ('layer { convolution_param { group: -1 } }', 'Value out of range: -1'),
+        ('layer { convolution_param { kernel_size: 3.5 } }', ":1:42: kernel_size: Couldn't parse integer: 3.5"),
+        (
+            'layer { convolution_param {\n num_output: -1 } }',
+            ':2:14: num_output: Value out of range: -1; it takes a whole number from 0 to 4294967295',
+        ),
+        (
+            'layer { convolution_param { stride: [\n2,\n-1] } }',
+            ':3:1: stride: Value out of range: -1; it takes a whole number from 0 to 4294967295',
+        ),
+        ('layer { loss_weight: one }', ":1:22: loss_weight: Couldn't parse float: one; it takes a number"),
+        ('force_backward: maybe', ':1:17: force_backward: Expected "true" or "false"'),
         (
             'name: "a"\n\nlayer { clip_param { min: 0 } }',
             ':3: missing required field: layer[0].clip_param.max',

@@ -507,10 +507,55 @@ def test_weights_of_the_solver_are_loaded_before_training():
     assert caffe.get_solver('solver.prototxt').net.params['ip'][0].data.tolist() == [[3, 4]]
 
 
-def test_restoring_another_solver_s_state_is_refused():
-    solver_of('snapshot: 1 type: "Adam"').step(1)
+@pytest.mark.parametrize(('form', 'ending'), [('BINARYPROTO', ''), ('HDF5', '.h5')])
+@pytest.mark.parametrize(('wrote', 'reads'), [('SGD', 'AdaGrad'), ('AdaGrad', 'SGD'), ('Adam', 'AdaDelta')])
+def test_the_state_of_another_type_of_solver_is_refused(wrote, reads, form, ending):
+    solver_of(f'snapshot: 1 type: "{wrote}" snapshot_format: {form}').step(1)
+    solver = solver_of(f'type: "{reads}"')
+    message = f'out_iter_1.solverstate{ending}: the state of a solver of type {wrote}; solver.prototxt has type {reads}'
+    with pytest.raises(SolverError, match=message):
+        solver.restore(f'out_iter_1.solverstate{ending}')
+    assert solver.iter == 0
+    np.testing.assert_array_equal(weights(solver), W)
+
+
+def test_momentum_goes_on_as_nesterov_s():
+    """Both keep the velocity, so either goes on from the other's state."""
+    solver = solver_of('snapshot: 1 momentum: 0.5')
+    solver.step(1)
+    other = solver_of('type: "Nesterov" momentum: 0.5')
+    other.restore('out_iter_1.solverstate')
+    np.testing.assert_array_equal(other.history[0].data, solver.history[0].data)
+
+
+def state_of_caffe(history):
+    """A .solverstate as BVLC Caffe writes it, which does not say the type of its solver."""
+    message = caffe_pb2.SolverState(iter=1)
+    for values in history:
+        message.history.add(shape=caffe_pb2.BlobShape(dim=[1, 2]), data=values)
+    Path('caffe.solverstate').write_bytes(message.SerializeToString())
+
+
+@pytest.mark.parametrize(('kind', 'history'), [('AdaGrad', [[1, -1]]), ('RMSProp', [[1, -1]]), ('Adam', [[1, -1]] * 2)])
+def test_a_state_of_unknown_type_with_negative_squares_is_refused(kind, history):
+    """Their roots would be NaN in every weight two steps later."""
+    state_of_caffe(history)
+    with pytest.raises(SolverError, match=rf'caffe.solverstate: history blob \d has negative .* {kind} keeps squares'):
+        solver_of(f'type: "{kind}"').restore('caffe.solverstate')
+
+
+def test_a_state_of_caffe_is_taken():
+    state_of_caffe([[1, -2], [3, 4]])
+    solver = solver_of('type: "Adam"')
+    solver.restore('caffe.solverstate')
+    assert solver.iter == 1
+    assert [h.data.tolist() for h in solver.history] == [[[1, -2]], [[3, 4]]]
+
+
+def test_a_state_of_another_number_of_histories_is_refused():
+    state_of_caffe([[1, 2], [3, 4]])
     with pytest.raises(SolverError, match='Incorrect length of history blobs: 2 in the file, 1 here'):
-        solver_of().restore('out_iter_1.solverstate')
+        solver_of().restore('caffe.solverstate')
 
 
 def test_a_state_that_was_moved_finds_its_weights_beside_it():

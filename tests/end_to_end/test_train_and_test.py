@@ -1,6 +1,7 @@
 """From a folder of images to AP and pictures, through the tools' command lines."""
 
 import json
+import re
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ def test_train_test_reval_and_pictures(tiny, train, tmp_path):
     assert f'Wrote snapshot to: {weights}' in log.stdout
     assert 'solver.cpp:229] Iteration 0, loss = ' in log.stderr
     assert 'Train net output #1: loss_cls = ' in log.stderr
+    check_that_parse_log_reads(log.stderr)
 
     common = ['--gpu', 'cpu', '--def', SMALL / 'fast_rcnn_ohem' / 'test.prototxt', '--net', weights]
     settings = ['--cfg', 'experiments/cfgs/demo_ohem.yml', '--set', 'ROOT_DIR', tmp_path / 'run', 'EXP_DIR', 'e']
@@ -43,6 +45,16 @@ def test_train_test_reval_and_pictures(tiny, train, tmp_path):
                '--batches', 1, '--out', mined, *settings)  # fmt: skip
     assert sorted(p.name for p in mined.iterdir()) == ['index.html', 'mined_000_0.png', 'mined_000_1.png']
     assert 'mined' in said.stdout
+
+
+def check_that_parse_log_reads(log):
+    """What BVLC's tools/extra/parse_log.py (9b89154) needs: a stamped start, no empty line among the iterations."""
+    lines = log.splitlines()
+    start = next(i for i, line in enumerate(lines) if 'Solving' in line)
+    first = next(i for i, line in enumerate(lines) if 'Iteration ' in line)
+    assert re.fullmatch(r'I\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ \S+\] Solving small', lines[start])
+    assert start < first
+    assert all(line.strip() for line in lines[first:])
 
 
 def test_the_same_seed_gives_the_same_bytes_whatever_the_number_of_loaders(train):

@@ -11,13 +11,12 @@ def layer_shapes(net: Net) -> list[work.LayerShapes]:
     """For each layer of the net, what its work depends on."""
     return [
         work.LayerShapes(
-            layer.layer_param,
-            [net.blobs[b].shape for b in bottoms],
-            [net.blobs[t].shape for t in tops],
-            [p.shape for p in layer.blobs],
+            node.layer.layer_param,
+            [net.blobs[name].shape for name in node.bottom_names],
+            [net.blobs[name].shape for name in node.top_names],
+            [p.shape for p in node.layer.blobs],
         )
-        # not by name: two layers may have one
-        for layer, bottoms, tops in zip(net.layers, net._bottom_blob_names, net._top_blob_names, strict=True)
+        for node in net.nodes
     ]
 
 

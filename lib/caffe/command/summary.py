@@ -32,14 +32,14 @@ def summary(net: Net) -> str:
     """The table of a net, and its totals. Parameters that layers share are counted once, with their owner."""
     rows = []
     n_params = n_bytes = n_work = 0
-    blobs = zip(net._bottom_blob_names, net._top_blob_names, strict=True)
-    for layer, shapes, (bottom_names, top_names) in zip(net.layers, layer_shapes(net), blobs, strict=True):
+    for node, shapes in zip(net.nodes, layer_shapes(net), strict=True):
+        layer = node.layer
         if is_inserted_split(layer):
             continue
         own = net.learnable_params.owned(layer)
         params = sum(blob.count for blob, mine in zip(layer.blobs, own, strict=True) if mine)
-        bottoms = [net.blobs[b] for b in bottom_names]
-        tops = [net.blobs[t] for t in top_names]
+        bottoms = [net.blobs[b] for b in node.bottom_names]
+        tops = [net.blobs[t] for t in node.top_names]
         new = sum(4 * t.count for t in tops if not any(t.shares_data_with(b) for b in bottoms))
         multiply_adds = work.forward(shapes)
         shared = '' if all(own) else ' (shared)'
@@ -62,4 +62,17 @@ def summary(net: Net) -> str:
         f'Parameters: {mebibytes(4 * n_params)} MiB. Data: {mebibytes(n_bytes)} MiB. '
         'In training, diffs take as much again.'
     )
-    return '\n'.join([title, '', table(header, rows, total, left=4), '', memory])
+    return '\n'.join([title, '', table(header, rows, total, left=4), '', memory, '', _backward(net)])
+
+
+def _backward(net: Net) -> str:
+    """Which layers have no backward pass, by the reason."""
+    reasons: dict[str, list[str]] = {}
+    for node in net.nodes:
+        if node.why_no_backward is not None and not is_inserted_split(node.layer):
+            reasons.setdefault(node.why_no_backward, []).append(node.name)
+    if not any(node.need_backward for node in net.nodes):
+        return 'No layer has a backward pass: the net has no loss, or nothing in it learns.'
+    if not reasons:
+        return 'All layers have a backward pass.'
+    return '\n'.join(['No backward pass:', *(f'  {", ".join(names)}: {why}' for why, names in reasons.items())])

@@ -69,20 +69,21 @@ def report(net: Net, forward: list[float], backward: list[float]) -> str:
     """The table of a net whose layers took these milliseconds."""
     rows = []
     all_work = [0, 0]
-    for i, (layer, shapes) in enumerate(zip(net.layers, layer_shapes(net), strict=True)):
-        need = net._bottom_need_backward[i] if net._layer_need_backward[i] else []
-        learn = layer.param_propagate_down if net._layer_need_backward[i] else []
+    for i, (node, shapes) in enumerate(zip(net.nodes, layer_shapes(net), strict=True)):
+        layer = node.layer
+        need = node.bottom_need_backward if node.need_backward else []
+        learn = layer.param_propagate_down if node.need_backward else []
         works = work.forward(shapes), work.backward(shapes, learn, need)
         all_work = [total + new for total, new in zip(all_work, works, strict=True)]
         if not is_inserted_split(layer):
             tops = ' '.join(shape(s) for s in shapes.tops)
-            went_back = [backward[i]] if net._layer_need_backward[i] else [None]
+            went_back = [backward[i]] if node.need_backward else [None]
             cells = _cells(forward[i], works[0]) + _cells(went_back[0], works[1])
             rows.append((layer.name, layer.type, tops, *cells))
     header = ('layer', 'type', 'tops', 'forward ms', 'GFLOP/s', 'backward ms', 'GFLOP/s')
     sums = _cells(sum(forward), all_work[0]) + _cells(sum(backward), all_work[1])
     text = table(header, rows, (f'{len(rows)} layers', '', '', *sums), left=3)
-    if not any(net._layer_need_backward):
+    if not any(node.need_backward for node in net.nodes):
         text += '\n\nNothing goes backward: this net has no loss, or nothing in it learns.'
     return text
 

@@ -62,12 +62,17 @@ class StoredBlob(NamedTuple):
 
 
 class State(NamedTuple):
-    """A solver's state. learned_net: the file of the weights that belong to it, '' if it names none."""
+    """A solver's state.
+
+    learned_net: the file of the weights that belong to it, '' if it names none. solver_type: the type of the solver
+    that wrote it, '' in files of BVLC Caffe, which do not say it.
+    """
 
     iteration: int
     learned_net: str
     history: list[StoredBlob]
     current_step: int
+    solver_type: str = ''
 
 
 # ---- Weights
@@ -176,7 +181,7 @@ def read_state(path: str | os.PathLike) -> State:
     buffer = _map(path, 'a .solverstate')
     if buffer[:8] == HDF5_SIGNATURE:
         return _read_state_hdf5(path)
-    iteration, learned_net, history, current_step = None, '', [], 0
+    iteration, learned_net, history, current_step, solver_type = None, '', [], 0, ''
     with _located(path, buffer, 'a .solverstate'):
         for field in wire.fields(buffer, 0, len(buffer)):
             if field.number == 1:
@@ -185,13 +190,17 @@ def read_state(path: str | os.PathLike) -> State:
                 iteration = wire.signed(field.value)
             elif field.number == 2:
                 learned_net = _text(buffer, field)
+                if '\0' in learned_net:
+                    raise wire.WireError(field.start, 'the name of the weights has a zero byte in it')
             elif field.number == 3:
                 history.append(_read_blob(buffer, field))
             elif field.number == 4:
                 current_step = wire.signed(field.value)
+            elif field.number == 100:
+                solver_type = _text(buffer, field)
     if iteration is None:
         raise ModelFileError(path, 'no iteration in it: not a .solverstate')
-    return State(iteration, learned_net, history, current_step)
+    return State(iteration, learned_net, history, current_step, solver_type)
 
 
 def write_state(
@@ -200,20 +209,27 @@ def write_state(
     learned_net: str,
     history: Iterable[np.ndarray],
     current_step: int,
+    solver_type: str = '',
 ) -> None:
-    """Writes a .solverstate, in its HDF5 form if the path ends in .h5. It appears whole or not at all."""
+    """Writes a .solverstate, in its HDF5 form if the path ends in .h5. It appears whole or not at all.
+
+    Byte for byte as Caffe would, but for the solver_type, which Caffe skips.
+    """
     if os.fspath(path).endswith('.h5'):
-        pieces = _hdf5_image(_fill_state_hdf5, iteration, learned_net, history, current_step)
+        pieces = _hdf5_image(_fill_state_hdf5, iteration, learned_net, history, current_step, solver_type)
     else:
-        pieces = _state_pieces(iteration, learned_net, history, current_step)
+        pieces = _state_pieces(iteration, learned_net, history, current_step, solver_type)
     atomic_file.write(path, pieces)
 
 
-def _state_pieces(iteration: int, learned_net: str, history, current_step: int) -> Iterator[bytes]:
+def _state_pieces(iteration: int, learned_net: str, history, current_step: int, solver_type: str) -> Iterator[bytes]:
     yield caffe_pb2.SolverState(iter=iteration, learned_net=learned_net).SerializeToString()
     for array in history:
         yield from _blob_pieces(3, array, None)
-    yield caffe_pb2.SolverState(current_step=current_step).SerializeToString()
+    end = caffe_pb2.SolverState(current_step=current_step)
+    if solver_type:
+        end.solver_type = solver_type
+    yield end.SerializeToString()
 
 
 # ---- Blobs
@@ -372,17 +388,32 @@ def _fill_weights_hdf5(file: h5py.File, layers, write_diff: bool) -> None:
                 diff[0].create_dataset(str(i), data=np.asarray(blob[1], '<f4'))
 
 
-def _fill_state_hdf5(file: h5py.File, iteration: int, learned_net: str, history, current_step: int) -> None:
+def _fill_state_hdf5(
+    file: h5py.File, iteration: int, learned_net: str, history, current_step: int, solver_type: str
+) -> None:
     file.create_dataset('iter', data=np.array([iteration], '<i4'))
-    name = learned_net.encode()
-    c_string = h5py.h5t.C_S1.copy()  # null-terminated, as H5LTmake_dataset_string has it
-    c_string.set_size(len(name) + 1)
-    dataset = h5py.h5d.create(file.id, b'learned_net', c_string, h5py.h5s.create(h5py.h5s.SCALAR))
-    dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, np.array(name, f'S{len(name) + 1}'), c_string)
+    _create_text(file, 'learned_net', learned_net)
+    if solver_type:
+        _create_text(file, 'solver_type', solver_type)
     file.create_dataset('current_step', data=np.array([current_step], '<i4'))
     group = file.create_group('history')
     for i, array in enumerate(history):
         group.create_dataset(str(i), data=np.asarray(array, '<f4'))
+
+
+def _create_text(file: h5py.File, name: str, text: str) -> None:
+    """A null-terminated string, as H5LTmake_dataset_string has it."""
+    data = text.encode()
+    c_string = h5py.h5t.C_S1.copy()
+    c_string.set_size(len(data) + 1)
+    dataset = h5py.h5d.create(file.id, name.encode(), c_string, h5py.h5s.create(h5py.h5s.SCALAR))
+    dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, np.array(data, f'S{len(data) + 1}'), c_string)
+
+
+def _read_text(file: h5py.File, name: str) -> str:
+    """What `_create_text` wrote, '' where it is not there."""
+    data = bytes(file[name][()]) if name in file else b''
+    return data.rstrip(b'\0').decode(errors='backslashreplace')
 
 
 def _read_weights_hdf5(path: str) -> list[tuple[str, str, list[StoredBlob | None]]]:
@@ -416,8 +447,8 @@ def _read_state_hdf5(path: str) -> State:
             raise ModelFileError(path, f'the history has {sorted(group)[:10]} in place of 0, 1, 2, ...')
         history = [_read_dataset(path, group[str(i)]) for i in range(len(group))]
         iteration, current_step = (int(np.ravel(file[name][()])[0]) for name in ('iter', 'current_step'))
-        name = bytes(file['learned_net'][()]) if 'learned_net' in file else b''
-    return State(iteration, name.rstrip(b'\0').decode(errors='backslashreplace'), history, current_step)
+        learned_net, solver_type = (_read_text(file, name) for name in ('learned_net', 'solver_type'))
+    return State(iteration, learned_net, history, current_step, solver_type)
 
 
 def _number(path: str, name: str) -> int:

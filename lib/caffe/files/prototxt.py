@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from google.protobuf import text_format
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from caffe.files.upgrade import V1_TYPES, UpgradeError, is_v0_padding, upgrade_net, upgrade_solver
@@ -111,7 +112,7 @@ def parse(text: str, message: Message, filename: str) -> Message:
         text_format.Parse(text, message)
     except text_format.ParseError as error:
         line, column = error.GetLine(), error.GetColumn()
-        raise PrototxtError(filename, _reason(str(error), text, line, message), line, column) from None
+        raise PrototxtError(filename, _reason(str(error), text, line, column, message), line, column) from None
     missing = message.FindInitializationErrors()
     if missing:
         layer = re.match(r'layer\[(\d+)\]', missing[0])
@@ -193,7 +194,7 @@ def _top_level_fields(text: str) -> Iterator[tuple[str, int]]:
 # ---- The reason
 
 
-def _reason(error: str, text: str, line: int | None, message: Message) -> str:
+def _reason(error: str, text: str, line: int | None, column: int | None, message: Message) -> str:
     """protobuf's words without the place and the quoted line, and with the nearest name that exists."""
     reason = re.sub(r'^\d+:\d+ : ', '', error)
     lines = text.split('\n')
@@ -215,9 +216,31 @@ def _reason(error: str, text: str, line: int | None, message: Message) -> str:
         number = caffe_pb2.V1LayerParameter.LayerType.DESCRIPTOR.values_by_name.get(match[1])
         string = V1_TYPES[number.number] if number else match[1]
         return f'a string stands in quotes: "{string}", not {match[1]}'
+    if re.match(r'Value out of range|Couldn\'t parse (integer|float)|Expected "true" or "false"', reason):
+        return _bad_value(reason, lines, line, column, message)
     if reason == 'Expected "}".':
         return 'Expected "}": a brace that is opened is never closed'
     return reason if len(reason) <= 200 else f'{reason[:200]} ...'
+
+
+def _bad_value(reason: str, lines: list[str], line: int | None, column: int | None, message: Message) -> str:
+    """protobuf's words with the name of the field, and with what it takes where fields of that name agree."""
+    before = '\n'.join([*lines[max(0, line - 20) : line - 1], lines[line - 1][: (column or 1) - 1]]) if line else ''
+    field = re.search(r'(\w+)\s*:\s*(?:\[[^\]:{}]*)?$', before)
+    if not field:
+        return reason
+    messages = message.DESCRIPTOR.file.message_types_by_name.values()
+    types = {m.fields_by_name[field[1]].type for m in messages if field[1] in m.fields_by_name}
+    wanted = {_TAKES.get(kind) for kind in types}
+    takes = f'; it takes {wanted.pop()}' if len(wanted) == 1 and None not in wanted else ''
+    return f'{field[1]}: {reason.rstrip(".")}{takes}'
+
+
+_TAKES = {
+    FieldDescriptor.TYPE_UINT32: f'a whole number from 0 to {2**32 - 1}',
+    FieldDescriptor.TYPE_INT32: f'a whole number from {-(2**31)} to {2**31 - 1}',
+    FieldDescriptor.TYPE_FLOAT: 'a number',
+}
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:

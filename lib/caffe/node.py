@@ -1,0 +1,101 @@
+"""Node: a layer in its place in a net, with all that the net knows of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+import torch
+
+from caffe.blob import Blob
+from caffe.fillers import MAX_COUNT
+from caffe.layer import Layer, LayerError
+
+
+@dataclass
+class Node:
+    """A layer and its blobs.
+
+    name: the layer's, as the prototxt has it; two nodes may have one name. where: file and line of the layer.
+    bottoms, tops: its blobs; a loss may have a top that the prototxt does not name. losses: the tops that count in
+    the net's loss, with their weights. bottom_need_backward, need_backward, why_no_backward: whether the backward
+    pass computes each bottom's diff, whether the layer has one at all, and if not, why (`backward_path`).
+    has_run: whether it has had a forward pass.
+    """
+
+    layer: Layer
+    name: str
+    where: str
+    bottoms: list[Blob]
+    tops: list[Blob]
+    bottom_names: list[str]
+    top_names: list[str]
+    losses: list[tuple[Blob, float]]
+    bottom_need_backward: list[bool] = field(default_factory=list)
+    need_backward: bool = False
+    why_no_backward: str | None = None
+    has_run: bool = False
+
+    def reshape(self) -> None:
+        """Gives the tops their shapes. Raises what the layer raises, with its place."""
+        try:
+            reshape_layer(self.layer, self.bottoms, self.tops)
+        except Exception as error:
+            raise_located(error, self.layer, self.where, self.bottoms)
+
+    def forward(self) -> None:
+        """Computes the tops. Raises what the layer raises, with its place."""
+        try:
+            reshape_layer(self.layer, self.bottoms, self.tops)
+            self.layer.forward(self.bottoms, self.tops)
+            self.has_run = True
+        except Exception as error:
+            raise_located(error, self.layer, self.where, self.bottoms)
+
+    def backward(self) -> None:
+        """Computes the diffs of the bottoms that need one. Raises what the layer raises, with its place."""
+        try:
+            self.layer.backward(self.tops, self.bottom_need_backward, self.bottoms)
+        except Exception as error:
+            if not self.has_run:  # what it keeps for this pass is not there
+                error = LayerError(f'the backward pass needs a forward pass before it ({error})')
+            raise_located(error, self.layer, self.where, self.bottoms)
+
+    def loss(self) -> torch.Tensor | float:
+        """What its tops add to the net's loss, a scalar on the compute device; 0.0 where they add nothing."""
+        loss = 0.0
+        for top, weight in self.losses:
+            if top.count == 1:
+                loss = loss + weight * top.read().view(())
+            else:  # Caffe: the dot product with the diffs, which hold the weight
+                top.write_diff(torch.full_like(top.read(), weight))
+                loss = loss + weight * top.read().sum()
+        return loss
+
+
+def raise_located(error: Exception, layer: Layer, where: str, bottoms: list[Blob]) -> NoReturn:
+    """Raises what a layer raised, with file, line, layer and bottoms.
+
+    A LayerError says them itself, and so does what NumPy and torch raise in a native layer, say for want of memory:
+    it becomes a LayerError. An exception of a Python layer, or of a file, arrives whole, with a note of the place.
+    """
+    kind = layer.layer_param.type
+    place = f"layer '{layer.layer_param.name}' ({kind})"
+    foreign = kind != 'Python' and type(error) in (ValueError, RuntimeError, OverflowError, MemoryError)
+    if isinstance(error, LayerError) or foreign:
+        named = zip(layer.layer_param.bottom, bottoms, strict=True)
+        shapes = ', '.join(f'{name} {blob.shape}' for name, blob in named)
+        what = f'{type(error).__name__}: {error}' if foreign else f'{error}'
+        message = f'{where}: {place}: {what}' + (f' [bottoms: {shapes}]' if shapes else '')
+        raise LayerError(message) from (error if foreign else error.__cause__)
+    if hasattr(error, 'add_note'):  # Python 3.11
+        error.add_note(f'in {place} of {where}')
+    raise error
+
+
+def reshape_layer(layer: Layer, bottoms: list[Blob], tops: list[Blob]) -> None:
+    """Gives the tops their shapes. Raises LayerError for one of more numbers than Caffe can count (Blob::Reshape)."""
+    layer.reshape(bottoms, tops)
+    for blob in tops:
+        if blob.count > MAX_COUNT:
+            raise LayerError(f'a top of shape {blob.shape} has more than {MAX_COUNT} numbers, the most of a blob')
