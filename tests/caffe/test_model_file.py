@@ -450,3 +450,24 @@ def test_large_arrays_are_written_without_a_copy(tmp_path, monkeypatch):
     monkeypatch.setattr(model_file.atomic_file, 'write', lambda path, pieces: written.extend(pieces))
     write_weights('not written', 'net', [(layer('ip'), [(weight, None)])])
     assert any(piece is weight for piece in written)
+
+
+@pytest.mark.parametrize('ending', ['', '.h5'])
+def test_a_state_says_the_type_of_its_solver(ending, tmp_path):
+    path = tmp_path / f'a.solverstate{ending}'
+    write_state(path, 3, 'a.caffemodel', [np.ones(2, np.float32)], 1, 'Nesterov')
+    state = read_state(path)
+    assert (state.iteration, state.learned_net, state.current_step, state.solver_type) == (
+        3,
+        'a.caffemodel',
+        1,
+        'Nesterov',
+    )
+
+
+def test_a_name_of_weights_with_a_zero_byte_is_damage(tmp_path):
+    """No file system has such names; one came from a damaged file."""
+    path = tmp_path / 'a.solverstate'
+    path.write_bytes(caffe_pb2.SolverState(iter=1, learned_net='a\0b').SerializeToString())
+    with pytest.raises(ModelFileError, match=r'a\.solverstate, byte 4: the name of the weights has a zero byte in it'):
+        read_state(path)
