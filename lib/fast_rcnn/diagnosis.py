@@ -6,7 +6,9 @@ import os
 import cv2
 import numpy as np
 
+import whole_file
 from fast_rcnn.config import cfg
+from whole_file.picture import write_picture
 
 
 def not_finite(net, shown: list[str], folder: str, weights_are_old: bool) -> str:
@@ -51,9 +53,9 @@ def not_finite(net, shown: list[str], folder: str, weights_are_old: bool) -> str
         for name, blob in net.blobs.items()
         if name == bad or (blob.data.ndim in (1, 2) and blob.data.shape[0] == rows and blob.data.shape[-1] <= 4096)
     }
-    np.savez_compressed(os.path.join(folder, 'blobs.npz'), **arrays)
-    with open(os.path.join(folder, 'summary.json'), 'w', encoding='utf-8') as stream:
-        json.dump(summary, stream, indent=1)
+    with whole_file.in_memory(os.path.join(folder, 'blobs.npz')) as file:
+        np.savez_compressed(file, **arrays)
+    whole_file.write_text(os.path.join(folder, 'summary.json'), json.dumps(summary, indent=1))
     return f'{said}. Look at {folder}'
 
 
@@ -109,4 +111,4 @@ def _draw(path: str, data: np.ndarray, box: np.ndarray | None) -> None:
         x1, y1, x2, y2 = (round(float(np.clip(v, -1e4, 1e4))) for v in box)
         cv2.rectangle(image, (x1, y1), (x2, y2), (0, 0, 0), 4)
         cv2.rectangle(image, (x1, y1), (x2, y2), (66, 228, 240), 2)
-    cv2.imwrite(path, image)
+    write_picture(path, image)

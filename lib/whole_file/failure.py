@@ -6,14 +6,16 @@ import errno
 import os
 
 
-def explained(error: OSError, path: str | os.PathLike, needed: int, outcome: str) -> OSError:
+def explained(error: OSError, path: str | os.PathLike, needed: int | None, outcome: str) -> OSError:
     """An OSError of the same kind that names file and folder, the bytes needed and free, and what became of the file.
 
-    needed: bytes that the folder should have had room for. outcome: a sentence, such as 'No file was left behind'.
+    needed: bytes that the folder should have room for, None if that is not known. outcome: a sentence, such as 'No
+    file was left behind'.
     """
     path = os.fspath(path)
     folder = os.path.dirname(os.path.realpath(path))
-    message = f'{error.strerror or error}; {needed} bytes are needed in {folder}{_room(folder)}. {outcome}'
+    wanted = 'more room is needed' if needed is None else f'{needed} bytes are needed'
+    message = f'{error.strerror or error}; {wanted} in {folder}{_room(folder)}. {outcome}'
     advice = _advice(error.errno, path, folder)
     return OSError(error.errno or errno.EIO, f'{message}. {advice}' if advice else message, path)
 

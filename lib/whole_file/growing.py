@@ -1,4 +1,4 @@
-"""A text file that grows by whole lines."""
+"""A file that grows at its end, each time whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,29 +8,32 @@ import os
 from whole_file.failure import explained
 
 
-class LineFile:
-    """A file to which lines are added, each whole or not at all. Raises OSError if it cannot be opened.
+class GrowingFile:
+    """A file to whose end bytes are added. Raises OSError if it cannot be opened; it is made if it is not there.
 
-    `add(text)` adds one line or several, each with its newline. If that fails, the file is as it was before, and an
-    OSError says which file, how many bytes are needed and how many are free.
+    `add(data)` adds all of the bytes, or none and raises an OSError that says which file, how many bytes are needed
+    and how many are free. `close()` waits until all is on the disk.
     """
 
     def __init__(self, path: str | os.PathLike):
         self.path = os.fspath(path)
+        # What a full disk did not take must not wait in a buffer.
         self._file = open(self.path, 'ab', buffering=0)  # noqa: SIM115 - until close
         self._size = os.fstat(self._file.fileno()).st_size
 
-    def add(self, text: str) -> None:
-        data = text.encode()
+    def add(self, data: bytes) -> None:
         rest = memoryview(data)
         try:
             while rest:
                 rest = rest[self._file.write(rest) :]
-        except OSError as error:
+        except BaseException as error:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._file.fileno(), self._size)
-            raise explained(error, self.path, len(data), 'The lines before are unharmed') from error
+            if isinstance(error, OSError):
+                raise explained(error, self.path, len(data), 'What it held is unharmed') from error
+            raise
         self._size += len(data)
 
     def close(self) -> None:
-        self._file.close()
+        with self._file:
+            os.fsync(self._file.fileno())

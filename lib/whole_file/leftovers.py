@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 import secrets
+import shutil
 from typing import BinaryIO
 
 SUFFIX = '.half-written'
@@ -22,49 +23,69 @@ def begin(path: str) -> tuple[BinaryIO, str]:
 
     The first time that this process writes to the folder, what killed ones left there is removed.
     """
+    while True:
+        beside = _new_name(path)
+        file = open(beside, 'xb')  # noqa: SIM115 - closed by who asked for it
+        if _lock(file.fileno(), beside):
+            return file, beside
+        file.close()
+
+
+def begin_folder(path: str) -> tuple[int, str]:
+    """The same with a folder, for what others write: its descriptor, which holds the lock, and its path."""
+    while True:
+        beside = _new_name(path)
+        os.mkdir(beside)
+        descriptor = os.open(beside, os.O_RDONLY | os.O_CLOEXEC)
+        if _lock(descriptor, beside):
+            return descriptor, beside
+        os.close(descriptor)
+
+
+def _new_name(path: str) -> str:
     folder, name = os.path.split(path)
     if folder not in _looked_through:
         _looked_through.add(folder)
         remove_leftovers(folder)
     short = os.fsencode(name)[:_NAME_BYTES].decode(errors='ignore')
-    while True:
-        beside = os.path.join(folder, f'.{short}.{secrets.token_hex(4)}{SUFFIX}')
-        file = open(beside, 'xb')  # noqa: SIM115 - closed by who asked for it
-        if _lock(file, beside):
-            return file, beside
-        file.close()
+    return os.path.join(folder, f'.{short}.{secrets.token_hex(4)}{SUFFIX}')
 
 
-def _lock(file: BinaryIO, path: str) -> bool:
+def _lock(descriptor: int, path: str) -> bool:
     """Whether the file, now locked, is still at `path`: another process may just have taken it for a leftover."""
     with contextlib.suppress(OSError):  # a disk without locks: nobody removes leftovers there
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:
-        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
     except FileNotFoundError:
         return False
 
 
 def remove_leftovers(folder: str) -> list[str]:
-    """Removes the half-written files in a folder that no process is writing any more; the paths of those removed."""
+    """Removes what is half-written in a folder and no process writes any more; the paths of what was removed."""
     try:
         with os.scandir(folder) as entries:
-            found = [e.path for e in entries if e.name.startswith('.') and e.name.endswith(SUFFIX)]
+            found = [entry for entry in entries if entry.name.startswith('.') and entry.name.endswith(SUFFIX)]
     except OSError:  # no such folder, or a closed one: writing to it says so
         return []
-    return [path for path in sorted(found) if _removed(path)]
+    return [entry.path for entry in sorted(found, key=lambda e: e.name) if _removed(entry)]
 
 
-def _removed(path: str) -> bool:
+def _removed(entry: os.DirEntry) -> bool:
+    is_folder = entry.is_dir(follow_symlinks=False)
     try:
-        file = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        access = os.O_RDONLY | os.O_DIRECTORY if is_folder else os.O_RDWR
+        descriptor = os.open(entry.path, access | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:  # another process was faster, or it is another user's
         return False
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.unlink(path)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if is_folder:
+            shutil.rmtree(entry.path)
+        else:
+            os.unlink(entry.path)
     except OSError:  # somebody is writing it
         return False
     finally:
-        os.close(file)
+        os.close(descriptor)
     return True

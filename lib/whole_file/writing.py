@@ -6,11 +6,12 @@ import contextlib
 import errno
 import io
 import os
+import shutil
 import stat
 from collections.abc import Iterable, Iterator
 
 from whole_file.failure import explained
-from whole_file.leftovers import begin
+from whole_file.leftovers import begin, begin_folder
 
 
 def write(path: str | os.PathLike, pieces: bytes | Iterable[bytes]) -> None:
@@ -61,6 +62,44 @@ def in_memory(path: str | os.PathLike) -> Iterator[io.BytesIO]:
     file = io.BytesIO()
     yield file
     write(path, file.getbuffer())
+
+
+@contextlib.contextmanager
+def beside(path: str | os.PathLike) -> Iterator[str]:
+    """A path in a folder of its own beside `path`, for whatever writes to paths, other programs too; file or folder.
+
+    What is there at the end of the block takes the place of `path`; a folder, if `path` is not there yet. If the block
+    raises, or there is nothing, what was at `path` is as it was. An OSError names `path`.
+    """
+    path = os.fspath(path)
+    target = os.path.realpath(path)
+    descriptor, folder = -1, ''
+    try:
+        descriptor, folder = begin_folder(target)
+        made = os.path.join(folder, os.path.basename(target))
+        yield made
+        _sync(made)
+        os.replace(made, target)
+    except OSError as error:
+        if not folder:
+            raise explained(error, path, 0, 'Nothing was written') from error
+        if error.errno is not None and error.filename is None:
+            raise explained(error, path, None, 'What was there is unharmed') from error
+        if error.errno is not None and str(error.filename).startswith(folder):
+            said = str(error.strerror).replace(folder, os.path.dirname(target))
+            raise OSError(error.errno, said, path) from error
+        raise
+    finally:
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _sync(path: str) -> None:
+    if os.path.isfile(path):
+        with open(path, 'rb') as file:
+            os.fsync(file.fileno())
 
 
 def _is_there(path: str, target: str) -> bool:
