@@ -108,7 +108,7 @@ def written_by_hand(path):
         first = ast.unparse(node.args[0]) if node.args else ''
         mode = [*node.args[1:2], *(word.value for word in node.keywords if word.arg == 'mode')]
         changes = any(isinstance(m, ast.Constant) and set(str(m.value)) & set('wax+') for m in mode)
-        opened = changes and (call == 'open' or (call == 'h5py.File' and 'path' in first))
+        opened = changes and (call == 'open' or (call == 'h5py.File' and first != 'file'))
         written = call.endswith(('.write_text', '.write_bytes')) and not call.startswith('whole_file.')
         saved = call.startswith('np.save') and first != 'file'
         if opened or written or saved or call in MOVES:
