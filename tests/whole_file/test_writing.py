@@ -66,9 +66,12 @@ def test_a_full_disk_leaves_the_earlier_file(disk):
         whole_file.write(disk.path / 'file', b'later..' * 1000)
     assert 'The file that was there is unharmed. Make room there, or write to another disk' in str(error.value)
     assert error.value.filename == str(disk.path / 'file')
-    with pytest.raises(OSError, match='more room is needed in .*What was there is unharmed') as error:
-        with whole_file.beside(disk.path / 'file') as made, open(made, 'wb', buffering=0) as file:
-            file.write(b'later')
+    with (
+        pytest.raises(OSError, match=r'more room is needed in .*What was there is unharmed') as error,
+        whole_file.beside(disk.path / 'file') as made,
+        open(made, 'wb', buffering=0) as file,
+    ):
+        file.write(b'later')
     assert error.value.filename == str(disk.path / 'file')
     assert disk.files() == {'file': b'earlier'}
 
@@ -115,7 +118,7 @@ def test_a_folder_that_is_not_there_and_a_name_that_is_too_long(tmp_path):
 
 
 def test_a_folder_that_this_user_may_not_write_in(tmp_path, as_nobody):
-    with pytest.raises(PermissionError, match='3 bytes are needed in .*This user may not write there'):
+    with pytest.raises(PermissionError, match=r'3 bytes are needed in .*This user may not write there'):
         whole_file.write('/file', b'new')
 
 
