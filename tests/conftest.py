@@ -1,5 +1,6 @@
 """What the tests of all parts share: a disk that can be full, and a user who may not do everything."""
 
+import contextlib
 import os
 import subprocess
 from pathlib import Path
@@ -49,12 +50,18 @@ def disk(tmp_path):
 
 @pytest.fixture
 def as_nobody(tmp_path):
-    """The rest of the test runs without root's rights; root may do everything."""
-    if os.geteuid() == 0:
-        for folder in (tmp_path, *tmp_path.parents[:2]):  # those that pytest made, for its user alone
-            folder.chmod(0o755)
-        os.seteuid(65534)
-        yield
-        os.seteuid(0)
-    else:
-        yield
+    """`with as_nobody():` runs without root's rights, for root may do everything; for others it changes nothing."""
+
+    @contextlib.contextmanager
+    def call():
+        user = os.geteuid()
+        if user == 0:
+            for folder in (tmp_path, *tmp_path.parents[:2]):  # those that pytest made, for its user alone
+                folder.chmod(0o755)
+            os.seteuid(65534)
+        try:
+            yield
+        finally:
+            os.seteuid(user)
+
+    return call

@@ -118,8 +118,10 @@ def test_a_folder_that_is_not_there_and_a_name_that_is_too_long(tmp_path):
 
 
 def test_a_folder_that_this_user_may_not_write_in(tmp_path, as_nobody):
-    with pytest.raises(PermissionError, match=r'3 bytes are needed in .*This user may not write there'):
-        whole_file.write('/file', b'new')
+    (tmp_path / 'theirs').mkdir()
+    with as_nobody(), pytest.raises(PermissionError, match=r'3 bytes are needed in .*This user may not write there'):
+        whole_file.write(tmp_path / 'theirs' / 'file', b'new')
+    assert list((tmp_path / 'theirs').iterdir()) == []
 
 
 READER = """
