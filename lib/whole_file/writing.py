@@ -82,7 +82,7 @@ def beside(path: str | os.PathLike) -> Iterator[str]:
         os.replace(made, target)
     except OSError as error:
         if not folder:
-            raise explained(error, path, 0, 'Nothing was written') from error
+            raise explained(error, path, None, 'Nothing was written') from error
         if error.errno is not None and error.filename is None:
             raise explained(error, path, None, 'What was there is unharmed') from error
         if error.errno is not None and str(error.filename).startswith(folder):
