@@ -84,6 +84,11 @@ def make_demo_data(tiny, trained, out):
     return ['data/scripts/make_demo_data.py', '--out', out / 'set', '--train', 1, '--test', 1], 'set/classes.txt'
 
 
+def set_classes(tiny, trained, out):
+    net = SMALL / 'fast_rcnn_ohem' / 'train.prototxt'
+    return ['tools/set_classes.py', net, '--classes', 2, '--out', out / 'train.prototxt'], 'train.prototxt'
+
+
 def caffe_train(tiny, trained, out):
     solver = trained['root'] / 'solver.prototxt'
     solver.write_text(
@@ -95,7 +100,7 @@ def caffe_train(tiny, trained, out):
 
 COMMANDS = [
     train_net, evaluate, reval, visualize_errors, demo, inspect_rois, plot_training, eval_recall, make_proposals,
-    make_demo_data, caffe_train,
+    make_demo_data, set_classes, caffe_train,
 ]  # fmt: skip
 
 
