@@ -34,6 +34,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from measure_step import METHODS  # noqa: E402
 
+import whole_file  # noqa: E402
 from _command_line import parser_of, run  # noqa: E402
 
 NETS = ('VGG16', 'VGG_CNN_M_1024')
@@ -240,10 +241,9 @@ def draw_curves(rows: dict[str, list[tuple]], title: str) -> str:
     figure.suptitle(title)
     path = ROOT / 'output' / 'bench' / 'curves.png'
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix('.part.png')
-    figure.savefig(part, dpi=110)
+    with whole_file.in_memory(path) as file:
+        figure.savefig(file, dpi=110)
     plt.close(figure)
-    os.replace(part, path)
     return str(path)
 
 

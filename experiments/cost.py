@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from dataclasses import replace
 
@@ -51,10 +50,8 @@ def measure(name: str, on: str, gpu: str, image: str, rois: int, steps: int, aga
     if again or not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         cfg, solver = run.write_files(folder)
-        part = folder / 'cost.json.part'
-        tool('tools/time_step.py', '--gpu', gpu, '--solver', solver, '--cfg', cfg, '--json', part,
+        tool('tools/time_step.py', '--gpu', gpu, '--solver', solver, '--cfg', cfg, '--json', path,
              '--image', image, '--rois', rois, '--steps', steps, log=folder / 'log.txt')  # fmt: skip
-        os.replace(part, path)
     return json.loads(path.read_text())
 
 

@@ -30,6 +30,7 @@ from tables import PLACES, TABLES
 from tqdm import tqdm
 
 import caffe
+import whole_file
 from datasets.factory import get_imdb
 from fast_rcnn.config import cfg, cfg_from_dict
 from fast_rcnn.test import load_net
@@ -112,9 +113,9 @@ def draw(curves: dict[str, dict[int, dict]], path: Path, title: str) -> None:
     axes.grid(alpha=0.3)
     axes.spines[['top', 'right']].set_visible(False)
     axes.legend(frameon=False)
-    figure.savefig(path.with_suffix('.part.png'), dpi=150)
+    with whole_file.in_memory(path) as file:
+        figure.savefig(file, dpi=150, format=path.suffix[1:])
     plt.close(figure)
-    os.replace(path.with_suffix('.part.png'), path)
 
 
 def parse_args() -> argparse.Namespace:

@@ -29,6 +29,7 @@ from tables import PLACES, Place, Row
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / 'lib'))  # at the end: an installed Caffe, or one on PYTHONPATH, comes first
 
+import whole_file  # noqa: E402
 from caffe.proto import caffe_pb2  # noqa: E402
 
 
@@ -192,8 +193,8 @@ class Run:
         """Writes cfg.yml and solver.prototxt into `folder`, where tools that read them put their results."""
         settings = {**self.settings(), 'EXP_DIR': str(folder.relative_to(ROOT / 'output'))}
         cfg, solver = folder / 'cfg.yml', folder / 'solver.prototxt'
-        cfg.write_text(yaml.safe_dump(settings, sort_keys=False))
-        solver.write_text(text_format.MessageToString(self.solver()))
+        whole_file.write_text(cfg, yaml.safe_dump(settings, sort_keys=False))
+        whole_file.write_text(solver, text_format.MessageToString(self.solver()))
         return cfg, solver
 
 
@@ -220,9 +221,7 @@ def without_last_layers(caffemodel: Path, path: Path) -> Path:
     kept = [layer for layer in net.layer if layer.name not in ('cls_score', 'bbox_pred')]
     del net.layer[:]
     net.layer.extend(kept)
-    part = path.with_name(path.name + '.part')
-    part.write_bytes(net.SerializeToString())
-    os.replace(part, path)
+    whole_file.write(path, net.SerializeToString())
     return path
 
 
@@ -242,9 +241,7 @@ def make_demo_data() -> None:
 def write(path: Path, text: str) -> None:
     """Writes `text` to `path`, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + '.part')
-    part.write_text(text, encoding='utf-8')
-    os.replace(part, path)
+    whole_file.write_text(path, text)
 
 
 def _cfgs() -> Path:

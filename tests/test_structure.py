@@ -1,6 +1,7 @@
 """The arrows of docs/architecture.md: who may import whom, and by which names the detector knows Caffe."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -32,8 +33,10 @@ def packages(path):
     return {module.split('.')[0] for module, _ in imports(path)}
 
 
-# Package of lib -> the packages of lib that it may import. roi_data_layer may use three leaves of fast_rcnn as well.
+# Package of lib -> the packages of lib that it may import, beside whole_file, by which all of them write files.
+# roi_data_layer may use three leaves of fast_rcnn as well.
 ARROWS = {
+    'whole_file': set(),
     'caffe': set(),
     'caffe_stand_ins': {'caffe'},
     'datasets': set(),
@@ -52,7 +55,7 @@ def test_every_package_of_lib_has_its_arrows():
 @pytest.mark.parametrize('package', ARROWS)
 def test_imports_follow_the_arrows(package):
     for path in files(f'lib/{package}'):
-        assert packages(path) & set(ARROWS) <= ARROWS[package] | {package}, path
+        assert packages(path) & set(ARROWS) <= ARROWS[package] | {package, 'whole_file'}, path
 
 
 @pytest.mark.parametrize('path', files(*DETECTOR, 'tools'), ids=lambda p: p.name)
@@ -82,6 +85,48 @@ def test_roi_data_layer_uses_only_the_leaves_of_fast_rcnn():
     for path in files('lib/roi_data_layer'):
         used = {module for module, _ in imports(path) if module.startswith('fast_rcnn')}
         assert used <= {'fast_rcnn.config', 'fast_rcnn.bbox_transform', 'fast_rcnn.nms'}, path
+
+
+# What may open a file for writing by itself, and why.
+BY_HAND = {
+    'lib/caffe/proto/compile.py': 'is run by hand, without lib on the path',
+    'experiments/runs.py': 'a log, to which another program writes',
+    'experiments/bench.py': 'into a temporary folder',
+    'experiments/bench_parts.py': 'into a temporary folder',
+    'data/scripts/npz_to_caffemodel.py': 'into a temporary folder',
+}
+
+
+MOVES = ('os.replace', 'os.rename', 'shutil.move', 'cv2.imwrite', 'tempfile.NamedTemporaryFile')
+
+
+def written_by_hand(path):
+    """The calls in a file that write, rename or replace files in another way than by whole_file."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Call):
+            continue
+        call = ast.unparse(node.func)
+        first = ast.unparse(node.args[0]) if node.args else ''
+        mode = [*node.args[1:2], *(word.value for word in node.keywords if word.arg == 'mode')]
+        changes = any(isinstance(m, ast.Constant) and set(str(m.value)) & set('wax+') for m in mode)
+        opened = changes and (call == 'open' or (call == 'h5py.File' and re.search('path|name', first)))
+        written = call.endswith(('.write_text', '.write_bytes')) and not call.startswith('whole_file.')
+        saved = call.startswith('np.save') and first != 'file'
+        if opened or written or saved or call in MOVES:
+            yield ast.unparse(node)
+
+
+@pytest.mark.parametrize(
+    'path', files('lib', 'tools', 'experiments', 'data/scripts'), ids=lambda p: str(p.relative_to(ROOT))
+)
+def test_files_are_written_by_whole_file_alone(path):
+    place = str(path.relative_to(ROOT))
+    if place.startswith('lib/whole_file/'):
+        return
+    if place in BY_HAND:
+        assert list(written_by_hand(path)), 'this file does so no longer: take it out of BY_HAND'
+        return
+    assert list(written_by_hand(path)) == []
 
 
 def test_the_architecture_page_names_every_file():

@@ -75,6 +75,7 @@ def main() -> None:
     import cv2
     from tqdm import tqdm
 
+    import whole_file
     from datasets.pascal_voc import VOC_CLASSES, listed_classes
     from datasets.proposal_methods import propose
     from fast_rcnn.config import cfg
@@ -82,6 +83,7 @@ def main() -> None:
     from fast_rcnn.test import detections, im_detect, load_net
     from inspection.draw import draw_detections
     from roi_data_layer.image_blob import read_image
+    from whole_file.picture import write_picture
 
     card = read_card(args.caffemodel)
     note_other_settings(card, args.caffemodel)
@@ -117,12 +119,9 @@ def main() -> None:
             for row in dets
         ]
         picture = draw_detections(image, found[path], names)
-        if not cv2.imwrite(target, picture):
-            raise OSError(f'cannot write {target}')
+        write_picture(target, picture)
     target = os.path.join(args.out, 'detections.json')
-    with open(target + '.part', 'w', encoding='utf-8') as file:
-        json.dump(found, file, indent=1)
-    os.replace(target + '.part', target)
+    whole_file.write_text(target, json.dumps(found, indent=1))
     print(
         f'{sum(map(len, found.values()))} detections in {len(found)} images: pictures and detections.json '
         f'are in {args.out}'

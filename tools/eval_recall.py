@@ -6,9 +6,9 @@ tools/eval_recall.py --imdb folder:data/demo:test --max_boxes 300
 """
 
 import json
-import os
 
 import _init_paths  # noqa: F401
+import whole_file
 from _command_line import parser_of, run
 from datasets.factory import get_imdb
 from datasets.recall import SIZES, best_overlaps, recall_table
@@ -37,11 +37,8 @@ def main() -> None:
         label = 'all' if name == 'all' else f'{name} ({upper} pixels)'
         print(f'{label:24} {r["objects"]:8d} {r["recall_50"]:14.4f} {r["recall_70"]:14.4f} {r["AR"]:7.4f}')
     if args.json:
-        part = f'{args.json}.{os.getpid()}.tmp'
-        with open(part, 'w', encoding='utf-8') as f:
-            json.dump({k: {n: v if v == v else None for n, v in r.items()} for k, r in table.items()}, f, indent=1)
-            f.write('\n')
-        os.replace(part, args.json)
+        numbers = {k: {n: v if v == v else None for n, v in r.items()} for k, r in table.items()}
+        whole_file.write_text(args.json, json.dumps(numbers, indent=1) + '\n')
 
 
 if __name__ == '__main__':

@@ -48,8 +48,6 @@ def main() -> None:
         raise ValueError(f'--batches must be 1 or more and --first 0 or more; given {args.batches}, {args.first}')
     configure(args)
 
-    import cv2
-
     import caffe
     from datasets.factory import get_imdb
     from fast_rcnn.config import cfg
@@ -60,6 +58,7 @@ def main() -> None:
     from inspection.report import write_report
     from roi_data_layer.layer import HardRoiMiningLayer, RoIDataLayer
     from roi_data_layer.roidb import add_bbox_regression_targets
+    from whole_file.picture import write_picture
 
     imdb = get_imdb(args.imdb_name)
     imdb.set_proposal_method(cfg.TRAIN.PROPOSAL_METHOD)
@@ -82,8 +81,7 @@ def main() -> None:
         batches.append(mined(net))
         for i in range(len(batches[-1].images)):
             path = os.path.join(args.out, f'mined_{number:03d}_{i}.png')
-            if not cv2.imwrite(path, draw_mined_rois(batches[-1], i, imdb.classes)):
-                raise OSError(f'cannot write {path}')
+            write_picture(path, draw_mined_rois(batches[-1], i, imdb.classes))
         labels, kept = batches[-1].labels, batches[-1].kept
         objects = int((labels[kept] > 0).sum())
         print(f'mini-batch {number}: {len(labels)} RoIs, {len(kept)} mined, {objects} of them objects')

@@ -26,6 +26,7 @@ import numpy as np
 from tqdm import tqdm
 
 import _init_paths  # noqa: F401
+import whole_file
 from _command_line import run
 from datasets.factory import get_imdb
 from datasets.imdb import JoinedImdb, imdb
@@ -179,10 +180,8 @@ def compute_piece(path: str, key: str, ids: list[str], image_paths: list[str], s
                 settings.get('edge_model'),
             )
         )
-    temporary = f'{path}.{os.getpid()}.tmp'
-    with open(temporary, 'wb') as f:
-        np.savez(f, key=key, counts=[len(b) for b in boxes], boxes=np.concatenate(boxes))
-    os.replace(temporary, path)
+    with whole_file.in_memory(path) as file:
+        np.savez(file, key=key, counts=[len(b) for b in boxes], boxes=np.concatenate(boxes))
 
 
 def load_piece(path: str, key: str) -> list[np.ndarray] | None:

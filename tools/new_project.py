@@ -11,11 +11,11 @@ What is written goes to projects/NAME, whose README has the next commands.
 import argparse
 import os
 import re
-import shutil
 import sys
 from collections import Counter
 
 import _init_paths  # noqa: F401
+import whole_file
 from _command_line import parser_of, run
 
 
@@ -128,16 +128,12 @@ def unlabelled(images, photographs: list) -> str:
 
 def write(folder: str, files: dict[str, str]) -> None:
     """All files, or none: they are written beside the folder, which appears under its name when it is whole."""
-    temporary = f'{folder}.{os.getpid()}.part'
-    try:
+    os.makedirs(os.path.dirname(os.path.abspath(folder)), exist_ok=True)
+    with whole_file.beside(folder) as made:
         for path, content in files.items():
-            target = os.path.join(temporary, path)
+            target = os.path.join(made, path)
             os.makedirs(os.path.dirname(target), exist_ok=True)
-            with open(target, 'w', encoding='utf-8') as stream:
-                stream.write(content)
-        os.rename(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            whole_file.write_text(target, content)
 
 
 if __name__ == '__main__':

@@ -8,6 +8,7 @@ import argparse
 import os
 
 import _init_paths  # noqa: F401
+import whole_file
 from _command_line import parser_of, run
 
 
@@ -30,9 +31,7 @@ def main() -> None:
         raise ValueError(f'--out is the file itself, {args.prototxt}: give another')
     with open(args.prototxt, encoding='utf-8') as stream:
         text = set_classes(stream.read(), args.classes + 1, args.prototxt)
-    with open(args.out + '.part', 'w', encoding='utf-8') as stream:
-        stream.write(text)
-    os.replace(args.out + '.part', args.out)
+    whole_file.write_text(args.out, text)
     print(f'{args.out}: for {args.classes} classes and the background')
 
 

@@ -20,7 +20,9 @@ from typing import NamedTuple
 import numpy as np
 
 import _init_paths  # noqa: F401
+import whole_file
 from _command_line import add_flags, configure, parser_of, run
+from whole_file.picture import write_picture
 
 
 def parse_args() -> argparse.Namespace:
@@ -48,12 +50,10 @@ class NoiseImage:
     name, num_images = 'noise', 1
 
     def __init__(self, path: str, height: int, width: int, rois: int, num_classes: int, picture=None, proposals=None):
-        import cv2
-
         rng = np.random.default_rng(0)
         if picture is None:
             picture = rng.integers(0, 255, (height, width, 3), dtype=np.uint8)
-        cv2.imwrite(path, picture)
+        write_picture(path, picture)
         self.path, self.num_classes, self.size = path, num_classes, (height, width)
         self.classes = ['__background__', *(f'class {k}' for k in range(1, num_classes))]
         self.boxes = self._boxes(rng, 5)
@@ -204,8 +204,7 @@ def main() -> None:
     )
     if args.json:
         measured = {'seconds': times.step, 'peak_gib': peak, 'forward': total[0], 'backward': total[1]}
-        with open(args.json, 'w', encoding='utf-8') as stream:
-            json.dump(measured, stream)
+        whole_file.write_text(args.json, json.dumps(measured))
 
 
 def peak_gib(gpu: str) -> float:

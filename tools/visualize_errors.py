@@ -13,6 +13,7 @@ import json
 import os
 
 import _init_paths  # noqa: F401
+import whole_file
 from _command_line import parser_of, run
 
 
@@ -85,9 +86,7 @@ def main() -> None:
         'mistakes': mistakes,
     }
     target = os.path.join(args.out, 'errors.json')
-    with open(target + '.part', 'w', encoding='utf-8') as file:
-        json.dump(summary, file, indent=1)
-    os.replace(target + '.part', target)
+    whole_file.write_text(target, json.dumps(summary, indent=1))
     for kind in KINDS:
         sheet = os.path.join(args.out, f'{kind}.png')
         if mistakes[kind]:

@@ -23,6 +23,12 @@ import demo_things
 import numpy as np
 from demo_things import CLASSES, DISTRACTORS, Brush, hue, noise
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'tools'))
+import _init_paths  # noqa: F401
+import whole_file
+from _command_line import run
+from whole_file.picture import write_picture
+
 SUPERSAMPLE = 2  # pictures are painted at twice their size, then averaged down
 MIN_VISIBLE = 0.55  # an object of which less can be seen is not placed
 
@@ -284,13 +290,12 @@ def write_split(out: str, split: str, count: int, seed: int) -> None:
         image_id = f'{split}_{k:04d}'
         quality = int(np.random.default_rng([*rng_seed, 2]).integers(82, 96))
         path = os.path.join(out, 'JPEGImages', image_id + '.jpg')
-        if not cv2.imwrite(path, picture, [cv2.IMWRITE_JPEG_QUALITY, quality]):
-            raise OSError(f'could not write {path}: is the disk full?')
-        with open(os.path.join(out, 'Annotations', image_id + '.xml'), 'w', encoding='utf-8') as f:
-            f.write(annotation_xml(image_id + '.jpg', picture.shape[1], picture.shape[0], objects))
+        write_picture(path, picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        annotation = annotation_xml(image_id + '.jpg', picture.shape[1], picture.shape[0], objects)
+        whole_file.write_text(os.path.join(out, 'Annotations', image_id + '.xml'), annotation)
         ids.append(image_id)
-    with open(os.path.join(out, 'ImageSets', 'Main', split + '.txt'), 'w', encoding='utf-8') as f:
-        f.writelines(image_id + '\n' for image_id in ids)
+    text = ''.join(image_id + '\n' for image_id in ids)
+    whole_file.write_text(os.path.join(out, 'ImageSets', 'Main', split + '.txt'), text)
 
 
 def holds(path: str, text: str) -> bool:
@@ -319,8 +324,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     for folder in ('Annotations', 'JPEGImages', os.path.join('ImageSets', 'Main')):
         os.makedirs(os.path.join(args.out, folder), exist_ok=True)
-    with open(listed, 'w', encoding='utf-8') as f:
-        f.write(names)
+    whole_file.write_text(listed, names)
     for split, count in (('train', args.train), ('test', args.test)):
         write_split(args.out, split, count, args.seed)
     print(f'wrote {args.train} + {args.test} pictures to {args.out}')
@@ -329,4 +333,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run(main)

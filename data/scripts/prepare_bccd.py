@@ -16,6 +16,8 @@ import sys
 import xml.etree.ElementTree as ElementTree
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'tools'))
+import _init_paths  # noqa: F401
+import whole_file
 from _command_line import run
 
 FOLDERS = ('Annotations', 'ImageSets', 'JPEGImages')
@@ -32,16 +34,15 @@ def main() -> None:
             raise FileNotFoundError(f'{args.source} has no folder {name}; --source is the BCCD folder of BCCD_Dataset')
     if os.path.exists(args.out):
         raise FileExistsError(f'{args.out} is there already; remove it to make it anew')
-    making = args.out.rstrip('/') + '.partial'
-    shutil.rmtree(making, ignore_errors=True)
-    for name in FOLDERS:
-        # plain copies: permissions of a read-only source are not taken over
-        shutil.copytree(os.path.join(args.source, name), os.path.join(making, name), copy_function=shutil.copyfile)
-    _make_writable(making)
-    for name in sorted(os.listdir(os.path.join(making, 'Annotations'))):
-        for left_out in drop_points(os.path.join(making, 'Annotations', name)):
-            print(f'{name}: left out {left_out}')
-    os.rename(making, args.out)
+    os.makedirs(os.path.dirname(os.path.abspath(args.out)), exist_ok=True)
+    with whole_file.beside(args.out) as making:
+        for name in FOLDERS:
+            # plain copies: permissions of a read-only source are not taken over
+            shutil.copytree(os.path.join(args.source, name), os.path.join(making, name), copy_function=shutil.copyfile)
+        _make_writable(making)
+        for name in sorted(os.listdir(os.path.join(making, 'Annotations'))):
+            for left_out in drop_points(os.path.join(making, 'Annotations', name)):
+                print(f'{name}: left out {left_out}')
     print(f'{args.out} is ready')
 
 
@@ -60,8 +61,7 @@ def drop_points(path: str) -> list[str]:
             dropped.append(f'object {k} ({node.findtext("name")}), a box of ({x1:g}, {y1:g}, {x2:g}, {y2:g})')
             root.remove(node)
     if dropped:
-        tree.write(path + '.partial', encoding='utf-8')
-        os.replace(path + '.partial', path)
+        whole_file.write(path, ElementTree.tostring(root, encoding='utf-8'))
     return dropped
 
 

@@ -9,7 +9,7 @@ import subprocess
 import pydot
 from google.protobuf.message import Message
 
-from caffe.files import atomic_file
+import whole_file
 from caffe.files.upgrade import upgrade_net
 from caffe.net_rules import included_layers
 from caffe.proto import caffe_pb2
@@ -159,4 +159,4 @@ def draw_net_to_file(
     ext = os.path.splitext(filename)[1][1:]
     if not ext:
         raise ValueError(f'{filename}: the ending says the format: .png, .svg, .pdf, .dot')
-    atomic_file.write(filename, [draw_net(caffe_net, rankdir, ext, phase, display_lrm)])
+    whole_file.write(filename, draw_net(caffe_net, rankdir, ext, phase, display_lrm))

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 
 import caffe
+import whole_file
 
 # Strings, comments and braces of a prototxt
 _TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|#[^\n]*|[{}]')
@@ -25,9 +26,7 @@ def prototxt_with_stand_ins(path: str, folder: str) -> str:
     if rewritten == text:
         return path
     copy = os.path.join(folder, 'python_layers_' + os.path.basename(path))
-    with open(copy + '.part', 'w', encoding='utf-8') as stream:
-        stream.write(rewritten)
-    os.replace(copy + '.part', copy)
+    whole_file.write_text(copy, rewritten)
     return copy
 
 

@@ -17,7 +17,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from datasets.imdb import imdb, nan_to_null, written_whole
+import whole_file
+from datasets.imdb import imdb, nan_to_null
 from datasets.pascal_voc import AnnotationError
 
 KEYS = ('images', 'annotations', 'categories')
@@ -193,9 +194,8 @@ class coco(imdb):
             if not quiet:
                 print(format_table(results))
                 self._draw(evaluation, results, os.path.join(output_dir, 'precision_recall.png'))
-        with written_whole(os.path.join(output_dir, 'results.json')) as f:
-            json.dump(nan_to_null(results), f, indent=2, allow_nan=False)
-            f.write('\n')
+        text = json.dumps(nan_to_null(results), indent=2, allow_nan=False) + '\n'
+        whole_file.write_text(os.path.join(output_dir, 'results.json'), text)
         return results
 
     def _result_rows(self, detections: list[list[np.ndarray]]) -> np.ndarray:
@@ -213,21 +213,18 @@ class coco(imdb):
         return np.concatenate(rows)
 
     def _write_results(self, rows: np.ndarray, path: str) -> None:
-        with written_whole(path) as f:
-            f.write('[')
-            for k, (image_id, x, y, w, h, score, category_id) in enumerate(rows.tolist()):
-                f.write(',\n' if k else '\n')
-                box = [round(v, 3) for v in (x, y, w, h)]
-                json.dump(
-                    {
-                        'image_id': int(image_id),
-                        'category_id': int(category_id),
-                        'bbox': box,
-                        'score': round(score, 6),
-                    },
-                    f,
-                )
-            f.write('\n]\n')
+        texts = (
+            json.dumps(
+                {
+                    'image_id': int(image_id),
+                    'category_id': int(category_id),
+                    'bbox': [round(v, 3) for v in (x, y, w, h)],
+                    'score': round(score, 6),
+                }
+            )
+            for image_id, x, y, w, h, score, category_id in rows.tolist()
+        )
+        whole_file.write_text(path, '[\n' + ',\n'.join(texts) + '\n]\n')
 
     def _evaluate(self, rows: np.ndarray):
         """pycocotools' COCOeval, accumulated."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 
 import numpy as np
+
+import whole_file
 
 COLUMNS = 5
 NAME_LENGTH = 20
@@ -50,10 +51,5 @@ def draw_curves(curves: dict[str, tuple[np.ndarray, np.ndarray, float]], path: s
         axis.set_visible(False)
     figure.supxlabel('recall', fontsize=9)
     figure.supylabel('precision', fontsize=9)
-    temporary = f'{path}.{os.getpid()}.tmp'
-    try:
-        figure.savefig(temporary, format='png', dpi=100)
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
+    with whole_file.in_memory(path) as file:
+        figure.savefig(file, format='png', dpi=100)

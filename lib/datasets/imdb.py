@@ -10,13 +10,12 @@ import bisect
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import TextIO
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
+import whole_file
 from datasets import proposals_mat, voc_eval
 from datasets.curves import draw_curves
 from datasets.proposals import Proposals
@@ -196,8 +195,7 @@ class imdb:
         self.write_voc_results(detections, output_dir)
         if self.withheld:
             results = {'imdb': self.name, 'images': self.num_images, 'mAP': None, 'withheld': True}
-            with written_whole(os.path.join(output_dir, 'results.json')) as f:
-                json.dump(results, f, indent=2)
+            whole_file.write_text(os.path.join(output_dir, 'results.json'), json.dumps(results, indent=2))
             if not quiet:
                 print(f'{self.name}: only the VOC server has its ground truth; submit {output_dir}/comp4_*')
             return results
@@ -239,9 +237,8 @@ class imdb:
             'classes': classes,
             'without_ground_truth': [name for name, r in classes.items() if not r['ground_truth']],
         }
-        with written_whole(os.path.join(output_dir, 'results.json')) as f:
-            json.dump(nan_to_null(results), f, indent=2, allow_nan=False)
-            f.write('\n')
+        text = json.dumps(nan_to_null(results), indent=2, allow_nan=False) + '\n'
+        whole_file.write_text(os.path.join(output_dir, 'results.json'), text)
         if not quiet:
             print(voc_eval.format_table(results))
             title = f'{self.name}, IoU > {iou_threshold:g}: mAP {results["mAP"]:.4f} ({results["metric"]})'
@@ -280,10 +277,13 @@ class imdb:
         """Write ``comp4_det_test_<class>.txt`` files, as the VOC server and development kit read them."""
         os.makedirs(output_dir, exist_ok=True)
         for c, name in enumerate(self.classes[1:], start=1):
-            with written_whole(os.path.join(output_dir, f'comp4_det_test_{re.sub(_NO_FILE_NAME, "_", name)}.txt')) as f:
-                for image_id, dets in zip(self.image_index, all_boxes[c], strict=True):
-                    for x1, y1, x2, y2, score in np.asarray(dets, np.float64).reshape(-1, 5):
-                        f.write(f'{image_id} {score:.6f} {x1 + 1:.2f} {y1 + 1:.2f} {x2 + 1:.2f} {y2 + 1:.2f}\n')
+            lines = [
+                f'{image_id} {score:.6f} {x1 + 1:.2f} {y1 + 1:.2f} {x2 + 1:.2f} {y2 + 1:.2f}\n'
+                for image_id, dets in zip(self.image_index, all_boxes[c], strict=True)
+                for x1, y1, x2, y2, score in np.asarray(dets, np.float64).reshape(-1, 5)
+            ]
+            path = os.path.join(output_dir, f'comp4_det_test_{re.sub(_NO_FILE_NAME, "_", name)}.txt')
+            whole_file.write_text(path, ''.join(lines))
 
 
 class JoinedImdb(imdb):
@@ -351,20 +351,6 @@ def read_image_size(path: str) -> tuple[int, int]:
     if image is None:
         raise ValueError(f'{path}: not an image that can be read; replace the file or take its id out of the set')
     return image.shape[1], image.shape[0]
-
-
-@contextmanager
-def written_whole(path: str) -> Iterator[TextIO]:
-    """A text file that appears under its name only when it is complete."""
-    temporary = f'{path}.{os.getpid()}.tmp'
-    try:
-        with open(temporary, 'w', encoding='utf-8') as f:
-            yield f
-        os.replace(temporary, path)
-    except BaseException:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-        raise
 
 
 def nan_to_null(value):

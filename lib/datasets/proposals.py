@@ -14,14 +14,18 @@ pages.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shlex
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from typing import BinaryIO
 
 import h5py
 import numpy as np
 
+import whole_file
 from datasets.proposal_methods import METHODS, propose, random_boxes, selective_search
 
 __all__ = [
@@ -60,6 +64,8 @@ class Proposals:
         try:
             with h5py.File(self.path, 'r') as f:
                 self._read(f)
+        except PermissionError:
+            raise ProposalsError(f'{self.path}: this user may not read it; change its permissions') from None
         except (OSError, KeyError, ValueError, TypeError, RuntimeError) as e:
             if isinstance(e, ProposalsError):
                 raise
@@ -154,48 +160,71 @@ def write_proposals(
     if len(set(image_ids)) != len(image_ids):
         raise ValueError(f'{len(image_ids)} image ids, of which only {len(set(image_ids))} are different')
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    temporary, raw = f'{path}.{os.getpid()}.tmp', f'{path}.{os.getpid()}.boxes'
+    folder = os.path.dirname(os.path.abspath(path))
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as raw:  # it has no name, and so ends with the process
+        counts, dtype = _write_raw(raw, path, image_ids, boxes)
+        about, start = _without_boxes(image_ids, counts, dtype, method, parameters)
+        stop = start + 4 * np.dtype(dtype).itemsize * sum(counts)
+        raw.seek(0)
+        whole_file.write(
+            path, itertools.chain([about.content(0, start)], _as_type(raw, dtype), [about.content(stop, about.size)])
+        )
+
+
+def _without_boxes(
+    image_ids: Sequence[str], counts: list[int], dtype: type, method: str, parameters: dict | None
+) -> tuple[whole_file.Overlay, int]:
+    """All of the file but the boxes, and where they start; in memory, since HDF5 may crash on a full disk."""
+    about = whole_file.Overlay()
+    with h5py.File(about, 'w') as f:
+        f.attrs['format'] = 'proposals'
+        f.attrs['format_version'] = FORMAT_VERSION
+        f.attrs['method'] = method
+        f.attrs['parameters'] = json.dumps(parameters or {}, sort_keys=True)
+        created = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        created.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        created.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        created.set_obj_track_times(False)
+        space = h5py.h5s.create_simple((sum(counts), 4))
+        stored = h5py.h5d.create(f.id, b'boxes', h5py.h5t.py_create(np.dtype(dtype)), space, created)
+        start = stored.get_offset() or 0  # None: there are no boxes
+        f.create_dataset('offsets', data=np.cumsum([0, *counts], dtype=np.int64))
+        f.create_dataset('image_ids', data=list(image_ids), dtype=h5py.string_dtype())
+    return about, start
+
+
+def _as_type(raw: BinaryIO, dtype: type) -> Iterator[np.ndarray]:
+    while part := raw.read(16 * COPIED_ROWS):
+        yield np.frombuffer(part, np.float32).astype(dtype)
+
+
+def _put(file: BinaryIO, data: bytes, path: str) -> None:
+    rest = memoryview(data)
     try:
-        counts, dtype = _write_raw(raw, image_ids, boxes)
-        total = sum(counts)
-        with h5py.File(temporary, 'w') as f:
-            f.attrs['format'] = 'proposals'
-            f.attrs['format_version'] = FORMAT_VERSION
-            f.attrs['method'] = method
-            f.attrs['parameters'] = json.dumps(parameters or {}, sort_keys=True)
-            stored = f.create_dataset('boxes', (total, 4), dtype)
-            with open(raw, 'rb') as source:
-                for start in range(0, total, COPIED_ROWS):
-                    rows = min(COPIED_ROWS, total - start)
-                    stored[start : start + rows] = np.fromfile(source, np.float32, 4 * rows).reshape(rows, 4)
-            f.create_dataset('offsets', data=np.cumsum([0, *counts], dtype=np.int64))
-            f.create_dataset('image_ids', data=list(image_ids), dtype=h5py.string_dtype())
-        os.replace(temporary, path)
-    finally:
-        for left in (temporary, raw):
-            if os.path.exists(left):
-                os.unlink(left)
+        while rest:
+            rest = rest[file.write(rest) :]
+    except OSError as error:
+        raise whole_file.explained(error, path, None, 'Boxes are kept there until all are found') from error
 
 
-def _write_raw(path: str, image_ids: Sequence[str], boxes: Iterable[np.ndarray]) -> tuple[list[int], type]:
+def _write_raw(
+    file: BinaryIO, path: str, image_ids: Sequence[str], boxes: Iterable[np.ndarray]
+) -> tuple[list[int], type]:
     """Check the boxes and write them as float32, bare. Returns how many each image has and the type that
     holds them all: how long a contiguous data set has to be, and of what, is known only at the end."""
     counts, whole = [], True
-    with open(path, 'wb') as f:
-        for array in boxes:
-            array = np.ascontiguousarray(array, np.float32)
-            if len(counts) == len(image_ids):
-                raise ValueError(f'{len(image_ids)} image ids, but boxes of more images')
-            image_id = image_ids[len(counts)]
-            if array.ndim != 2 or array.shape[1] != 4:
-                raise ValueError(f'proposals of image {image_id!r} have shape {array.shape}; expected (m, 4)')
-            if not (np.isfinite(array).all() and (array >= 0).all() and (array[:, 2:] >= array[:, :2]).all()):
-                raise ValueError(
-                    f'proposals of image {image_id!r}: expected 0 <= x1 <= x2 and 0 <= y1 <= y2, all finite'
-                )
-            whole = whole and bool((array == np.rint(array)).all() and (array < 65536).all())
-            array.tofile(f)
-            counts.append(len(array))
+    for array in boxes:
+        array = np.ascontiguousarray(array, np.float32)
+        if len(counts) == len(image_ids):
+            raise ValueError(f'{len(image_ids)} image ids, but boxes of more images')
+        image_id = image_ids[len(counts)]
+        if array.ndim != 2 or array.shape[1] != 4:
+            raise ValueError(f'proposals of image {image_id!r} have shape {array.shape}; expected (m, 4)')
+        if not (np.isfinite(array).all() and (array >= 0).all() and (array[:, 2:] >= array[:, :2]).all()):
+            raise ValueError(f'proposals of image {image_id!r}: expected 0 <= x1 <= x2 and 0 <= y1 <= y2, all finite')
+        whole = whole and bool((array == np.rint(array)).all() and (array < 65536).all())
+        _put(file, array.tobytes(), path)
+        counts.append(len(array))
     if len(counts) != len(image_ids):
         raise ValueError(f'{len(image_ids)} image ids for {len(counts)} arrays of boxes')
     return counts, np.uint16 if whole else np.float32

@@ -9,9 +9,10 @@ Detections are sorted by class, then by image.
 """
 
 import itertools
-import os
 
 import numpy as np
+
+import whole_file
 
 
 def save_detections(path: str, all_boxes: list, classes: list[str], image_ids: list[str]) -> None:
@@ -25,14 +26,8 @@ def save_detections(path: str, all_boxes: list, classes: list[str], image_ids: l
         'image_ids': np.array(image_ids, dtype=str),
         'classes': np.array(classes, dtype=str),
     }
-    try:
-        with open(path + '.part', 'wb') as stream:
-            np.savez_compressed(stream, **arrays)
-        os.replace(path + '.part', path)
-    except BaseException:
-        if os.path.exists(path + '.part'):
-            os.remove(path + '.part')
-        raise
+    with whole_file.in_memory(path) as file:
+        np.savez_compressed(file, **arrays)
 
 
 def load_detections(path: str) -> tuple[list, list[str], list[str]]:
@@ -45,6 +40,8 @@ def load_detections(path: str) -> tuple[list, list[str], list[str]]:
             classes, image_ids = stored['classes'].tolist(), stored['image_ids'].tolist()
     except FileNotFoundError:
         raise FileNotFoundError(f'no detections file {path}; tools/test_net.py writes it') from None
+    except PermissionError:
+        raise PermissionError(f'{path}: this user may not read it; change its permissions') from None
     except Exception as error:  # zipfile, zlib and numpy raise many kinds on a damaged file
         raise ValueError(f'{path}: not a detections file, or damaged ({error}); test again to write it anew') from None
     cell = cls.astype(np.int64) * len(image_ids) + image

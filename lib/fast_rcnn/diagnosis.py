@@ -6,7 +6,9 @@ import os
 import cv2
 import numpy as np
 
+import whole_file
 from fast_rcnn.config import cfg
+from whole_file.picture import write_picture
 
 
 def not_finite(net, shown: list[str], folder: str, weights_are_old: bool) -> str:
@@ -34,7 +36,6 @@ def not_finite(net, shown: list[str], folder: str, weights_are_old: bool) -> str
         summary['weights_not_finite'] = spoilt
         if spoilt:
             said += f'; the weights of {", ".join(spoilt)} were not finite before'
-    os.makedirs(folder, exist_ok=True)
     image, box = _place(net, value, first)
     if image is not None and image < len(shown):
         said += f'; image {shown[image]}'
@@ -42,8 +43,9 @@ def not_finite(net, shown: list[str], folder: str, weights_are_old: bool) -> str
         if box is not None:
             said += f', box ({", ".join(f"{v:.1f}" for v in box)}) in network pixels'
             summary['box'] = [float(v) for v in box]
-        _draw(os.path.join(folder, 'image.png'), net.blobs['data'].data[image], box)
+        picture = _drawn(net.blobs['data'].data[image], box)
     else:
+        picture = None
         said += f'; images {", ".join(shown)}'
     rows = net.blobs['rois'].data.shape[0] if 'rois' in net.blobs else 0
     arrays = {
@@ -51,9 +53,10 @@ def not_finite(net, shown: list[str], folder: str, weights_are_old: bool) -> str
         for name, blob in net.blobs.items()
         if name == bad or (blob.data.ndim in (1, 2) and blob.data.shape[0] == rows and blob.data.shape[-1] <= 4096)
     }
-    np.savez_compressed(os.path.join(folder, 'blobs.npz'), **arrays)
-    with open(os.path.join(folder, 'summary.json'), 'w', encoding='utf-8') as stream:
-        json.dump(summary, stream, indent=1)
+    try:
+        _dump(folder, summary, arrays, picture)
+    except OSError as error:  # what is known is said all the same
+        return f'{said}. More would be in {folder}, but {error}'
     return f'{said}. Look at {folder}'
 
 
@@ -102,11 +105,20 @@ def _rows(value: np.ndarray, rois: np.ndarray) -> bool:
     return value.ndim > 0 and value.shape[0] == rois.shape[0]
 
 
-def _draw(path: str, data: np.ndarray, box: np.ndarray | None) -> None:
+def _dump(folder: str, summary: dict, arrays: dict[str, np.ndarray], picture: np.ndarray | None) -> None:
+    os.makedirs(folder, exist_ok=True)
+    whole_file.write_text(os.path.join(folder, 'summary.json'), json.dumps(summary, indent=1))
+    if picture is not None:
+        write_picture(os.path.join(folder, 'image.png'), picture)
+    with whole_file.in_memory(os.path.join(folder, 'blobs.npz')) as file:
+        np.savez_compressed(file, **arrays)
+
+
+def _drawn(data: np.ndarray, box: np.ndarray | None) -> np.ndarray:
     pixels = np.nan_to_num(data.transpose(1, 2, 0)) + cfg.PIXEL_MEANS
     image = np.ascontiguousarray(np.clip(pixels, 0, 255).astype(np.uint8))
     if box is not None:
         x1, y1, x2, y2 = (round(float(np.clip(v, -1e4, 1e4))) for v in box)
         cv2.rectangle(image, (x1, y1), (x2, y2), (0, 0, 0), 4)
         cv2.rectangle(image, (x1, y1), (x2, y2), (66, 228, 240), 2)
-    cv2.imwrite(path, image)
+    return image

@@ -5,6 +5,7 @@ protobuf may be added to by adding to its end, and readers pass over fields that
 data set beside the group of the weights. So BVLC Caffe reads these files as it reads its own.
 """
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+import whole_file
 from fast_rcnn.config import cfg
 
 _FIELD = 50407  # of NetParameter; Caffe's end at 100
@@ -50,19 +52,13 @@ def add_card(path: str, card: ModelCard) -> None:
     If it cannot be written whole, the file is again what it was. Raises OSError.
     """
     text = json.dumps({'form': _FORM, 'version': 1, **dataclasses.asdict(card)}).encode()
-    with open(path, 'r+b', buffering=0) as file:  # what a full disk did not take must not wait in a buffer
-        if file.read(len(_HDF5)) == _HDF5:
-            _add_to_hdf5(path, text)
-            return
-        end = file.seek(0, os.SEEK_END)
-        try:
-            rest = memoryview(_varint(_FIELD << 3 | _BYTES) + _varint(len(text)) + text)
-            while rest:
-                rest = rest[file.write(rest) :]
-            os.fsync(file.fileno())
-        except OSError:
-            file.truncate(end)
-            raise
+    with open(path, 'rb') as file:
+        is_hdf5 = file.read(len(_HDF5)) == _HDF5
+    if is_hdf5:
+        _add_to_hdf5(path, text)
+        return
+    with contextlib.closing(whole_file.GrowingFile(path)) as file:
+        file.add(_varint(_FIELD << 3 | _BYTES) + _varint(len(text)) + text)
 
 
 def read_card(path: str) -> ModelCard | None:
@@ -238,17 +234,7 @@ def _add_to_hdf5(path: str, text: bytes) -> None:
         image = io.BytesIO(file.read())
     with h5py.File(image, 'r+') as file:
         file.create_dataset(_DATASET, data=np.frombuffer(text, np.uint8))
-    temporary = f'{path}.part'
-    try:
-        with open(temporary, 'wb') as file:
-            file.write(image.getvalue())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        if os.path.exists(temporary):
-            os.remove(temporary)
-        raise
+    whole_file.write(path, image.getbuffer())
 
 
 def _read_from_hdf5(path: str) -> bytes | None:

@@ -11,7 +11,8 @@
     memory     host_peak_mb, and gpu_peak_mb on a GPU: the most so far
 
 Times are the host's: what a GPU still computes is counted where it is waited for. A run that resumes from
-iteration N keeps the lines before N and goes on after them.
+iteration N keeps the lines before N and goes on after them. A record that cannot be written, on a full disk, does
+not stop training: that is said once, and the lines follow when there is room again.
 """
 
 import importlib
@@ -20,8 +21,12 @@ import os
 import resource
 import sys
 import time
+import warnings
 
 import numpy as np
+from tqdm import tqdm
+
+import whole_file
 
 PARTS = ('data', 'forward', 'mining', 'backward')
 
@@ -86,7 +91,8 @@ class TrainingRecord:
         if self._has_hooks:
             self._add_hooks(solver.net)
         self._events = None if tensorboard is None else _event_writer(tensorboard)
-        self._stream = _opened_at(path, solver.iter)
+        self._file = _opened_at(path, solver.iter)
+        self._waiting = []  # lines that the disk has not taken
 
     def start(self) -> None:
         """To be called before an iteration."""
@@ -117,18 +123,34 @@ class TrainingRecord:
             del seconds['forward'], seconds['backward']
         entry['seconds'] = {part: round(value, 6) for part, value in seconds.items()}
         entry['memory'] = _peak_memory()
-        self._stream.write(json.dumps(entry, separators=(',', ':')) + '\n')
-        self._stream.flush()
+        self._write(_line(entry))
         if self._events is not None:
             for tag, value in scalars(entry):
                 self._events.add_scalar(tag, value, entry['iteration'])
         return entry
 
+    def _write(self, line: str) -> None:
+        """Adds a line, and those that have waited. A snapshot is worth more than its record: failing is no error."""
+        had_failed = bool(self._waiting)
+        self._waiting.append(line)
+        try:
+            self._file.add(''.join(self._waiting).encode())
+        except OSError as error:
+            if not had_failed:
+                _warn(f'{error}. Training goes on; the lines that are missing follow when there is room')
+        else:
+            self._waiting.clear()
+
     def close(self) -> None:
         """Leave the layers as they were, and close the files."""
         for layer in self._watched:
             layer.__dict__.pop('forward', None)
-        self._stream.close()
+        try:
+            if self._waiting:
+                self._file.add(''.join(self._waiting).encode())
+            self._file.close()
+        except OSError as error:
+            _warn(f'{error}. The record lacks its last {len(self._waiting)} iterations')
         if self._events is not None:
             self._events.close()
 
@@ -215,15 +237,22 @@ def scalars(entry: dict) -> list[tuple[str, float]]:
     return found
 
 
-def _opened_at(path: str, iteration: int):
+def _opened_at(path: str, iteration: int) -> whole_file.GrowingFile:
     """`path`, open for appending, with the lines before `iteration` alone."""
     kept = []
     if iteration > 0 and os.path.exists(path):
         kept = [entry for entry in read_record(path) if entry['iteration'] < iteration]
-    with open(path + '.part', 'w', encoding='utf-8') as stream:
-        stream.writelines(json.dumps(entry, separators=(',', ':')) + '\n' for entry in kept)
-    os.replace(path + '.part', path)
-    return open(path, 'a', encoding='utf-8')
+    whole_file.write_text(path, ''.join(map(_line, kept)))
+    return whole_file.GrowingFile(path)
+
+
+def _line(entry: dict) -> str:
+    return json.dumps(entry, separators=(',', ':')) + '\n'
+
+
+def _warn(message: str) -> None:
+    with tqdm.external_write_mode(file=sys.stderr):  # takes a progress bar away meanwhile
+        warnings.warn(message, RuntimeWarning, stacklevel=4)
 
 
 def _event_writer(folder: str):

@@ -30,6 +30,7 @@ from google.protobuf import text_format
 from tqdm import tqdm
 
 import caffe
+import whole_file
 from caffe.proto import caffe_pb2
 from caffe_stand_ins.prototxt import prototxt_with_stand_ins
 from fast_rcnn.config import cfg
@@ -186,14 +187,10 @@ class SolverWrapper:
         with tqdm.external_write_mode():  # takes a progress bar away while lines are written
             self.solver.snapshot()
             self._add_card(self._state_path().replace('.solverstate', '.caffemodel'))
-            try:
+            with whole_file.beside(path) as made:
                 with self._plain_regression():
-                    self.solver.net.save(path + '.part')
-                self._add_card(path + '.part')
-                os.replace(path + '.part', path)
-            finally:
-                if os.path.exists(path + '.part'):
-                    os.remove(path + '.part')
+                    self.solver.net.save(made)
+                self._add_card(made)
             print(f'Wrote snapshot to: {path}')
         return path
 
@@ -230,9 +227,7 @@ class SolverWrapper:
             if param.HasField(field):
                 setattr(param, field, prototxt_with_stand_ins(getattr(param, field), self.output_dir))
         path = f'{self._prefix}_solver.prototxt'
-        with open(path + '.part', 'w', encoding='utf-8') as stream:
-            stream.write(text_format.MessageToString(param))
-        os.replace(path + '.part', path)
+        whole_file.write_text(path, text_format.MessageToString(param))
         return path
 
     def _note_sampling(self, solver_prototxt: str) -> None:

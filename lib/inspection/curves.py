@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from matplotlib.figure import Figure
 
+import whole_file
 from datasets.curves import literal
 from fast_rcnn.record import PARTS
 
@@ -75,8 +76,8 @@ def draw_curves(path: str, runs: dict[str, list[dict]], window: int, per_roi: di
         figure.legend(*handles, loc='outside upper center', ncols=min(len(runs), 4), frameon=False)
     elif runs:
         figure.suptitle(next(iter(runs)), fontsize=12)
-    figure.savefig(path + '.part', dpi=110, format='png')
-    os.replace(path + '.part', path)
+    with whole_file.in_memory(path) as file:
+        figure.savefig(file, dpi=110, format='png')
 
 
 def _of(*keys) -> Callable[[dict], float | None]:

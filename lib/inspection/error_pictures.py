@@ -1,6 +1,5 @@
 """Pictures of detection mistakes: sheets of examples, and a chart of their numbers."""
 
-import os
 from collections.abc import Sequence
 
 import cv2
@@ -8,6 +7,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+import whole_file
 from datasets.curves import literal
 from inspection.draw import COLOURS
 from roi_data_layer.image_blob import read_image
@@ -95,5 +95,5 @@ def _rectangle(ax, box, colour: str, style: str) -> None:
 
 
 def _save(figure: Figure, path: str) -> None:
-    figure.savefig(path + '.part', dpi=110, format='png')
-    os.replace(path + '.part', path)
+    with whole_file.in_memory(path) as file:
+        figure.savefig(file, dpi=110, format='png')

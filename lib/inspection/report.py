@@ -9,6 +9,7 @@ import cv2
 import jinja2
 import numpy as np
 
+import whole_file
 from inspection.draw import loss_palette
 from inspection.hard_rois import FATES, MINED, MiniBatch
 
@@ -37,9 +38,7 @@ def write_report(path: str, batches: Sequence[MiniBatch], classes: Sequence[str]
         most=int(confusion.max(initial=0)),
         images=len(data['images']),
     )
-    with open(path + '.part', 'w', encoding='utf-8') as stream:
-        stream.write(page)
-    os.replace(path + '.part', path)
+    whole_file.write_text(path, page)
 
 
 def confusion_of_mined(batches: Sequence[MiniBatch], num_classes: int) -> np.ndarray:

@@ -10,7 +10,8 @@ import h5py
 import numpy as np
 import pytest
 
-from caffe.files import atomic_file, model_file, wire
+import whole_file
+from caffe.files import wire
 from caffe.files.model_file import (
     ModelFileError,
     StoredBlob,
@@ -416,38 +417,10 @@ def test_a_full_disk_leaves_the_earlier_file(name, earlier, tmp_path, small_file
     assert not earlier or path.read_bytes() == b'earlier'
 
 
-def test_the_bytes_needed_are_those_of_the_whole_file(tmp_path, small_files):
-    pieces = [b'x' * 50_000] * 10
-    with pytest.raises(OSError, match='; 500000 bytes are needed'):
-        atomic_file.write(tmp_path / 'file', iter(pieces))
-
-
-def test_an_interrupted_write_leaves_nothing(tmp_path):
-    def pieces():
-        yield b'half'
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        atomic_file.write(tmp_path / 'file', pieces())
-    assert os.listdir(tmp_path) == []
-
-
-def test_writing_goes_through_links_and_not_over_devices(tmp_path):
-    (tmp_path / 'real').write_bytes(b'old')
-    (tmp_path / 'link').symlink_to('real')
-    atomic_file.write(tmp_path / 'link', [b'new'])
-    assert (tmp_path / 'link').is_symlink()
-    assert (tmp_path / 'real').read_bytes() == b'new'
-    with pytest.raises(OSError, match='not a plain file'):
-        atomic_file.write(tmp_path, [b'new'])
-    with pytest.raises(FileNotFoundError):
-        atomic_file.write(tmp_path / 'no' / 'folder', [b'new'])
-
-
 def test_large_arrays_are_written_without_a_copy(tmp_path, monkeypatch):
     (weight,) = arrays((64, 64))
     written = []
-    monkeypatch.setattr(model_file.atomic_file, 'write', lambda path, pieces: written.extend(pieces))
+    monkeypatch.setattr(whole_file, 'write', lambda path, pieces: written.extend(pieces))
     write_weights('not written', 'net', [(layer('ip'), [(weight, None)])])
     assert any(piece is weight for piece in written)
 
@@ -471,3 +444,11 @@ def test_a_name_of_weights_with_a_zero_byte_is_damage(tmp_path):
     path.write_bytes(caffe_pb2.SolverState(iter=1, learned_net='a\0b').SerializeToString())
     with pytest.raises(ModelFileError, match=r'a\.solverstate, byte 4: the name of the weights has a zero byte in it'):
         read_state(path)
+
+
+def test_a_state_is_the_same_bytes_whenever_it_is_written(tmp_path):
+    write_state(tmp_path / 'a.solverstate.h5', 1, 'n', arrays((2, 3)), 0, 'SGD')
+    times = {}
+    with h5py.File(tmp_path / 'a.solverstate.h5') as file:
+        file.visititems(lambda name, item: times.update({name: h5py.h5g.get_objinfo(item.id).mtime}))
+    assert times == dict.fromkeys(['iter', 'learned_net', 'solver_type', 'current_step', 'history', 'history/0'], 0)

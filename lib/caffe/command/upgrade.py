@@ -7,7 +7,7 @@ import argparse
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError, Message
 
-from caffe.files import atomic_file
+import whole_file
 from caffe.files.prototxt import PrototxtError, parse
 from caffe.files.upgrade import UpgradeError, upgrade_net, upgrade_solver
 from caffe.proto import caffe_pb2
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> None:
     except UpgradeError as error:
         raise PrototxtError(args.old, str(error)) from None
     text = text_format.MessageToString(new).encode() if is_text else new.SerializeToString()
-    atomic_file.write(args.new, [text])
+    whole_file.write(args.new, text)
     for note in notes:
         print(f'upgraded: {note}')
     kind = 'solver' if isinstance(message, caffe_pb2.SolverParameter) else 'net'

@@ -26,7 +26,8 @@ import h5py
 import numpy as np
 from google.protobuf.message import Message
 
-from caffe.files import atomic_file, wire
+import whole_file
+from caffe.files import wire
 from caffe.files.upgrade import V0_TYPES, V1_TYPES
 from caffe.proto import caffe_pb2
 
@@ -146,9 +147,9 @@ def write_weights(
 
     layers: for each layer its LayerParameter, whose own blobs are not looked at, and (data, diff or None) of
     each of its blobs. They are taken one by one, and float32 arrays are not copied. The file appears whole or
-    not at all (atomic_file.write).
+    not at all (whole_file.write).
     """
-    atomic_file.write(path, _net_pieces(net_name, layers))
+    whole_file.write(path, _net_pieces(net_name, layers))
 
 
 def _net_pieces(net_name: str, layers) -> Iterator[bytes]:
@@ -219,7 +220,7 @@ def write_state(
         pieces = _hdf5_image(_fill_state_hdf5, iteration, learned_net, history, current_step, solver_type)
     else:
         pieces = _state_pieces(iteration, learned_net, history, current_step, solver_type)
-    atomic_file.write(path, pieces)
+    whole_file.write(path, pieces)
 
 
 def _state_pieces(iteration: int, learned_net: str, history, current_step: int, solver_type: str) -> Iterator[bytes]:
@@ -245,7 +246,7 @@ def read_blobproto(path: str | os.PathLike) -> StoredBlob:
 
 def write_blobproto(path: str | os.PathLike, data: np.ndarray, diff: np.ndarray | None = None) -> None:
     """Writes a blob as a .binaryproto file. It appears whole or not at all."""
-    atomic_file.write(path, _blob_pieces(None, data, diff))
+    whole_file.write(path, _blob_pieces(None, data, diff))
 
 
 def _read_blob(buffer, message: wire.Field) -> StoredBlob:
@@ -358,7 +359,7 @@ def write_weights_hdf5(
     this needs as much memory again as the weights. It appears whole or not at all. Raises ValueError for
     names that HDF5 cannot hold.
     """
-    atomic_file.write(path, _hdf5_image(_fill_weights_hdf5, layers, write_diff))
+    whole_file.write(path, _hdf5_image(_fill_weights_hdf5, layers, write_diff))
 
 
 def _hdf5_image(fill, *arguments) -> Iterator[bytes]:
@@ -406,7 +407,9 @@ def _create_text(file: h5py.File, name: str, text: str) -> None:
     data = text.encode()
     c_string = h5py.h5t.C_S1.copy()
     c_string.set_size(len(data) + 1)
-    dataset = h5py.h5d.create(file.id, name.encode(), c_string, h5py.h5s.create(h5py.h5s.SCALAR))
+    created = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    created.set_obj_track_times(False)  # a state is the same bytes whenever it is written
+    dataset = h5py.h5d.create(file.id, name.encode(), c_string, h5py.h5s.create(h5py.h5s.SCALAR), created)
     dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, np.array(data, f'S{len(data) + 1}'), c_string)
 
 

@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import torch
 
+import whole_file
 from caffe.layer import Layer, LayerError, register
 from caffe.layers.prefetch import Prefetch
 from caffe.layers.transformer import own_generator, write_batch
@@ -132,7 +133,8 @@ class HDF5Output(Layer):
         if not self.param.file_name:
             raise LayerError('hdf5_output_param { file_name } is missing')
         try:
-            h5py.File(self.param.file_name, 'w').close()
+            with whole_file.in_memory(self.param.file_name) as file:
+                h5py.File(file, 'w').close()
         except OSError as error:
             raise LayerError(f'Failed to open HDF5 file {self.param.file_name}: {error}') from error
 
@@ -141,7 +143,15 @@ class HDF5Output(Layer):
             raise LayerError(f'data and label need as many rows: {bottom[0].shape} and {bottom[1].shape}')
 
     def forward(self, bottom, top):
-        with h5py.File(self.param.file_name, 'a') as file:
+        path = self.param.file_name
+        with open(path, 'rb') as base:
+            changed = whole_file.Overlay(base)  # HDF5 itself may crash where the disk is full
+            self._add_rows(changed, bottom)
+            changed.write_back(path)
+
+    @staticmethod
+    def _add_rows(changed: whole_file.Overlay, bottom) -> None:
+        with h5py.File(changed, 'r+') as file:
             for name, blob in zip(('data', 'label'), bottom, strict=True):
                 rows = blob.read().cpu().numpy()
                 if name not in file:
