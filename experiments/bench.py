@@ -133,7 +133,7 @@ def measure(args: argparse.Namespace, data: str, kind: str, **settings) -> dict:
     python = shlex.split(args.original) if kind == 'original' else [sys.executable]
     command = [*python, str(ROOT / 'experiments' / 'measure_step.py'), '--kind', kind, '--data', data]
     command += [f'--{key}={value}' for key, value in flags.items() if value is not None]
-    # Straight in torch means with the allocator as it is (caffe.host_memory); 8 is glibc's own value.
+    # Straight in torch means with the allocator as it is (caffe.kernels.host_memory); 8 is glibc's own value.
     env = {**os.environ, 'MALLOC_ARENA_TEST': '8'} if kind == 'direct' else None
     if shutil.which(python[0]) is None:
         raise FileNotFoundError(f'--original: there is no command {python[0]!r}')

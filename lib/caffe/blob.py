@@ -14,9 +14,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from caffe.deferred import CopyOf, Product, Rows
-from caffe.host_memory import lasting
-from caffe.matrix import multiply
+from caffe.kernels.deferred import CopyOf, Product, Rows
+from caffe.kernels.host_memory import zeros_with_own_pages
+from caffe.kernels.matrix import multiply
 from caffe.process import device
 
 # What an update works on at a time (`replace_diff`): numbers that stay in the cache over the steps of its rule, so that
@@ -52,7 +52,7 @@ class SyncedArray:
         if old is not None and old.numel() >= count and old.is_contiguous():
             return old.zero_()
         if where.type == 'cpu':
-            return lasting(count)
+            return zeros_with_own_pages(count)
         return torch.zeros(count, dtype=torch.float32, device=where)
 
     def _host_tensor(self, count: int) -> torch.Tensor:
@@ -115,7 +115,8 @@ class SyncedArray:
         memory = self._device if device.has_own_memory() else self._host
         if memory is None or memory.numel() < count or not memory.is_contiguous() or memory.device != device.current():
             where = device.current()
-            memory = lasting(count) if where.type == 'cpu' else torch.empty(count, dtype=torch.float32, device=where)
+            on_host = where.type == 'cpu'
+            memory = zeros_with_own_pages(count) if on_host else torch.empty(count, dtype=torch.float32, device=where)
         if device.has_own_memory():
             self._device, self._newest = memory, 'device'
         else:
@@ -125,17 +126,22 @@ class SyncedArray:
         return memory
 
     def write(self, tensor: torch.Tensor) -> None:
-        """Takes `tensor` (on the compute device) as the newest values; it belongs to this array from now on."""
+        """Takes `tensor` (on the compute device) as the newest values; it belongs to this array from now on.
+
+        It may lie in the memory that `overwrite` gave: then nothing moves.
+        """
         self._deferred = None
         if device.has_own_memory():
-            self._device = tensor
+            if not _begins_in(self._device, tensor):
+                self._device = tensor
             self._newest = 'device'
             return
-        if tensor is not self._host and self._has_viewers() and self._host.numel() >= tensor.numel():
-            self._host.view(-1)[: tensor.numel()].copy_(tensor.reshape(-1))
-        elif tensor is not self._host:
-            self._host = tensor
-            self._view = None
+        if not _begins_in(self._host, tensor):
+            if self._has_viewers() and self._host.numel() >= tensor.numel():
+                self._host.view(-1)[: tensor.numel()].copy_(tensor.reshape(-1))
+            else:
+                self._host = tensor
+                self._view = None
         self._newest = 'host'
 
     def clear(self) -> None:
@@ -158,6 +164,14 @@ class SyncedArray:
             flat = host.view(-1).numpy()
             self._view = weakref.ref(flat)
         return flat
+
+
+def _begins_in(memory: torch.Tensor | None, tensor: torch.Tensor) -> bool:
+    """Whether `tensor` is the first numbers of `memory`, both laid out without gaps."""
+    return memory is tensor or (
+        memory is not None and memory.data_ptr() == tensor.data_ptr() and memory.numel() >= tensor.numel() > 0
+        and memory.is_contiguous()
+    )  # fmt: skip
 
 
 class Blob:
@@ -328,7 +342,7 @@ class Blob:
         if product is not None:
             for portion in product.row_portions(tensors):
                 value(*portion)
-            self._diff.defer(CopyOf(held_by))
+            self._diff.defer(CopyOf(held_by.read))
             return
         tensors = [self.own_diff(), *tensors]
         for diff, *rest in zip(*(t.view(-1).split(_PORTION) for t in tensors), strict=True):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from caffe.blob import Blob
-from caffe.deferred import Rows
+from caffe.kernels.deferred import Rows
 from caffe.process import device
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from one_layer import backward, forward, make
 
-from caffe.layers import winograd
+from caffe.kernels import winograd
 
 # (images, channels, filters, height, width, pad): odd and even sizes, smaller than a tile, every padding
 SHAPES = [

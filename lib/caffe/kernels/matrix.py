@@ -10,26 +10,47 @@ layouts and shapes and not a measurement at start: the same seed gives the same 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 
-from caffe.processor import made_by_amd
+from caffe.kernels import bf16
+from caffe.kernels.processor import made_by_amd
+from caffe.kernels.routes import Routes
 
 _LARGE = 2**24  # multiplications from which the choice of a library outweighs the cost of choosing
 _WORTH_PACKING = 256  # rows from which a copy of a matrix with gaps costs less than it gains
 _ONEDNN = getattr(torch.ops.mkldnn, '_linear_pointwise', None) if torch.backends.mkldnn.is_available() else None
-_by_onednn = _ONEDNN is not None and 'AVX512' in torch.backends.cpu.get_cpu_capability() and made_by_amd()
+_ONEDNN_IS_FASTER = 'AVX512' in torch.backends.cpu.get_cpu_capability() and made_by_amd()
+
+routes = Routes('torch', 'onednn') if _ONEDNN is not None else Routes('torch')
 
 
-def multiply(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor, add: bool = False) -> None:
-    """a (M, K) @ b (K, N) in `out` (M, N), or added to what is there; all float32."""
-    if _by_onednn and a.device.type == 'cpu' and a.shape[0] * b.numel() >= _LARGE and a.is_contiguous():
-        weight = b.t()
-        if not (b.is_contiguous() or weight.is_contiguous()) and a.shape[0] >= _WORTH_PACKING:
-            weight = weight.contiguous()
-        if b.is_contiguous() or weight.is_contiguous():
-            product = _ONEDNN(a, weight, None, 'none', [], '')
-            out.add_(product) if add else out.copy_(product)
-            return
-    if add:
+def multiply(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor, add: bool = False, low: bool = False) -> None:
+    """a (M, K) @ b (K, N) in `out` (M, N), or added to what is there; all float32.
+
+    `low`: factors and product are rounded to bfloat16.
+    """
+    if low:
+        _put(bf16.rounded(F.linear, a, b.t(), None), out, add)
+    elif _onednn_serves(a, b) and (weight := _without_gaps(b.t(), a.shape[0])) is not None:
+        _put(_ONEDNN(a, weight, None, 'none', [], ''), out, add)
+    elif add:
         out.addmm_(a, b)
     else:
         torch.mm(a, b, out=out)
+
+
+def _onednn_serves(a: torch.Tensor, b: torch.Tensor) -> bool:
+    if _ONEDNN is None or a.device.type != 'cpu' or not a.is_contiguous() or routes.forced == 'torch':
+        return False
+    return (_ONEDNN_IS_FASTER and a.shape[0] * b.numel() >= _LARGE) or routes.forced == 'onednn'
+
+
+def _without_gaps(weight: torch.Tensor, rows: int) -> torch.Tensor | None:
+    """A matrix as oneDNN takes it well, or None where packing it would cost more than `rows` rows gain."""
+    if weight.is_contiguous() or weight.t().is_contiguous():
+        return weight
+    return weight.contiguous() if rows >= _WORTH_PACKING else None
+
+
+def _put(product: torch.Tensor, out: torch.Tensor, add: bool) -> None:
+    out.add_(product) if add else out.copy_(product)

@@ -1,19 +1,16 @@
-"""Pooling and SPP: the maximum, mean or a random pixel of windows (pooling_layer.cu, spp_layer.cpp)."""
+"""The maximum, the mean or a random pixel of each window of images, forward and backward (pooling_layer.cu)."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 
-from caffe.host_memory import workspace
-from caffe.layer import Layer, LayerError, register
-from caffe.process import device
-from caffe.proto import caffe_pb2
+from caffe.kernels.host_memory import workspace
 
-MAX, AVE, STOCHASTIC = (caffe_pb2.PoolingParameter.PoolMethod.Value(m) for m in ('MAX', 'AVE', 'STOCHASTIC'))
 _LOWEST = torch.finfo(torch.float32).min
 _BAND = 2**20  # numbers of a top that are computed at once
 _SMALLEST = torch.finfo(torch.float32).tiny
@@ -30,7 +27,7 @@ class Windows(NamedTuple):
     round_up: bool = True
 
     def count(self, size: Pair) -> Pair:
-        """How many windows an image of this size has, down and across. Raises LayerError where it has none.
+        """How many windows an image of this size has, down and across; below 1 where it is too small for one.
 
         ceil((size + 2 * pad - kernel) / stride) + 1, or floor; with padding less one if the last began
         outside of image and left padding.
@@ -42,8 +39,6 @@ class Windows(NamedTuple):
             if any(self.pad) and (count - 1) * s >= n + p:
                 count -= 1
             counts.append(count)
-        if min(counts) < 1:
-            raise LayerError(f'Pooling: an input of size {size} is too small for kernel {self.kernel}, pad {self.pad}')
         return tuple(counts)
 
     def torch_agrees(self, size: Pair) -> bool:
@@ -60,8 +55,8 @@ class Windows(NamedTuple):
             (c - 1) * s + k <= n for n, k, s, c in zip(size, self.kernel, self.stride, counts, strict=True)
         )
 
-    def suit_max_by_axis(self, size: Pair) -> bool:
-        """Whether `max_by_axis` works, and is the faster way, for images of this size."""
+    def are_faster_by_axis(self, size: Pair) -> bool:
+        """Whether `max_by_axis` works, and is the faster way, for images of this size on a CPU."""
         return self.are_inside(size) and max(self.kernel) <= 4
 
     def padded(self, x: torch.Tensor, value: float) -> torch.Tensor:
@@ -72,41 +67,6 @@ class Windows(NamedTuple):
             for n, k, s, p, c in zip(size, self.kernel, self.stride, self.pad, self.count(size), strict=True)
         ]
         return F.pad(x, (self.pad[1], after[1], self.pad[0], after[0]), value=value)
-
-
-def read_windows(param, size: Pair) -> Windows:
-    """The windows of a PoolingParameter for images of this size. Raises LayerError as Caffe's CHECKs do."""
-
-    def option(name: str, short: str) -> Pair:
-        has_h, has_w = param.HasField(f'{short}_h'), param.HasField(f'{short}_w')
-        if has_h != has_w or (has_h and param.HasField(name)):
-            raise LayerError(f'{short} is {name} OR {short}_h and {short}_w; not both, and not one of them.')
-        return (getattr(param, f'{short}_h'), getattr(param, f'{short}_w')) if has_h else (getattr(param, name),) * 2
-
-    stride, pad = option('stride', 'stride'), option('pad', 'pad')
-    if param.global_pooling:
-        if any(param.HasField(f) for f in ('kernel_size', 'kernel_h', 'kernel_w')):
-            raise LayerError('With Global_pooling: true Filter size cannot specified')
-        if pad != (0, 0) or stride != (1, 1):
-            raise LayerError('With Global_pooling: true; only pad = 0 and stride = 1')
-        kernel = size
-    else:
-        kernel = option('kernel_size', 'kernel')
-    round_up = param.round_mode == caffe_pb2.PoolingParameter.CEIL
-    return _checked(Windows(kernel, stride, pad, round_up), param.pool)
-
-
-def _checked(windows: Windows, pool: int) -> Windows:
-    if min(windows.kernel) == 0:
-        raise LayerError(f'Filter dimensions cannot be zero: kernel (height, width) is {windows.kernel}')
-    if min(windows.stride) == 0:
-        raise LayerError(f'Pooling: stride cannot be zero: {windows.stride}')
-    if any(windows.pad):
-        if pool == STOCHASTIC:
-            raise LayerError('Padding implemented only for average and max pooling.')
-        if windows.pad[0] >= windows.kernel[0] or windows.pad[1] >= windows.kernel[1]:
-            raise LayerError(f'Pooling: pad {windows.pad} must be smaller than the kernel {windows.kernel}')
-    return windows
 
 
 def max_pool(x: torch.Tensor, windows: Windows, argmax: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -128,8 +88,8 @@ def max_pool(x: torch.Tensor, windows: Windows, argmax: bool) -> tuple[torch.Ten
     return top, torch.where(inside, h * size[1] + w, -1)
 
 
-def max_by_axis(x: torch.Tensor, windows: Windows, out: torch.Tensor) -> None:
-    """`max_pool` of windows that are all inside: down, then across, some rows at a time, into `out`.
+def max_by_axis(x: torch.Tensor, windows: Windows, out: torch.Tensor) -> torch.Tensor:
+    """`max_pool` of windows that are all inside: down, then across, some rows at a time, in `out`.
 
     Thrice as fast as torch's on a CPU, and what is computed on the way stays in the caches.
     """
@@ -138,9 +98,10 @@ def max_by_axis(x: torch.Tensor, windows: Windows, out: torch.Tensor) -> None:
     for first in range(0, out.shape[2], rows):
         y = out[:, :, first : first + rows]
         taps = [x[:, :, i : i + (y.shape[2] - 1) * sh + 1 : sh] for i in range(first * sh, first * sh + kh)]
-        with workspace() as take:
-            down = _maximum(taps, take(*taps[0].shape))
+        with workspace() as allocate:
+            down = _maximum(taps, allocate(*taps[0].shape))
             _maximum([down[..., i : i + (y.shape[3] - 1) * sw + 1 : sw] for i in range(kw)], y)
+    return out
 
 
 def _maximum(taps: list[torch.Tensor], out: torch.Tensor) -> torch.Tensor:
@@ -208,138 +169,49 @@ def stochastic_pool(x: torch.Tensor, windows: Windows, generator: torch.Generato
     return x.flatten(2).gather(2, place).view(shape), place.view(shape)
 
 
-class _Pool:
-    """One pooling of one bottom: what both layers below do, and what they keep between the passes."""
-
-    def __init__(self, windows: Windows, pool: int, phase: int):
-        self.windows, self.pool = windows, pool
-        self.samples = pool == STOCHASTIC and phase == caffe_pb2.TRAIN
-        self.place: torch.Tensor | None = None
-
-    def _mean(self, x: torch.Tensor) -> torch.Tensor:
-        return (average_pool if self.pool == AVE else stochastic_mean)(x, self.windows)
-
-    def forward(self, x: torch.Tensor, keep_place: bool) -> torch.Tensor:
-        if self.pool == MAX:
-            top, self.place = max_pool(x, self.windows, keep_place)
-        elif self.samples:
-            top, self.place = stochastic_pool(x, self.windows, device.generator())
-        else:
-            top = self._mean(x)
-        return top
-
-    def backward(self, diff: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        if self.pool == MAX:
-            return max_pool_backward(diff, self.place, x, self.windows)
-        if self.samples:
-            out = x.new_zeros(x.shape).flatten(2)
-            return out.scatter_add_(2, self.place.flatten(2), diff.flatten(2)).view(x.shape)
-        x = x.detach().requires_grad_()
-        with torch.enable_grad():
-            return torch.autograd.grad(self._mean(x), x, diff)[0]
+def mean_pool(x: torch.Tensor, windows: Windows, method: str) -> torch.Tensor:
+    """The mean of each window of x (N, C, H, W): `average_pool` for 'AVE', `stochastic_mean` for 'STOCHASTIC'."""
+    return (average_pool if method == 'AVE' else stochastic_mean)(x, windows)
 
 
-def _check_image(shape: tuple[int, ...]) -> None:
-    if len(shape) != 4:
-        raise LayerError(f'Input must have 4 axes, corresponding to (num, channels, height, width); got {shape}')
-    if 0 in shape[2:]:
-        raise LayerError(f'Input dimensions cannot be zero: {shape}')
+def pool(
+    x: torch.Tensor,
+    windows: Windows,
+    method: str,
+    places: bool,
+    generator: torch.Generator | None = None,
+    memory: Callable[[], torch.Tensor] | None = None,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The windows of x (N, C, H, W) pooled by 'MAX', 'AVE' or 'STOCHASTIC', and the places h * W + w of its pixels.
 
-
-@register('Pooling')
-class Pooling(Layer):
-    """The maximum (MAX), mean (AVE) or a random pixel (STOCHASTIC) of each window of the bottom (N, C, H, W).
-
-    A second top of MAX takes the place h * W + w of each maximum.
+    The places are None for means, and for maxima unless `places`. STOCHASTIC draws with `generator`; without one it
+    gives the mean. `memory()` gives memory for the result, which a way that writes in place then uses.
     """
-
-    param_field = 'pooling_param'
-    num_bottom = 1
-    num_top = (1, 2)
-
-    def setup(self, bottom, top):
-        if top[0] is bottom[0]:
-            raise LayerError('Layer does not allow in-place computation.')
-        if len(top) > 1 and self.param.pool != MAX:
-            raise LayerError('Pooling: only MAX has a second top, the places of the maxima')
-        self._place = None
-
-    def reshape(self, bottom, top):
-        shape = bottom[0].shape
-        _check_image(shape)
-        self._pool = _Pool(read_windows(self.param, shape[2:]), self.param.pool, self.phase)
-        self._pool.place = self._place  # outlives a reshape, since a reshape may come between the passes
-        for blob in top:
-            blob.reshape(*shape[:2], *self._pool.windows.count(shape[2:]))
-
-    def forward(self, bottom, top):
-        x, windows, wants_place = bottom[0].read(), self._pool.windows, self.needs_backward or len(top) > 1
-        if self.param.pool == MAX and not (wants_place or x.is_cuda) and windows.suit_max_by_axis(x.shape[2:]):
-            max_by_axis(x, windows, top[0].overwrite())
-            return
-        top[0].write(self._pool.forward(x, wants_place))
-        self._place = self._pool.place
-        if len(top) > 1:
-            top[1].write(self._pool.place.float())
-
-    def backward(self, top, propagate_down, bottom):
-        if propagate_down[0]:
-            bottom[0].write_diff(self._pool.backward(top[0].read_diff(), bottom[0].read()))
+    if method == 'MAX':
+        if memory is not None and not (places or x.is_cuda) and windows.are_faster_by_axis(x.shape[2:]):
+            return max_by_axis(x, windows, memory()), None
+        return max_pool(x, windows, places)
+    if method == 'STOCHASTIC' and generator is not None:
+        return stochastic_pool(x, windows, generator)
+    return mean_pool(x, windows, method), None
 
 
-def pyramid_windows(size: Pair, level: int, pool: int) -> Windows:
+def pool_backward(
+    diff: torch.Tensor, x: torch.Tensor, windows: Windows, method: str, place: torch.Tensor | None
+) -> torch.Tensor:
+    """The gradient of `pool` for x: diff goes to the places that it gave, or where it gave none to all of a window."""
+    if method == 'MAX':
+        return max_pool_backward(diff, place, x, windows)
+    if place is not None:
+        out = x.new_zeros(x.shape).flatten(2)
+        return out.scatter_add_(2, place.flatten(2), diff.flatten(2)).view(x.shape)
+    x = x.detach().requires_grad_()
+    with torch.enable_grad():
+        return torch.autograd.grad(mean_pool(x, windows, method), x, diff)[0]
+
+
+def pyramid_windows(size: Pair, level: int) -> Windows:
     """Windows that part an image of this size into 2**level bins each way (SPPLayer::GetPoolingParam)."""
     bins = 2**level
     kernel = tuple(-(-n // bins) for n in size)
-    pad = tuple((k * bins - n + 1) // 2 for k, n in zip(kernel, size, strict=True))
-    return _checked(Windows(kernel, kernel, pad), pool)
-
-
-@register('SPP')
-class SPP(Layer):
-    """Spatial pyramid pooling: the bottom (N, C, H, W) pooled into 1, 2 x 2, 4 x 4, ... bins, side by side.
-
-    Top (N, C * all bins), each level with its channels in order; (N, C, 1, 1) for a pyramid of height 1
-    (spp_layer.cpp; He, Zhang, Ren and Sun, 2014).
-    """
-
-    param_field = 'spp_param'
-    num_bottom = 1
-    num_top = 1
-
-    def setup(self, bottom, top):
-        if self.param.pyramid_height == 0:
-            raise LayerError('SPP: pyramid_height must be positive')
-        self._pools: list[_Pool] = []
-        self._made_for: Pair | None = None
-
-    def reshape(self, bottom, top):
-        shape = bottom[0].shape
-        _check_image(shape)
-        if self._made_for != shape[2:]:
-            levels = range(self.param.pyramid_height)
-            self._pools = [
-                _Pool(pyramid_windows(shape[2:], i, self.param.pool), self.param.pool, self.phase) for i in levels
-            ]
-            self._made_for = shape[2:]
-        counts = [pool.windows.count(shape[2:]) for pool in self._pools]
-        if len(counts) == 1:
-            top[0].reshape(*shape[:2], *counts[0])
-        else:
-            top[0].reshape(shape[0], shape[1] * sum(map(math.prod, counts)))
-
-    def forward(self, bottom, top):
-        x = bottom[0].read()
-        levels = [pool.forward(x, self.needs_backward).flatten(1) for pool in self._pools]
-        top[0].write(torch.cat(levels, dim=1).view(top[0].shape))
-
-    def backward(self, top, propagate_down, bottom):
-        if not propagate_down[0]:
-            return
-        x = bottom[0].read()
-        counts = [pool.windows.count(x.shape[2:]) for pool in self._pools]
-        parts = top[0].read_diff().flatten(1).split([x.shape[1] * math.prod(c) for c in counts], dim=1)
-        total = torch.zeros_like(x)
-        for pool, count, part in zip(self._pools, counts, parts, strict=True):
-            total += pool.backward(part.reshape(*x.shape[:2], *count), x)
-        bottom[0].write_diff(total)
+    return Windows(kernel, kernel, tuple((k * bins - n + 1) // 2 for k, n in zip(kernel, size, strict=True)))

@@ -1,77 +1,29 @@
-"""ROIPooling (roi_pooling_layer.cu of Caffe's fast-rcnn branch; Girshick, 'Fast R-CNN', section 2.1)."""
+"""Max-pooling of RoIs into bins, forward and backward (roi_pooling_layer.cu; Girshick, 'Fast R-CNN', section 2.1).
+
+Each maximum is looked up in a table of the maxima of blocks, so that large RoIs cost as much as small ones. On a GPU
+Triton's kernels serve where they can (roi_pooling_triton.py), and torch's operations, as here, where they cannot.
+"""
 
 from __future__ import annotations
 
 import functools
 import importlib
+import logging
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
-from caffe.blob import Blob
-from caffe.deferred import Rows
-from caffe.glog import warn_once
-from caffe.host_memory import workspace
-from caffe.layer import Layer, LayerError, register
+from caffe.kernels.deferred import Rows
+from caffe.kernels.host_memory import workspace
+from caffe.kernels.roi_bins import Bins, reached_places, unreached_bins
 
 _TABLE_BYTES = 256 * 2**20  # the largest table of block maxima on a GPU
 # What is worked on at once on a CPU: the table and the bins stay in its caches.
 _CPU_CHANNELS, _CPU_ROIS = 128, 32
 _CPU_CHANNELS_WITH_PLACES = 32  # of eight bytes a value instead of four
 _CPU_ROIS_BACK = 4
-
-
-class Bins(NamedTuple):
-    """Where the RoIs' bins lie along one axis of the feature map, in its pixels; int64 but for `length`.
-
-    start, end: (R,) the first and last pixel of each RoI; low, high: (R, P) its P bins, from pixel low to
-    before high, clipped to the map; length: (R,) float32, the length of a bin before its borders are rounded
-    outwards.
-    """
-
-    start: torch.Tensor
-    end: torch.Tensor
-    low: torch.Tensor
-    high: torch.Tensor
-    length: torch.Tensor
-
-    def reached(self, size: int) -> torch.Tensor:
-        """(R, P, size) bool: whether the backward pass takes pixel i to lie in bin p.
-
-        Caffe's backward pass asks each pixel for its bins instead of each bin for its pixels, and float32
-        rounds the two answers apart now and then; an RoI that ends before it starts has no pixels at all.
-        """
-        pixel = torch.arange(size, device=self.low.device)
-        offset = pixel - self.start[:, None]
-        length = self.length[:, None]
-        first = (offset.float() / length).floor()[:, None]
-        last = ((offset + 1).float() / length).ceil()[:, None]
-        p = torch.arange(self.low.shape[1], device=pixel.device)[:, None]
-        inside = (pixel >= self.start[:, None]) & (pixel <= self.end[:, None])
-        return inside[:, None] & (first <= p) & (p < last)
-
-
-def bins_along(first: torch.Tensor, last: torch.Tensor, scale: float, pooled: int, size: int) -> Bins:
-    """Parts RoIs into bins along one axis, in Caffe's float32 arithmetic.
-
-    first, last: (R,) float32 corners in image pixels, both included; scale: feature pixels in an image pixel;
-    pooled: the number of bins; size: the pixels of the feature map. Corners are rounded half away from zero.
-    """
-
-    def rounded(corner: torch.Tensor) -> torch.Tensor:
-        scaled = (corner * corner.new_tensor(scale)).double()  # + 0.5 is exact in double
-        return (scaled.sign() * (scaled.abs() + 0.5).floor()).long()
-
-    start, end = rounded(first), rounded(last)
-    length = (end - start + 1).clamp(min=1).float()
-    # A tensor, since on a GPU torch multiplies by 1 / pooled where the divisor is a number.
-    bin_size = length / torch.full_like(length, pooled)
-    edge = torch.arange(pooled + 1, device=first.device, dtype=torch.float32) * bin_size[:, None]
-    low = (edge[:, :-1].floor().long() + start[:, None]).clamp(0, size)
-    high = (edge[:, 1:].ceil().long() + start[:, None]).clamp(0, size)
-    return Bins(start, end, low, high, bin_size)
 
 
 def block_maxima(maps: torch.Tensor, levels: tuple[int, int]) -> torch.Tensor:
@@ -147,7 +99,7 @@ _triton_serves = True  # until it does not
 
 
 def _by_triton(function: str, *args) -> Any:
-    """What this function of `caffe.roi_triton` returns; None, and one warning, where Triton is missing or refuses.
+    """What this function of roi_pooling_triton.py returns; None, and one warning, where Triton is missing or refuses.
 
     For tensors on a GPU. Without Triton torch's operations give the same, in more memory.
     """
@@ -155,13 +107,13 @@ def _by_triton(function: str, *args) -> Any:
     if not _triton_serves:
         return None
     try:
-        return getattr(importlib.import_module('caffe.roi_triton'), function)(*args)
+        return getattr(importlib.import_module('caffe.kernels.roi_pooling_triton'), function)(*args)
     except torch.cuda.OutOfMemoryError:
         raise
     except Exception as error:  # of whatever kind: a compiler, an assembler and a driver have a say
         _triton_serves = False
         reason = f'{type(error).__name__}: {error}'.splitlines()[0]
-        warn_once(f'RoIs are pooled on the GPU without Triton, in more memory ({reason})', 'roi_pooling_layer.cu:1')
+        logging.getLogger(__name__).warning('RoIs are pooled on the GPU without Triton, in more memory (%s)', reason)
         return None
 
 
@@ -243,10 +195,32 @@ def pool_some_channels(
     for first in range(0, c, _CPU_CHANNELS):
         maps = x[:, first : first + _CPU_CHANNELS]
         start, end = (channel * math.prod(pooled) for channel in (first, first + maps.shape[1]))
-        with workspace() as take:
-            block = take(rois, maps.shape[1], *pooled)
+        with workspace() as allocate:
+            block = allocate(rois, maps.shape[1], *pooled)
             _pool_channels(maps, index, levels, _CPU_ROIS, block)
             visit(slice(start, end), block.flatten(1))
+
+
+def rows_that_repeat(x: torch.Tensor, down: Bins, across: Bins, image: torch.Tensor) -> Rows | None:
+    """The result of `roi_max_pool`, with RoIs that round to the same pixels pooled once; None where few are alike.
+
+    "Few" is less than a tenth. Of proposals more are: at a stride of 16 pixels many fall on the same features. Who
+    reads rows (InnerProduct) then computes each once too, and the pooled features are never in memory as a whole
+    unless somebody reads them. Not on a GPU, where finding them would mean to wait.
+    """
+    if x.is_cuda:
+        return None
+    corners = torch.stack([image, down.start, down.end, across.start, across.end], dim=1)
+    distinct, index = torch.unique(corners, dim=0, return_inverse=True)
+    if len(distinct) > 0.9 * len(corners):
+        return None
+    first = torch.empty(len(distinct), dtype=torch.long)
+    first[index] = torch.arange(len(index))  # one of those alike, whichever is written last
+    width = x.shape[1] * down.low.shape[1] * across.low.shape[1]
+    down, across = (Bins(*(t[first] for t in bins)) for bins in (down, across))
+    features = x.clone()  # small; what they are when somebody reads the rows may be something else
+    visit = functools.partial(pool_some_channels, features, down, across, image[first])
+    return Rows(visit, (len(distinct), width), index)
 
 
 def _levels(bins: Bins, size: int) -> int:
@@ -263,33 +237,6 @@ def _portions(x: torch.Tensor, levels: tuple[int, int], n_bins: int, argmax: boo
     per_channel = levels[0] * levels[1] * x.shape[0] * x.shape[2] * x.shape[3] * item
     channels = min(x.shape[1], max(1, _TABLE_BYTES // per_channel))
     return channels, max(1, _TABLE_BYTES // (n_bins * channels * item))
-
-
-def unreached_bins(down: Bins, across: Bins, size: tuple[int, int]) -> torch.Tensor:
-    """(R,) bool: RoIs with a bin whose backward pass misses a pixel that its forward pass sees.
-
-    size: (H, W) of the map. Few RoIs are so; only their gradients have to be looked at bin by bin.
-    """
-
-    def along(bins: Bins, size: int) -> torch.Tensor:
-        pixel = torch.arange(size, device=bins.low.device)
-        seen = (pixel >= bins.low[:, :, None]) & (pixel < bins.high[:, :, None])
-        return (seen & ~bins.reached(size)).flatten(1).any(dim=1)
-
-    return along(down, size[0]) | along(across, size[1])
-
-
-def reached_places(place: torch.Tensor, down: Bins, across: Bins, size: tuple[int, int]) -> torch.Tensor:
-    """(R, C, bins down, bins across) bool: whether each bin's place is one that its backward pass reaches.
-
-    place: int64 of that shape, 0 ... H * W - 1; size: (H, W).
-    """
-    (rois, _, p, q), (h, w) = place.shape, size
-    roi = torch.arange(rois, device=place.device)
-    y_rows = ((roi[:, None] * p + torch.arange(p, device=place.device)) * h).view(rois, 1, p, 1)
-    x_rows = ((roi[:, None] * q + torch.arange(q, device=place.device)) * w).view(rois, 1, 1, q)
-    y = torch.div(place, w, rounding_mode='floor')
-    return down.reached(h).view(-1)[y_rows + y] & across.reached(w).view(-1)[x_rows + place - y * w]
 
 
 def roi_max_pool_backward(
@@ -326,86 +273,3 @@ def roi_max_pool_backward(
         target += first[part, :, None]
         planes.view(-1).scatter_add_(0, target.view(-1), diff[part].reshape(-1))
     return planes[:, :, 1:].reshape(shape)
-
-
-@register('ROIPooling')
-class ROIPooling(Layer):
-    """Max-pools each RoI of a feature map into pooled_h x pooled_w bins.
-
-    Bottoms: features (N, C, H, W); RoIs (R, 5), rows (index of the image in the batch, x1, y1, x2, y2) in
-    image pixels, corners included. Top (R, C, pooled_h, pooled_w). spatial_scale turns image pixels into
-    feature pixels. Corners are rounded; an RoI is at least 1 x 1, and one that ends before it starts gets no
-    gradient; bins are rounded outwards and clipped to the map; a bin without pixels gives 0. The gradient of
-    RoIs is zero.
-
-    An RoI of an image that is not in the batch is refused; on a GPU, where finding one would take a
-    synchronisation in every pass, NaN is pooled from it instead.
-    """
-
-    param_field = 'roi_pooling_param'
-    num_bottom = 2
-    num_top = 1
-
-    def setup(self, bottom, top):
-        if self.param.pooled_h == 0:
-            raise LayerError('pooled_h must be > 0')
-        if self.param.pooled_w == 0:
-            raise LayerError('pooled_w must be > 0')
-
-    def reshape(self, bottom, top):
-        features, rois = bottom[0].shape, bottom[1].shape
-        if len(features) != 4:
-            raise LayerError(f'ROIPooling: bottom 0 must be features of shape (N, C, H, W), got {features}')
-        if not rois or bottom[1].count != rois[0] * 5:
-            raise LayerError(f'ROIPooling: bottom 1 must be RoIs of shape (R, 5): image, x1, y1, x2, y2; got {rois}')
-        top[0].reshape(rois[0], features[1], self.param.pooled_h, self.param.pooled_w)
-
-    def forward(self, bottom, top):
-        x, rois = bottom[0].read(), bottom[1].read().view(-1, 5)
-        n, _, h, w = x.shape
-        image = rois[:, 0].long()
-        wrong = (image < 0) | (image >= n)
-        if not x.is_cuda and wrong.any():
-            r = int(wrong.nonzero()[0])
-            raise LayerError(
-                f'ROIPooling: RoI {r} is of image {float(rois[r, 0]):g} of the batch, '
-                f'but bottom 0 holds {n} (numbered from 0); the RoI is {rois[r].tolist()}'
-            )
-        image = image.clamp(0, max(n - 1, 0))
-        scale = self.param.spatial_scale
-        down = bins_along(rois[:, 2], rois[:, 4], scale, self.param.pooled_h, h)
-        across = bins_along(rois[:, 1], rois[:, 3], scale, self.param.pooled_w, w)
-        if not self.needs_backward and not x.is_cuda and self._pool_each_once(x, down, across, image, top[0]):
-            return
-        out, place = roi_max_pool(x, down, across, image, self.needs_backward, out=top[0].overwrite())
-        if x.is_cuda:  # to raise would mean to wait for the GPU: what is not there is not a number
-            out.masked_fill_(wrong[:, None, None, None], float('nan'))
-        self._kept = (place, down, across, image) if self.needs_backward else None
-
-    def _pool_each_once(self, x, down: Bins, across: Bins, image: torch.Tensor, top: Blob) -> bool:
-        """Pools RoIs that round to the same pixels once, where a tenth of them or more repeat another.
-
-        Proposals do: at a stride of 16 pixels many fall on the same features. Layers that read rows (InnerProduct)
-        then compute each once too, and the pooled features are never in memory as a whole unless somebody reads them.
-        Not on a GPU, where finding them would mean to wait.
-        """
-        corners = torch.stack([image, down.start, down.end, across.start, across.end], dim=1)
-        distinct, index = torch.unique(corners, dim=0, return_inverse=True)
-        if len(distinct) > 0.9 * len(corners):
-            return False
-        first = torch.empty(len(distinct), dtype=torch.long)
-        first[index] = torch.arange(len(index))  # one of those alike, whichever is written last
-        down, across = (Bins(*(t[first] for t in bins)) for bins in (down, across))
-        features = x.clone()  # small; what they are when somebody reads the top may be something else
-        visit = functools.partial(pool_some_channels, features, down, across, image[first])
-        top.write_rows(Rows(visit, (len(distinct), math.prod(top.shape[1:])), index))
-        return True
-
-    def backward(self, top, propagate_down, bottom):
-        if propagate_down[1]:  # rounded corners: what is pooled does not change with small changes of an RoI
-            bottom[1].write_diff(torch.zeros_like(bottom[1].read()))
-        if propagate_down[0]:
-            bottom[0].write_diff(roi_max_pool_backward(top[0].read_diff(), *self._kept, bottom[0].read().shape))
-
-    def allow_force_backward(self, bottom_index):
-        return bottom_index != 1
