@@ -109,7 +109,7 @@ class SyncedArray:
         self._newest = 'device' if device.has_own_memory() else 'host'
         return tensor
 
-    def overwrite(self, count: int) -> torch.Tensor:
+    def memory_to_fill(self, count: int) -> torch.Tensor:
         """Memory on the compute device for values that the caller writes whole; until then it holds anything."""
         self._deferred = None
         memory = self._device if device.has_own_memory() else self._host
@@ -128,7 +128,7 @@ class SyncedArray:
     def write(self, tensor: torch.Tensor) -> None:
         """Takes `tensor` (on the compute device) as the newest values; it belongs to this array from now on.
 
-        It may lie in the memory that `overwrite` gave: then nothing moves.
+        It may lie in the memory that `memory_to_fill` gave: then nothing moves.
         """
         self._deferred = None
         if device.has_own_memory():
@@ -281,9 +281,9 @@ class Blob:
         """The data on the compute device, to be changed in place."""
         return self._shaped(self._data.own(self._count))
 
-    def overwrite(self) -> torch.Tensor:
+    def memory_to_fill(self) -> torch.Tensor:
         """The data's memory, for a caller that writes all of it: large memory is slow to come by anew."""
-        return self._shaped(self._data.overwrite(self._count))
+        return self._shaped(self._data.memory_to_fill(self._count))
 
     def read_diff(self) -> torch.Tensor:
         """The diff on the compute device, to be read only."""
@@ -297,16 +297,16 @@ class Blob:
         """The diff on the compute device, to be changed in place."""
         return self._shaped(self._diff.own(self._count))
 
-    def overwrite_diff(self) -> torch.Tensor:
-        """The diff's memory, for a caller that writes all of it (`overwrite`)."""
-        return self._shaped(self._diff.overwrite(self._count))
+    def diff_memory_to_fill(self) -> torch.Tensor:
+        """The diff's memory, for a caller that writes all of it (`memory_to_fill`)."""
+        return self._shaped(self._diff.memory_to_fill(self._count))
 
     def add_diff(self, tensor: torch.Tensor) -> None:
         """Adds to the diff, as parameters gather theirs over uses and sub-iterations."""
         if self._diff.is_zero and device.has_own_memory():
             self.write_diff(tensor)
         elif self._diff.is_zero:
-            self.overwrite_diff().copy_(tensor.view(self._shape))
+            self.diff_memory_to_fill().copy_(tensor.view(self._shape))
         else:
             self.own_diff().add_(tensor)
 
@@ -322,7 +322,7 @@ class Blob:
                 self._diff.defer(product)
                 return
         fresh = self._diff.is_zero
-        multiply(a.t(), b, self.overwrite_diff() if fresh else self.own_diff(), add=not fresh)
+        multiply(a.t(), b, self.diff_memory_to_fill() if fresh else self.own_diff(), add=not fresh)
 
     @property
     def diff_product(self) -> Product | None:

@@ -175,8 +175,8 @@ def test_a_held_view_sees_rows_that_repeat():
 def test_memory_to_be_overwritten_is_reused_and_seen():
     blob = Blob(4)
     view = blob.diff
-    memory = blob.overwrite_diff()
+    memory = blob.diff_memory_to_fill()
     memory[...] = 5
     assert (view == 5).all()
     blob.clear_diff()
-    assert blob.overwrite_diff().data_ptr() == memory.data_ptr()
+    assert blob.diff_memory_to_fill().data_ptr() == memory.data_ptr()

@@ -142,7 +142,7 @@ class Convolution(Layer):
         weight, bias = self._weight(), self.blobs[1].read() if self.param.bias_term else None
         low = precision.uses_bf16(weight)
         for x, y in zip(bottom, top, strict=True):
-            memory = lambda y=y: self._images(y.overwrite())
+            memory = lambda y=y: self._images(y.memory_to_fill())
             y.write(convolve(self._images(x.read()), weight, bias, self._filter, low, memory).reshape(y.shape))
 
     def backward(self, top, propagate_down, bottom):
@@ -153,7 +153,7 @@ class Convolution(Layer):
             if not (down or learns or learns_bias):
                 continue
             diff, image, wanted = self._images(y.read_diff()), self._images(x.read()), (down, learns, learns_bias)
-            memory = lambda x=x: self._images(x.overwrite_diff())
+            memory = lambda x=x: self._images(x.diff_memory_to_fill())
             x_diff, weight_diff, bias_diff = convolve_backward(diff, image, weight, self._filter, wanted, memory)
             if down:
                 x.write_diff(x_diff.reshape(x.shape))

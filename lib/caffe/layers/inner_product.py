@@ -60,7 +60,7 @@ class InnerProduct(Layer):
         weight = weight if self._transpose else weight.t()
         low = precision.uses_bf16(weight)
         rows = bottom[0].rows if self._axis == 1 else None
-        y = self._matrix(top[0].overwrite(), self.param.num_output)
+        y = self._matrix(top[0].memory_to_fill(), self.param.num_output)
         if rows is None:
             multiply(self._matrix(bottom[0].read(), self._inputs), weight, y, low=low)
         else:
@@ -77,7 +77,7 @@ class InnerProduct(Layer):
             self.blobs[1].add_diff(diff.sum(dim=0))
         if propagate_down[0]:
             weight = self.blobs[0].read()
-            x_diff = self._matrix(bottom[0].overwrite_diff(), self._inputs)
+            x_diff = self._matrix(bottom[0].diff_memory_to_fill(), self._inputs)
             multiply(diff, weight.t() if self._transpose else weight, x_diff)
 
 

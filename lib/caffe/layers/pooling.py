@@ -100,7 +100,7 @@ class Pooling(Layer):
     def forward(self, bottom, top):
         places = self.needs_backward or len(top) > 1
         generator = _generator(self._method, self.phase)
-        y, self._place = pool(bottom[0].read(), self._windows, self._method, places, generator, top[0].overwrite)
+        y, self._place = pool(bottom[0].read(), self._windows, self._method, places, generator, top[0].memory_to_fill)
         top[0].write(y)
         if len(top) > 1:
             top[1].write(self._place.float())

@@ -50,7 +50,7 @@ class ROIPooling(Layer):
         if not self.needs_backward and (rows := rows_that_repeat(x, *bins)) is not None:
             top[0].write_rows(rows)
             return
-        y, place = roi_max_pool(x, *bins, self.needs_backward, out=top[0].overwrite())
+        y, place = roi_max_pool(x, *bins, self.needs_backward, out=top[0].memory_to_fill())
         if x.is_cuda:  # to raise would mean to wait for the GPU: what is not there is not a number
             y.masked_fill_(nowhere[:, None, None, None], float('nan'))
         self._kept = (place, *bins) if self.needs_backward else None
