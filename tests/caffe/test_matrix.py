@@ -27,6 +27,26 @@ def test_every_library_gives_the_same(route, shape, layout):
         torch.testing.assert_close(out.double(), 2 * want, rtol=1e-4, atol=2e-3)
 
 
+@pytest.mark.parametrize('route', matrix.routes.names)
+@pytest.mark.parametrize('shape', [(16, 5, 40, 30), (3, 200, 64, 100), (2, 1, 7, 1)])
+@pytest.mark.parametrize('layout', ['rows', 'transposed', 'transposed on the left'])
+def test_many_products_are_the_same_by_every_library(route, shape, layout):
+    batch, m, k, n = shape
+    torch.manual_seed(0)
+    a, b = torch.randn(batch, m, k), torch.randn(batch, k, n)
+    if layout == 'transposed':
+        b = torch.randn(batch, n, k).transpose(1, 2)
+    elif layout == 'transposed on the left':
+        a = torch.randn(batch, k, m).transpose(1, 2)
+    want = a.double() @ b.double()
+    out = torch.empty(want.shape)
+    with matrix.routes.force(route):
+        matrix.multiply_each(a, b, out)
+        torch.testing.assert_close(out.double(), want, rtol=1e-4, atol=1e-3)
+        matrix.multiply_each(a, b, out, add=True)
+        torch.testing.assert_close(out.double(), 2 * want, rtol=1e-4, atol=2e-3)
+
+
 def test_a_route_that_there_is_not_is_refused_with_those_that_there_are():
     message = "'cuda' is none of the ways that there are here: torch"
     with pytest.raises(ValueError, match=message), matrix.routes.force('cuda'):

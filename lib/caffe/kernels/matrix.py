@@ -39,10 +39,30 @@ def multiply(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor, add: bool = Fa
         torch.mm(a, b, out=out)
 
 
+def multiply_each(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor, add: bool = False) -> None:
+    """a[i] @ b[i] in out[i], or added to what is there: a (B, M, K), b (B, K, N), out (B, M, N), all float32."""
+    if _onednn_serves(a, b) and (b.is_contiguous() or b.transpose(1, 2).is_contiguous()):
+        for left, right, product in zip(a, b, out, strict=True):
+            _put(_ONEDNN(left, right.t(), None, 'none', [], ''), product, add)
+    elif add:
+        out.baddbmm_(a, b)
+    else:
+        torch.bmm(a, b, out=out)
+
+
+def wants_rows(device: torch.device) -> bool:
+    """Whether the library that serves large products takes matrices on the left well only row by row in memory."""
+    return device.type == 'cpu' and _onednn_is_chosen()
+
+
+def _onednn_is_chosen() -> bool:
+    return _ONEDNN is not None and (_ONEDNN_IS_FASTER if routes.forced is None else routes.forced == 'onednn')
+
+
 def _onednn_serves(a: torch.Tensor, b: torch.Tensor) -> bool:
-    if _ONEDNN is None or a.device.type != 'cpu' or not a.is_contiguous() or routes.forced == 'torch':
+    if not _onednn_is_chosen() or a.device.type != 'cpu' or not a.is_contiguous():
         return False
-    return (_ONEDNN_IS_FASTER and a.shape[0] * b.numel() >= _LARGE) or routes.forced == 'onednn'
+    return a.shape[-2] * b.numel() >= _LARGE or routes.forced == 'onednn'
 
 
 def _without_gaps(weight: torch.Tensor, rows: int) -> torch.Tensor | None:

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 import torch
 
 from caffe.kernels.host_memory import workspace
+from caffe.kernels.matrix import multiply_each, wants_rows
 
 # An image is worked on in strips of rows, whose 16 planes stay in the caches: so many floats (8 MB).
 _STRIP = 2**21
@@ -58,7 +59,7 @@ def _convolve(x, filters: torch.Tensor, bias: torch.Tensor | None, pad: tuple[in
                 with workspace() as allocate_strip:
                     m, tiles = allocate_strip(16, k, count * tw), allocate_strip(16, c, count * tw)
                     _image_tiles(columns, first, tiles.view(4, 4, c, count, tw))
-                    torch.bmm(filters, tiles, out=m)
+                    multiply_each(filters, tiles, m)
                     _sum_products(m.view(4, 4, k, count, tw), bias, y[:, 2 * first : 2 * (first + count)])
     return out
 
@@ -80,10 +81,16 @@ def image_gradient(
     diff: torch.Tensor, weight: torch.Tensor, pad: tuple[int, int], out: torch.Tensor | None = None
 ) -> torch.Tensor:
     """The gradient of `convolve` for x: diff (N, K, H', W') convolved with the filters turned around."""
+    k, c = weight.shape[:2]
     with workspace() as allocate:
-        filters = allocate(16, *weight.shape[:2])
-        transform_filters(weight, filters, turned=True)
-        return _convolve(diff, filters.transpose(1, 2), None, (2 - pad[0], 2 - pad[1]), out)
+        if wants_rows(weight.device):
+            filters = allocate(16, c, k)
+            transform_filters(weight.transpose(0, 1).contiguous(), filters, turned=True)
+        else:
+            filters = allocate(16, k, c)
+            transform_filters(weight, filters, turned=True)
+            filters = filters.transpose(1, 2)
+        return _convolve(diff, filters, None, (2 - pad[0], 2 - pad[1]), out)
 
 
 def weight_gradient(x: torch.Tensor, diff: torch.Tensor, pad: tuple[int, int]) -> torch.Tensor:
@@ -99,7 +106,7 @@ def weight_gradient(x: torch.Tensor, diff: torch.Tensor, pad: tuple[int, int]) -
                     ours, theirs = allocate_strip(16, c, count * tw), allocate_strip(16, k, count * tw)
                     _image_tiles(columns, first, ours.view(4, 4, c, count, tw))
                     _output_tiles(y[:, 2 * first : 2 * (first + count)], theirs.view(4, 4, k, count, tw))
-                    total.baddbmm_(theirs, ours.transpose(1, 2))
+                    multiply_each(theirs, ours.transpose(1, 2), total, add=True)
         return torch.mm(total.view(16, k * c).t(), _taps()).view(k, c, 3, 3)
 
 
