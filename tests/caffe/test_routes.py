@@ -38,7 +38,7 @@ def is_reference(implementation):
 
 @pytest.fixture(scope='module')
 def done():
-    """What oneDNN did for each hot layer by each way, in a process of its own, which has to be told before it starts."""
+    """What oneDNN did for each hot layer by each way. A process of its own: it has to be told before it starts."""
     env = {**os.environ, 'ONEDNN_VERBOSE': '1', 'PYTHONPATH': os.pathsep.join([str(LIB), str(HERE)])}
     run = subprocess.run(
         [sys.executable, str(HERE / 'hot_layers.py')], capture_output=True, text=True, env=env, timeout=600, check=False
