@@ -2,11 +2,11 @@
 """The large products of our nets by each library, in each layout that they come in: GFLOP/s, as a table.
 
 experiments/matrix_products.py            what caffe.kernels.matrix chooses among, on this processor
-experiments/matrix_products.py --rounds 9 --quick
+experiments/matrix_products.py --reference           oneDNN's reference code for weights with gaps, too: minutes
 
-A way that takes longer than --limit seconds a product is measured once: oneDNN's reference code takes minutes.
-Times are those of the clock, so nothing else should run; with OMP_NUM_THREADS=1 and --cpu they are the processor
-time of one thread, which other programs hardly change.
+A way that takes longer than --limit seconds a product is measured once. Times are those of the clock, so nothing
+else should run; with --cpu and OMP_NUM_THREADS=1 they are the processor time of one thread, which other programs
+hardly change.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument('--rounds', type=int, default=5, help='of each; the best counts (default: 5)')
     parser.add_argument('--limit', type=float, default=5, help='seconds from which one round is enough (default: 5)')
     parser.add_argument('--cpu', action='store_true', help='processor time instead of the clock')
-    parser.add_argument('--without-gaps', action='store_true', help='leave out oneDNN as it is for weights with gaps')
+    parser.add_argument('--reference', action='store_true', help="oneDNN's reference code, too: it takes minutes")
     parser.add_argument('--quick', action='store_true', help='an eighth of each size, to see whether it works')
     args = parser.parse_args()
     if args.rounds < 1:
@@ -107,7 +107,7 @@ def main() -> None:
         cells = {
             way: f'{gflops(rows * inputs * outputs, work, args):.3g}'
             for way, work in ways(a, b)
-            if not (args.without_gaps and layout == 'weights with gaps' and way == 'onednn, as it is')
+            if args.reference or (layout, way) != ('weights with gaps', 'onednn, as it is')
         }
         cells = ' | '.join(cells.get(way, '–') for way in names)
         print(f'| {name} | {rows} × {inputs} × {outputs} | {layout} | {cells} |', flush=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 from caffe.kernels.host_memory import workspace, zeros_with_own_pages
-from caffe.kernels.matrix import multiply
+from caffe.kernels.matrix import multiply, wants_rows
 
 _PORTION = 2**21  # numbers of a product that are looked at together: the factors are read once a portion
 
@@ -72,7 +72,9 @@ class Product:
         for first in range(0, self.a.shape[1], len(memory)):
             rows = slice(first, first + len(memory))
             out = memory[: self.a[:, rows].shape[1]]
-            yield torch.mm(self.a[:, rows].t(), self.b, out=out), *(t[rows] for t in tensors)
+            left = self.a[:, rows].t()
+            multiply(left.contiguous() if wants_rows(left.device) else left, self.b, out)
+            yield out, *(t[rows] for t in tensors)
 
     def laid_out(self) -> torch.Tensor:
         """The product, (N, K), in new memory."""
