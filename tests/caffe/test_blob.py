@@ -180,3 +180,23 @@ def test_memory_to_be_overwritten_is_reused_and_seen():
     assert (view == 5).all()
     blob.clear_diff()
     assert blob.diff_memory_to_fill().data_ptr() == memory.data_ptr()
+
+
+def test_what_was_computed_in_that_memory_is_written_without_moving():
+    blob = Blob(2, 3)
+    view = blob.data
+    memory = blob.memory_to_fill()
+    blob.write(memory.fill_(5).view(3, 2))
+    assert blob.read().data_ptr() == memory.data_ptr()
+    assert (view == 5).all()
+    view[0, 0] = 7
+    assert blob.read()[0, 0] == 7
+
+
+def test_memory_of_a_larger_blob_stays_when_less_is_written_into_it():
+    blob = Blob(6)
+    memory = blob.memory_to_fill()
+    blob.reshape(4)
+    blob.write(blob.memory_to_fill().fill_(1))
+    blob.reshape(6)
+    assert blob.memory_to_fill().data_ptr() == memory.data_ptr()

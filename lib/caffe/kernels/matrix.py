@@ -2,9 +2,9 @@
 
 torch multiplies with MKL, which takes a slow path on the AVX-512 of other makers than its own: fc6 of VGG16 for 2000
 RoIs in 2.1 s where oneDNN, which torch brings along, takes 1.0 s (two Zen 5 cores). Elsewhere MKL is as fast or faster.
-But oneDNN has only reference code, a thousand times slower, for a matrix with gaps between its rows, and is slower
-than MKL where the left matrix is transposed (docs/performance.md has the table). Which of them serves is a rule of
-layouts and shapes and not a measurement at start: the same seed gives the same bytes on every run.
+But oneDNN has only reference code, a thousand times slower, for a matrix with gaps between its rows: that is packed or
+left to MKL, and so is a left matrix that is transposed (docs/performance.md has the table). Which of them serves is a
+rule of layouts and shapes and not a measurement at start: the same seed gives the same bytes on every run.
 """
 
 from __future__ import annotations
