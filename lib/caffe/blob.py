@@ -31,13 +31,14 @@ class SyncedArray:
     of different shapes (shared parameters, Split, Reshape).
     """
 
-    __slots__ = ('_deferred', '_device', '_host', '_newest', '_view')
+    __slots__ = ('_deferred', '_device', '_filled', '_host', '_newest', '_view')
 
     def __init__(self):
         self._host: torch.Tensor | None = None
         self._device: torch.Tensor | None = None
         self._newest = 'nowhere'  # 'nowhere' (all zeros), 'host', 'device', 'both' or 'deferred' (not laid out yet)
         self._deferred: Rows | Product | CopyOf | None = None  # with 'deferred': what the values are
+        self._filled = False  # whether `memory_to_fill` was called since the last write
         self._view = None  # weak reference to the flat NumPy view of _host; every array handed out has it as base
 
     @property
@@ -111,7 +112,7 @@ class SyncedArray:
 
     def memory_to_fill(self, count: int) -> torch.Tensor:
         """Memory on the compute device for values that the caller writes whole; until then it holds anything."""
-        self._deferred = None
+        self._deferred, self._filled = None, True
         memory = self._device if device.has_own_memory() else self._host
         if memory is None or memory.numel() < count or not memory.is_contiguous() or memory.device != device.current():
             where = device.current()
@@ -131,12 +132,14 @@ class SyncedArray:
         It may lie in the memory that `memory_to_fill` gave: then nothing moves.
         """
         self._deferred = None
+        in_place = self._filled and _begins_in(self._device if device.has_own_memory() else self._host, tensor)
+        self._filled = False
         if device.has_own_memory():
-            if not _begins_in(self._device, tensor):
+            if not in_place:
                 self._device = tensor
             self._newest = 'device'
             return
-        if not _begins_in(self._host, tensor):
+        if not in_place and tensor is not self._host:
             if self._has_viewers() and self._host.numel() >= tensor.numel():
                 self._host.view(-1)[: tensor.numel()].copy_(tensor.reshape(-1))
             else:
