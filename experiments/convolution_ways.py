@@ -16,7 +16,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / 'lib'))
 import torch
 
 import caffe  # noqa: F401 - keeps freed memory, as training does
-from caffe.layers import winograd
+from caffe.kernels import winograd
 
 # (channels, filters, height, width) of conv5_2, conv4_2, conv4_1, conv3_2, conv3_1 and conv2_2
 SHAPES = [

@@ -21,7 +21,7 @@ METHODS = {'frcn': 'fast_rcnn', 'ohem': 'fast_rcnn_ohem'}
 
 def measure(args: argparse.Namespace) -> dict:
     """{'step': seconds, 'peak_gib', 'images': of a step}; of ours 'parts': seconds a step, and 'layers', too."""
-    import caffe  # before torch, which looks only once for what caffe.host_memory asks
+    import caffe  # before torch, which looks only once for what caffe.kernels.host_memory asks
 
     if (args.kind == 'original') == (ROOT in Path(caffe.__file__).resolve().parents):
         wanted = 'another Caffe than ours' if args.kind == 'original' else 'ours'

@@ -129,6 +129,56 @@ def test_files_are_written_by_whole_file_alone(path):
     assert list(written_by_hand(path)) == []
 
 
+def ours(path, below='caffe'):
+    """The modules of `below` that a file imports: 'caffe.blob' for `from caffe.blob import Blob`, too."""
+    found = set()
+    for module, names in imports(path):
+        wholes = [f'{module}.{name}' for name in names or ()]
+        found |= {name for name in wholes if name in MODULES} or {module}
+    return {name for name in found if name == below or name.startswith(f'{below}.')}
+
+
+MODULES = {
+    '.'.join(part for part in path.relative_to(LIB).with_suffix('').parts if part != '__init__'): path
+    for path in files('lib')
+}
+
+
+@pytest.mark.parametrize('path', files('lib/caffe/kernels'), ids=lambda p: p.name)
+def test_kernels_know_nothing_of_caffe_but_kernels(path):
+    assert {name for name in ours(path) if not name.startswith('caffe.kernels')} == set()
+
+
+def registers_a_layer(path):
+    return any(
+        isinstance(mark, ast.Call) and getattr(mark.func, 'id', '') == 'register'
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+        for mark in node.decorator_list
+    )
+
+
+@pytest.mark.parametrize('path', files('lib/caffe/layers'), ids=lambda p: p.name)
+def test_layers_know_no_layer_of_another_family(path):
+    """A family is a file. Files of layers/ that hold no layer type (axes, labels, ...) are for all of them."""
+    others = {name for name in ours(path, 'caffe.layers') if name in MODULES and name != 'caffe.layers'}
+    assert {name for name in others if registers_a_layer(MODULES[name])} == set()
+
+
+def test_no_circle_of_imports_in_lib():
+    """Imports inside functions and under TYPE_CHECKING count, too: who knows whom is what matters."""
+    waits_for = {name: {n for n in ours_anywhere(path) if n != name} for name, path in MODULES.items()}
+    waited_for = {name: {n for n, needed in waits_for.items() if name in needed} for name in waits_for}
+    for graph in (waits_for, waited_for):  # from both sides until nothing but circles is left
+        while free := {name for name in waits_for if not graph[name] & waits_for.keys()}:
+            waits_for = {name: needed for name, needed in waits_for.items() if name not in free}
+    assert sorted(waits_for) == []
+
+
+def ours_anywhere(path):
+    return {name for package in ARROWS for name in ours(path, package)}
+
+
 def test_the_architecture_page_names_every_file():
     page = (ROOT / 'docs' / 'architecture.md').read_text()
     own = [

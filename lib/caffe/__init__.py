@@ -3,7 +3,7 @@
 Knows nothing of detection. What is the same as in Caffe, what is better and what differs: docs/pycaffe.md.
 """
 
-from caffe import host_memory, io, layers
+from caffe import io, layers
 from caffe._caffe import (
     Blob,
     Layer,
@@ -28,6 +28,7 @@ from caffe.classifier import Classifier
 from caffe.detector import Detector
 from caffe.files.model_file import ModelFileError
 from caffe.files.prototxt import PrototxtError
+from caffe.kernels import host_memory
 from caffe.layer import LayerError
 from caffe.net_spec import NetSpec, params, to_proto
 from caffe.process.precision import set_precision

@@ -11,9 +11,17 @@ import re
 import sys
 import traceback
 
-from caffe.command import draw, summary, test, time, train, upgrade
+from caffe.command import device, draw, summary, test, time, train, upgrade
 
-COMMANDS = {'train': train, 'test': test, 'time': time, 'summary': summary, 'draw': draw, 'upgrade': upgrade}
+COMMANDS = {
+    'train': train,
+    'test': test,
+    'time': time,
+    'summary': summary,
+    'draw': draw,
+    'upgrade': upgrade,
+    'device': device,
+}
 
 
 class _Parser(argparse.ArgumentParser):

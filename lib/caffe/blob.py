@@ -14,9 +14,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from caffe.deferred import CopyOf, Product, Rows
-from caffe.host_memory import lasting
-from caffe.matrix import multiply
+from caffe.kernels.deferred import CopyOf, Product, Rows
+from caffe.kernels.host_memory import zeros_with_own_pages
+from caffe.kernels.matrix import multiply
 from caffe.process import device
 
 # What an update works on at a time (`replace_diff`): numbers that stay in the cache over the steps of its rule, so that
@@ -31,13 +31,14 @@ class SyncedArray:
     of different shapes (shared parameters, Split, Reshape).
     """
 
-    __slots__ = ('_deferred', '_device', '_host', '_newest', '_view')
+    __slots__ = ('_deferred', '_device', '_filled', '_host', '_newest', '_view')
 
     def __init__(self):
         self._host: torch.Tensor | None = None
         self._device: torch.Tensor | None = None
         self._newest = 'nowhere'  # 'nowhere' (all zeros), 'host', 'device', 'both' or 'deferred' (not laid out yet)
         self._deferred: Rows | Product | CopyOf | None = None  # with 'deferred': what the values are
+        self._filled = False  # whether `memory_to_fill` was called since the last write
         self._view = None  # weak reference to the flat NumPy view of _host; every array handed out has it as base
 
     @property
@@ -52,7 +53,7 @@ class SyncedArray:
         if old is not None and old.numel() >= count and old.is_contiguous():
             return old.zero_()
         if where.type == 'cpu':
-            return lasting(count)
+            return zeros_with_own_pages(count)
         return torch.zeros(count, dtype=torch.float32, device=where)
 
     def _host_tensor(self, count: int) -> torch.Tensor:
@@ -109,13 +110,14 @@ class SyncedArray:
         self._newest = 'device' if device.has_own_memory() else 'host'
         return tensor
 
-    def overwrite(self, count: int) -> torch.Tensor:
+    def memory_to_fill(self, count: int) -> torch.Tensor:
         """Memory on the compute device for values that the caller writes whole; until then it holds anything."""
-        self._deferred = None
+        self._deferred, self._filled = None, True
         memory = self._device if device.has_own_memory() else self._host
         if memory is None or memory.numel() < count or not memory.is_contiguous() or memory.device != device.current():
             where = device.current()
-            memory = lasting(count) if where.type == 'cpu' else torch.empty(count, dtype=torch.float32, device=where)
+            on_host = where.type == 'cpu'
+            memory = zeros_with_own_pages(count) if on_host else torch.empty(count, dtype=torch.float32, device=where)
         if device.has_own_memory():
             self._device, self._newest = memory, 'device'
         else:
@@ -125,17 +127,24 @@ class SyncedArray:
         return memory
 
     def write(self, tensor: torch.Tensor) -> None:
-        """Takes `tensor` (on the compute device) as the newest values; it belongs to this array from now on."""
+        """Takes `tensor` (on the compute device) as the newest values; it belongs to this array from now on.
+
+        It may lie in the memory that `memory_to_fill` gave: then nothing moves.
+        """
         self._deferred = None
+        in_place = self._filled and _begins_in(self._device if device.has_own_memory() else self._host, tensor)
+        self._filled = False
         if device.has_own_memory():
-            self._device = tensor
+            if not in_place:
+                self._device = tensor
             self._newest = 'device'
             return
-        if tensor is not self._host and self._has_viewers() and self._host.numel() >= tensor.numel():
-            self._host.view(-1)[: tensor.numel()].copy_(tensor.reshape(-1))
-        elif tensor is not self._host:
-            self._host = tensor
-            self._view = None
+        if not in_place and tensor is not self._host:
+            if self._has_viewers() and self._host.numel() >= tensor.numel():
+                self._host.view(-1)[: tensor.numel()].copy_(tensor.reshape(-1))
+            else:
+                self._host = tensor
+                self._view = None
         self._newest = 'host'
 
     def clear(self) -> None:
@@ -158,6 +167,14 @@ class SyncedArray:
             flat = host.view(-1).numpy()
             self._view = weakref.ref(flat)
         return flat
+
+
+def _begins_in(memory: torch.Tensor | None, tensor: torch.Tensor) -> bool:
+    """Whether `tensor` is the first numbers of `memory`, both laid out without gaps."""
+    return memory is tensor or (
+        memory is not None and memory.data_ptr() == tensor.data_ptr() and memory.numel() >= tensor.numel() > 0
+        and memory.is_contiguous()
+    )  # fmt: skip
 
 
 class Blob:
@@ -267,9 +284,9 @@ class Blob:
         """The data on the compute device, to be changed in place."""
         return self._shaped(self._data.own(self._count))
 
-    def overwrite(self) -> torch.Tensor:
+    def memory_to_fill(self) -> torch.Tensor:
         """The data's memory, for a caller that writes all of it: large memory is slow to come by anew."""
-        return self._shaped(self._data.overwrite(self._count))
+        return self._shaped(self._data.memory_to_fill(self._count))
 
     def read_diff(self) -> torch.Tensor:
         """The diff on the compute device, to be read only."""
@@ -283,16 +300,16 @@ class Blob:
         """The diff on the compute device, to be changed in place."""
         return self._shaped(self._diff.own(self._count))
 
-    def overwrite_diff(self) -> torch.Tensor:
-        """The diff's memory, for a caller that writes all of it (`overwrite`)."""
-        return self._shaped(self._diff.overwrite(self._count))
+    def diff_memory_to_fill(self) -> torch.Tensor:
+        """The diff's memory, for a caller that writes all of it (`memory_to_fill`)."""
+        return self._shaped(self._diff.memory_to_fill(self._count))
 
     def add_diff(self, tensor: torch.Tensor) -> None:
         """Adds to the diff, as parameters gather theirs over uses and sub-iterations."""
         if self._diff.is_zero and device.has_own_memory():
             self.write_diff(tensor)
         elif self._diff.is_zero:
-            self.overwrite_diff().copy_(tensor.view(self._shape))
+            self.diff_memory_to_fill().copy_(tensor.view(self._shape))
         else:
             self.own_diff().add_(tensor)
 
@@ -308,7 +325,7 @@ class Blob:
                 self._diff.defer(product)
                 return
         fresh = self._diff.is_zero
-        multiply(a.t(), b, self.overwrite_diff() if fresh else self.own_diff(), add=not fresh)
+        multiply(a.t(), b, self.diff_memory_to_fill() if fresh else self.own_diff(), add=not fresh)
 
     @property
     def diff_product(self) -> Product | None:
@@ -328,7 +345,7 @@ class Blob:
         if product is not None:
             for portion in product.row_portions(tensors):
                 value(*portion)
-            self._diff.defer(CopyOf(held_by))
+            self._diff.defer(CopyOf(held_by.read))
             return
         tensors = [self.own_diff(), *tensors]
         for diff, *rest in zip(*(t.view(-1).split(_PORTION) for t in tensors), strict=True):

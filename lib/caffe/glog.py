@@ -6,6 +6,7 @@ errors, 2 errors, 3 nothing but fatal ones.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -44,3 +45,15 @@ def _minimum() -> int:
         return int(os.environ.get('GLOG_minloglevel', '0'))  # noqa: SIM112 - glog's own spelling
     except ValueError:
         return 0
+
+
+class _LinesOfKernels(logging.Handler):
+    """Prints what caffe.kernels, which knows nothing of Caffe, tells Python's `logging`."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        log(record.getMessage(), f'{record.filename}:{record.lineno}', record.levelname[0])
+
+
+_kernels = logging.getLogger('caffe.kernels')
+_kernels.handlers = [_LinesOfKernels()]
+_kernels.propagate = False

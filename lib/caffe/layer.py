@@ -115,6 +115,14 @@ class Layer:
             fill(blob, filler)
         return blob
 
+    def check_params(self, shapes: list[tuple[int, ...]]) -> None:
+        """Raises LayerError unless parameters that were given before setup have these shapes: weight, then bias."""
+        if len(self.blobs) != len(shapes):
+            raise LayerError(f'Incorrect number of weight blobs: expected {len(shapes)}, got {len(self.blobs)}')
+        for name, blob, shape in zip(('weight', 'bias'), self.blobs, shapes, strict=False):
+            if blob.shape != shape:
+                raise LayerError(f'Incorrect {name} shape: expected shape {shape}; instead, shape was {blob.shape}')
+
 
 class FunctionLayer(Layer):
     """A layer that says what it computes in torch operations; the backward pass is torch's derivative of that.

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
 from caffe.files import model_file
 from caffe.glog import log
 from caffe.layer import Layer
-from caffe.learnable import shape_string
-
-if TYPE_CHECKING:
-    from caffe.net import Net
+from caffe.learnable import LearnableParams, shape_string
 
 
-def copy_from(net: Net, weights_file: str) -> None:
+class Weighted(Protocol):
+    """What is asked of a net here."""
+
+    name: str
+    layers: list[Layer]
+    layer_dict: dict[str, Layer]
+    learnable_params: LearnableParams
+
+
+def copy_from(net: Weighted, weights_file: str) -> None:
     """Copies the parameters of a .caffemodel (or .h5) file into layers of the same name.
 
     Layers that this net lacks are skipped with a log line, and layers that the file lacks stay as they are. A
@@ -52,13 +58,13 @@ def copy_from(net: Net, weights_file: str) -> None:
         target.data[...] = array.reshape(target.shape)
 
 
-def save(net: Net, path: str, write_diff: bool = False) -> None:
+def save(net: Weighted, path: str, write_diff: bool = False) -> None:
     """Writes all parameters as a .caffemodel (Net::ToProto). The file appears whole or not at all."""
     layers = ((layer.layer_param, _arrays(layer, write_diff)) for layer in net.layers)
     model_file.write_weights(os.fspath(path), net.name, layers)
 
 
-def save_hdf5(net: Net, path: str, write_diff: bool = False) -> None:
+def save_hdf5(net: Weighted, path: str, write_diff: bool = False) -> None:
     """Writes all parameters in Caffe's HDF5 layout (Net::ToHDF5). The file appears whole or not at all."""
     layers = (
         (layer.layer_param, _arrays(layer, write_diff), net.learnable_params.owned(layer)) for layer in net.layers
@@ -66,7 +72,7 @@ def save_hdf5(net: Net, path: str, write_diff: bool = False) -> None:
     model_file.write_weights_hdf5(os.fspath(path), layers, write_diff)
 
 
-def share_with(net: Net, other: Net) -> None:
+def share_with(net: Weighted, other: Weighted) -> None:
     """Uses the parameters of another net's layers of the same name from now on (Net::ShareTrainedLayersWith)."""
     theirs = other.layer_dict
     for name, layer in net.layer_dict.items():

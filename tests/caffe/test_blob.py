@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from caffe.blob import Blob
-from caffe.deferred import Rows
+from caffe.kernels.deferred import Rows
 from caffe.process import device
 
 
@@ -175,8 +175,28 @@ def test_a_held_view_sees_rows_that_repeat():
 def test_memory_to_be_overwritten_is_reused_and_seen():
     blob = Blob(4)
     view = blob.diff
-    memory = blob.overwrite_diff()
+    memory = blob.diff_memory_to_fill()
     memory[...] = 5
     assert (view == 5).all()
     blob.clear_diff()
-    assert blob.overwrite_diff().data_ptr() == memory.data_ptr()
+    assert blob.diff_memory_to_fill().data_ptr() == memory.data_ptr()
+
+
+def test_what_was_computed_in_that_memory_is_written_without_moving():
+    blob = Blob(2, 3)
+    view = blob.data
+    memory = blob.memory_to_fill()
+    blob.write(memory.fill_(5).view(3, 2))
+    assert blob.read().data_ptr() == memory.data_ptr()
+    assert (view == 5).all()
+    view[0, 0] = 7
+    assert blob.read()[0, 0] == 7
+
+
+def test_memory_of_a_larger_blob_stays_when_less_is_written_into_it():
+    blob = Blob(6)
+    memory = blob.memory_to_fill()
+    blob.reshape(4)
+    blob.write(blob.memory_to_fill().fill_(1))
+    blob.reshape(6)
+    assert blob.memory_to_fill().data_ptr() == memory.data_ptr()

@@ -14,8 +14,10 @@ from google.protobuf import text_format
 
 import caffe
 from caffe.__main__ import main
+from caffe.command import device
 from caffe.command.table import mebibytes, quantity, table
 from caffe.files.model_file import read_weights
+from caffe.kernels import convolution, matrix
 from caffe.proto import caffe_pb2
 
 NET = """name: "small"
@@ -378,3 +380,25 @@ def test_an_error_of_a_layer_names_its_line(capfd):
 def test_debug_shows_the_traceback(capfd):
     assert main(['summary', 'nix', '--debug']) == 1
     assert 'Traceback' in capfd.readouterr().err
+
+
+# -- device
+
+
+def test_device_shows_the_processor_and_each_way_to_compute(capfd):
+    assert main(['device', '--quick']) == 0
+    out = capfd.readouterr().out
+    assert out.startswith('processor: ')
+    ways = [line.split()[-3] for line in out.splitlines() if line.endswith('GFLOP/s')]
+    assert [way for way in ways if way != 'chosen'] == [*matrix.routes.names, *2 * convolution.routes.names]
+    assert ways.count('chosen') == 3
+    assert 'RoI pooling, 128 RoIs, 32 channels, 7x7' in out
+
+
+def test_device_warns_of_a_way_that_is_far_slower_and_of_a_rule_that_chose_it():
+    speeds = {'chosen': 2.0, 'direct': 2.0, 'bands': 400.0}
+    slow, chosen = device.warnings_of('convolution', speeds)
+    assert "'direct' is 200 times slower than 'bands'" in slow
+    assert "'bands' is 200.0 times faster than what was chosen" in chosen
+    assert device.warnings_of('convolution', {'chosen': 390.0, 'direct': 200.0, 'bands': 400.0}) == []
+    assert device.warnings_of('RoI pooling', {'chosen': 1.0}) == []

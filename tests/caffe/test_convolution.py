@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from gradient import RunningLayer, check_gradient, run_layer
 
+from caffe.kernels import convolution
 from caffe.layer import LayerError
-from caffe.layers import convolution
 
 FILL = 'weight_filler { type: "gaussian" } bias_filler { type: "gaussian" }'
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from caffe.host_memory import lasting, workspace
+from caffe.kernels.host_memory import workspace, zeros_with_own_pages
 
 only_linux = pytest.mark.skipif(not sys.platform.startswith('linux'), reason="glibc's allocator is told")
 
@@ -52,9 +52,9 @@ def resident() -> int:
 
 @only_linux
 def test_lasting_memory_is_zero_comes_with_its_use_and_goes_with_the_tensor():
-    lasting(2**20).fill_(1)  # torch's threads are there now
+    zeros_with_own_pages(2**20).fill_(1)  # torch's threads are there now
     before = resident()
-    memory = lasting(64 * 2**20 // 4)
+    memory = zeros_with_own_pages(64 * 2**20 // 4)
     assert resident() - before < 2**20
     assert memory.numpy().max() == memory.numpy().min() == 0
     view = memory.fill_(1)[5:].numpy()
@@ -66,7 +66,7 @@ def test_lasting_memory_is_zero_comes_with_its_use_and_goes_with_the_tensor():
 
 
 def test_lasting_memory_of_a_forked_process_is_its_own():
-    memory = lasting(2**20)
+    memory = zeros_with_own_pages(2**20)
     child = os.fork() if hasattr(os, 'fork') else pytest.skip('no fork')
     if child == 0:
         memory.numpy()[:] = 7  # by NumPy: the threads of torch are not there
@@ -76,32 +76,32 @@ def test_lasting_memory_of_a_forked_process_is_its_own():
 
 
 def test_what_is_taken_together_lies_apart_and_what_follows_lies_there_again():
-    with workspace() as take:
-        a, b = take(3, 5).fill_(1), take(1000, 7).fill_(2)
-        with workspace() as take_more:
-            c = take_more(100).fill_(3)
+    with workspace() as allocate:
+        a, b = allocate(3, 5).fill_(1), allocate(1000, 7).fill_(2)
+        with workspace() as allocate_more:
+            c = allocate_more(100).fill_(3)
             place = c.data_ptr()
-        with workspace() as take_more:
-            assert take_more(2, 2).data_ptr() == place
+        with workspace() as allocate_more:
+            assert allocate_more(2, 2).data_ptr() == place
         assert (a == 1).all() and (b == 2).all() and (c[4:] == 3).all()
 
 
 def test_a_workspace_ends_with_an_error():
-    with workspace() as take:
-        place = take(16).data_ptr()
-    with pytest.raises(KeyError), workspace() as take:
-        take(16)
+    with workspace() as allocate:
+        place = allocate(16).data_ptr()
+    with pytest.raises(KeyError), workspace() as allocate:
+        allocate(16)
         raise KeyError
-    with workspace() as take:
-        assert take(16).data_ptr() == place
+    with workspace() as allocate:
+        assert allocate(16).data_ptr() == place
 
 
 def test_a_workspace_where_addresses_are_few(monkeypatch):
-    from caffe import host_memory
+    from caffe.kernels import host_memory
 
     monkeypatch.setattr(host_memory._Stack, 'numbers', 0)
     monkeypatch.setattr(host_memory, '_stack', host_memory._Stack())
-    with workspace() as take:
-        a, b = take(4, 2).fill_(1), take(3).fill_(2)
+    with workspace() as allocate:
+        a, b = allocate(4, 2).fill_(1), allocate(3).fill_(2)
     np.testing.assert_array_equal(a, np.ones((4, 2)))
     assert b.shape == (3,) and isinstance(b, torch.Tensor)

@@ -4,7 +4,8 @@ import pytest
 from gradient import run_layer
 
 import caffe
-from caffe import glog, processor
+from caffe import glog
+from caffe.kernels import processor
 
 
 @pytest.fixture

@@ -15,14 +15,14 @@ import pytest
 import torch
 
 import caffe
-from caffe.layers import roi
-from caffe.layers.roi import Bins, bins_along
+from caffe.kernels import roi_bins, roi_pooling
+from caffe.kernels.roi_bins import Bins, bins_along
 
 try:
-    from caffe import roi_triton
+    from caffe.kernels import roi_pooling_triton
 except ModuleNotFoundError:
-    roi_triton = None
-needs_triton = pytest.mark.skipif(roi_triton is None, reason='the package triton is not installed')
+    roi_pooling_triton = None
+needs_triton = pytest.mark.skipif(roi_pooling_triton is None, reason='the package triton is not installed')
 
 
 # -- the kernels give what torch gives
@@ -30,20 +30,20 @@ needs_triton = pytest.mark.skipif(roi_triton is None, reason='the package triton
 
 @pytest.fixture(scope='module', params=['interpreter', 'GPU'])
 def by_triton(request):
-    """Calls a function of `caffe.roi_triton` with tensors on the CPU, wherever it runs: by_triton(name, *args)."""
-    if roi_triton is None:
+    """Calls a function of roi_pooling_triton.py with tensors on the CPU, wherever it runs: by_triton(name, *args)."""
+    if roi_pooling_triton is None:
         pytest.skip('the package triton is not installed')
     if request.param == 'GPU':
         if not torch.cuda.is_available():
             pytest.skip('there is no GPU')
-        yield lambda name, *args: moved(getattr(roi_triton, name)(*moved(args, 'cuda')), 'cpu')
+        yield lambda name, *args: moved(getattr(roi_pooling_triton, name)(*moved(args, 'cuda')), 'cpu')
         return
     # A process of its own: Triton has to be told before it is imported.
     with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as process:
         with pytest.MonkeyPatch.context() as environment:
             environment.setenv('TRITON_INTERPRET', '1')
             process.submit(abs, 0).result()
-        yield lambda name, *args: process.submit(getattr(roi_triton, name), *args).result()
+        yield lambda name, *args: process.submit(getattr(roi_pooling_triton, name), *args).result()
 
 
 def moved(value, device):
@@ -98,7 +98,7 @@ CASES = [  # kind of features, bins down and across, scale
 @pytest.mark.parametrize('case', CASES, ids=str)
 def test_maxima_and_places(case, by_triton):
     args = some_case(*case)
-    top, place = roi.roi_max_pool(*args, True)
+    top, place = roi_pooling.roi_max_pool(*args, True)
     assert (place == -1).any(), 'the case has bins without pixels'
     top_by_triton, place_by_triton = by_triton('roi_max_pool', *args, True)
     torch.testing.assert_close(top_by_triton, top, rtol=0, atol=0, equal_nan=True)
@@ -108,7 +108,7 @@ def test_maxima_and_places(case, by_triton):
 def test_maxima_without_places(by_triton):
     args = some_case('NaN and infinities', (3, 2), 1 / 16)
     top, place = by_triton('roi_max_pool', *args, False)
-    torch.testing.assert_close(top, roi.roi_max_pool(*args, False)[0], rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(top, roi_pooling.roi_max_pool(*args, False)[0], rtol=0, atol=0, equal_nan=True)
     assert place is None
 
 
@@ -116,20 +116,20 @@ def test_maxima_without_places(by_triton):
 def test_gradients(case, by_triton):
     """To the last bit: torch adds up in the same order on a CPU."""
     x, *bins_and_image = some_case(*case)
-    top, place = roi.roi_max_pool(x, *bins_and_image, True)
+    top, place = roi_pooling.roi_max_pool(x, *bins_and_image, True)
     args = torch.randn(top.shape, generator=torch.Generator().manual_seed(1)), place, *bins_and_image, x.shape
-    assert torch.equal(by_triton('roi_max_pool_backward', *args), roi.roi_max_pool_backward(*args))
+    assert torch.equal(by_triton('roi_max_pool_backward', *args), roi_pooling.roi_max_pool_backward(*args))
 
 
 def test_a_place_that_the_backward_pass_does_not_reach_gets_nothing(by_triton):
     """Of 7 pixels in 13 bins float32 rounds one out of the bin that has seen it."""
     x, image = torch.arange(81.0).reshape(1, 1, 9, 9), torch.tensor([0])
     bins = bins_along(torch.tensor([1.0]), torch.tensor([7.0]), 1, 13, 9)
-    assert roi.unreached_bins(bins, bins, (9, 9)).all()
-    top, place = roi.roi_max_pool(x, bins, bins, image, True)
+    assert roi_bins.unreached_bins(bins, bins, (9, 9)).all()
+    top, place = roi_pooling.roi_max_pool(x, bins, bins, image, True)
     args = torch.ones_like(top), place, bins, bins, image, x.shape
     gradient = by_triton('roi_max_pool_backward', *args)
-    assert torch.equal(gradient, roi.roi_max_pool_backward(*args))
+    assert torch.equal(gradient, roi_pooling.roi_max_pool_backward(*args))
     assert gradient.sum() < top.numel()
 
 
@@ -157,9 +157,9 @@ def test_compiles(kernel, places, capability, monkeypatch, tmp_path):
     from triton.compiler import ASTSource, compile
 
     monkeypatch.setenv('TRITON_CACHE_DIR', str(tmp_path))
-    function = getattr(roi_triton, f'{kernel}_kernel')
+    function = getattr(roi_pooling_triton, f'{kernel}_kernel')
     constants = {'DOWN': 7, 'ACROSS': 7, 'BLOCK': 512} | ({} if places else {'place': None})
-    kinds = dict.fromkeys(FLOATS, '*fp32') | dict.fromkeys(roi_triton._SIZES, 'i32') | {'place': '*i32'}
+    kinds = dict.fromkeys(FLOATS, '*fp32') | dict.fromkeys(roi_pooling_triton._SIZES, 'i32') | {'place': '*i32'}
     kinds |= dict.fromkeys(constants, 'constexpr')
     source = ASTSource(function, {name: kinds.get(name, '*i64') for name in function.arg_names}, constants)
     made = compile(source, target=GPUTarget('cuda', capability, 32), options={'enable_fp_fusion': False}).asm
@@ -175,12 +175,12 @@ def test_compiles(kernel, places, capability, monkeypatch, tmp_path):
 
 @pytest.fixture
 def triton_made_of(monkeypatch):
-    """Puts functions in the place of `caffe.roi_triton`, as if nothing had been tried before."""
-    monkeypatch.setattr(roi, '_triton_serves', True)
+    """Puts functions in the place of `caffe.kernels.roi_pooling_triton`, as if nothing had been tried before."""
+    monkeypatch.setattr(roi_pooling, '_triton_serves', True)
     monkeypatch.setattr('caffe.glog._warned', set())
 
     def put(**functions):
-        monkeypatch.setitem(sys.modules, 'caffe.roi_triton', types.SimpleNamespace(**functions))
+        monkeypatch.setitem(sys.modules, 'caffe.kernels.roi_pooling_triton', types.SimpleNamespace(**functions))
 
     return put
 
@@ -188,24 +188,24 @@ def triton_made_of(monkeypatch):
 def test_tensors_on_a_gpu_are_pooled_by_triton(triton_made_of):
     triton_made_of(roi_max_pool=lambda *args: args, roi_max_pool_backward=lambda *args: args)
     on_gpu = types.SimpleNamespace(is_cuda=True)
-    assert roi.roi_max_pool(on_gpu, 1, 2, 3, True, out=4) == (on_gpu, 1, 2, 3, True, 4)
-    assert roi.roi_max_pool_backward(on_gpu, 1, 2, 3, 4, 5) == (on_gpu, 1, 2, 3, 4, 5)
+    assert roi_pooling.roi_max_pool(on_gpu, 1, 2, 3, True, out=4) == (on_gpu, 1, 2, 3, True, 4)
+    assert roi_pooling.roi_max_pool_backward(on_gpu, 1, 2, 3, 4, 5) == (on_gpu, 1, 2, 3, 4, 5)
 
 
 def test_tensors_on_a_cpu_are_not(triton_made_of):
     triton_made_of()
     x, *bins_and_image = some_case('ties', (2, 2), 1)
-    top, place = roi.roi_max_pool(x, *bins_and_image, True)
-    assert roi.roi_max_pool_backward(top, place, *bins_and_image, x.shape).shape == x.shape
-    assert roi._triton_serves
+    top, place = roi_pooling.roi_max_pool(x, *bins_and_image, True)
+    assert roi_pooling.roi_max_pool_backward(top, place, *bins_and_image, x.shape).shape == x.shape
+    assert roi_pooling._triton_serves
 
 
 def test_without_triton_torch_pools_and_one_warning_says_so(monkeypatch, triton_made_of, capsys):
     monkeypatch.setitem(sys.modules, 'triton', None)  # as if it were not installed
-    monkeypatch.delitem(sys.modules, 'caffe.roi_triton', raising=False)
+    monkeypatch.delitem(sys.modules, 'caffe.kernels.roi_pooling_triton', raising=False)
     caffe.init_log(0)
-    assert roi._by_triton('roi_max_pool') is None
-    assert roi._by_triton('roi_max_pool_backward') is None
+    assert roi_pooling._by_triton('roi_max_pool') is None
+    assert roi_pooling._by_triton('roi_max_pool_backward') is None
     (line,) = capsys.readouterr().err.splitlines()
     assert re.match(
         r'W\d{4} .*\] RoIs are pooled on the GPU without Triton, in more memory \(ModuleNotFoundError: .*triton', line
@@ -220,8 +220,8 @@ def test_what_refused_once_is_not_asked_again(triton_made_of, capsys):
         raise RuntimeError('no assembler\nhere')
 
     triton_made_of(roi_max_pool=refuse)
-    assert roi._by_triton('roi_max_pool', 1) is None
-    assert roi._by_triton('roi_max_pool', 2) is None
+    assert roi_pooling._by_triton('roi_max_pool', 1) is None
+    assert roi_pooling._by_triton('roi_max_pool', 2) is None
     assert asked == [(1,)]
     assert capsys.readouterr().err.endswith('(RuntimeError: no assembler)\n')
 
@@ -232,5 +232,5 @@ def test_a_full_gpu_is_not_a_refusal(triton_made_of):
 
     triton_made_of(roi_max_pool=full)
     with pytest.raises(torch.cuda.OutOfMemoryError):
-        roi._by_triton('roi_max_pool')
-    assert roi._triton_serves
+        roi_pooling._by_triton('roi_max_pool')
+    assert roi_pooling._triton_serves

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], total: Sequence[str], left: int) -> str:
-    """Columns two spaces apart, the first `left` of them aligned to the left; rules around the rows."""
-    lines = [header, *rows, total]
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], total: Sequence[str] | None, left: int) -> str:
+    """Columns two spaces apart, the first `left` of them aligned to the left; rules around the rows.
+
+    The last line, `total`, may be None: there is none then.
+    """
+    lines = [header, *rows] + ([total] if total else [])
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
 
     def line(cells: Sequence[str]) -> str:
@@ -18,7 +21,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], total: Sequence[
         return '  '.join(aligned).rstrip()
 
     rule = '-' * (sum(widths) + 2 * (len(widths) - 1))
-    return '\n'.join([line(header), rule, *(line(row) for row in rows), rule, line(total)])
+    last = [rule, line(total)] if total else []
+    return '\n'.join([line(header), rule, *(line(row) for row in rows), *last])
 
 
 def quantity(number: float) -> str:

@@ -8,7 +8,7 @@ import torch
 
 from caffe.layer import Layer, LayerError, register
 from caffe.layers.axes import canonical_axis
-from caffe.layers.loss import label_indices
+from caffe.layers.labels import label_indices
 
 
 @register('Accuracy')

@@ -4,48 +4,13 @@ deconv_layer.cpp, im2col_layer.cpp)."""
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 
-from caffe.blob import Blob
+from caffe.kernels.convolution import Filter, Geometry, columns, convolve, convolve_backward
 from caffe.layer import FunctionLayer, Layer, LayerError, register
-from caffe.layers import winograd
 from caffe.layers.axes import canonical_axis
-from caffe.layers.inner_product import check_params
-from caffe.process import device, precision
-
-
-class Geometry(NamedTuple):
-    """How a filter walks over the image: one number for each spatial axis in each field."""
-
-    kernel: tuple[int, ...]
-    stride: tuple[int, ...]
-    pad: tuple[int, ...]
-    dilation: tuple[int, ...]
-
-    @property
-    def extent(self) -> tuple[int, ...]:
-        """The pixels from a filter's first tap to its last."""
-        return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
-
-    def output_size(self, size: tuple[int, ...]) -> tuple[int, ...]:
-        """The size of what a convolution makes of an image. Raises LayerError for an image too small."""
-        for n, p, e in zip(size, self.pad, self.extent, strict=True):
-            if n + 2 * p < e:
-                raise LayerError(f'the filter spans {self.extent}, more than the padded input: {size} + 2 * {self.pad}')
-        return tuple(
-            (n + 2 * p - e) // s + 1 for n, p, e, s in zip(size, self.pad, self.extent, self.stride, strict=True)
-        )
-
-    def enlarged_size(self, size: tuple[int, ...]) -> tuple[int, ...]:
-        """The size of what a deconvolution makes of an image. Raises LayerError where nothing is left."""
-        out = tuple(
-            s * (n - 1) + e - 2 * p for n, s, e, p in zip(size, self.stride, self.extent, self.pad, strict=True)
-        )
-        if min(out, default=1) < 1:
-            raise LayerError(f'pad {self.pad} leaves nothing of the output of an input of size {size}')
-        return out
+from caffe.process import precision
 
 
 def read_geometry(param, n_axes: int) -> Geometry:
@@ -86,10 +51,18 @@ def read_geometry(param, n_axes: int) -> Geometry:
     return geometry
 
 
-# Where Winograd's way gains (docs/performance.md): its products have to run faster than memory does.
-_WINOGRAD = Geometry((3, 3), (1, 1), (1, 1), (1, 1))
-_BAND = 2**21  # numbers of a top that are computed at once, where it has many
-_HAS_AVX = torch.backends.cpu.get_cpu_capability().startswith('AVX')
+def top_size(filter: Filter, size: tuple[int, ...]) -> tuple[int, ...]:
+    """The size of what is made of an image. Raises LayerError for one that is too small."""
+    g = filter.geometry
+    if not filter.transposed:
+        for n, p, e in zip(size, g.pad, g.extent, strict=True):
+            if n + 2 * p < e:
+                raise LayerError(f'the filter spans {g.extent}, more than the padded input: {size} + 2 * {g.pad}')
+        return g.output_size(size)
+    out = g.enlarged_size(size)
+    if min(out, default=1) < 1:
+        raise LayerError(f'pad {g.pad} leaves nothing of the output of an input of size {size}')
+    return out
 
 
 @register('Convolution')
@@ -130,9 +103,9 @@ class Convolution(Layer):
         first, second = (self._channels, outputs) if self.transposed else (outputs, self._channels)
         weight_shape = (first, second // group, *geometry.kernel)
         # A convolution over no axis is one over an axis of length 1.
-        self._geometry = geometry if self._spatial else Geometry((1,), (1,), (0,), (1,))
+        self._filter = Filter(geometry if self._spatial else Geometry((1,), (1,), (0,), (1,)), group, self.transposed)
         if self.blobs:
-            check_params(self.blobs, [weight_shape] + [(outputs,)] * param.bias_term)
+            self.check_params([weight_shape] + [(outputs,)] * param.bias_term)
             return
         self.new_param(weight_shape, param.weight_filler)
         if param.bias_term:
@@ -152,7 +125,7 @@ class Convolution(Layer):
                 raise LayerError(f'All inputs must have the same shape: bottom 0 is {shape}, bottom {i} {blob.shape}')
         size = shape[self._axis + 1 :]
         if self._spatial:
-            size = self._geometry.enlarged_size(size) if self.transposed else self._geometry.output_size(size)
+            size = top_size(self._filter, size)
         for blob in top:
             blob.reshape(*shape[: self._axis], self.param.num_output, *size)
 
@@ -165,72 +138,25 @@ class Convolution(Layer):
         weight = self.blobs[0].read()
         return weight if self._spatial else weight.unsqueeze(-1)
 
-    def _options(self) -> tuple:
-        g = self._geometry
-        return g.stride, g.pad, g.dilation, self.transposed, (0,) * len(g.kernel), self.param.group
-
-    def _by_winograd(self, x: torch.Tensor) -> bool:
-        """Whether Winograd's products are the faster way. A rule of shapes, not a measurement: alike on every run."""
-        if self._geometry != _WINOGRAD or self.transposed or self.param.group > 1 or x.is_cuda or not _HAS_AVX:
-            return False
-        channels, filters = self._channels, self.param.num_output
-        return min(channels, filters) >= 128 and channels * filters >= 2**15 and math.prod(x.shape[2:]) > 1024
-
     def forward(self, bottom, top):
-        bias = self.blobs[1].read() if self.param.bias_term else None
-        low = precision.get_precision() == 'bf16'
+        weight, bias = self._weight(), self.blobs[1].read() if self.param.bias_term else None
+        low = precision.uses_bf16(weight)
         for x, y in zip(bottom, top, strict=True):
-            image, weight = self._images(x.read()), self._weight()
-            if self._by_winograd(image) and not low:
-                winograd.convolve(image, weight, bias, self._geometry.pad, self._images(y.overwrite()))
-            elif self._in_bands(y):
-                self._convolve_bands(image, weight, bias, self._images(y.overwrite()), low)
-            else:
-                y.write(self._convolve(image, weight, bias, low).reshape(y.shape))
-
-    def _convolve(self, image, weight, bias, low: bool, pad: tuple[int, ...] | None = None) -> torch.Tensor:
-        stride, own_pad, *rest = self._options()
-        options = (stride, own_pad if pad is None else pad, *rest)
-        if low:
-            return precision.rounded(torch.convolution, image, weight, bias, *options)
-        return torch.convolution(image, weight, bias, *options)
-
-    def _in_bands(self, top: Blob) -> bool:
-        return self._spatial == 2 and not self.transposed and not device.has_own_memory() and top.count > 2 * _BAND
-
-    def _convolve_bands(self, image, weight, bias, out: torch.Tensor, low: bool) -> None:
-        """Some rows of `out` (N, K, H', W') at a time: torch needs as much memory again as it writes, and more."""
-        g, height = self._geometry, image.shape[2]
-        reach = g.dilation[0] * (g.kernel[0] - 1) + 1
-        rows = max(1, _BAND * out.shape[2] // out.numel())
-        for first in range(0, out.shape[2], rows):
-            y = out[:, :, first : first + rows]
-            start = first * g.stride[0] - g.pad[0]
-            end = start + (y.shape[2] - 1) * g.stride[0] + reach
-            x = image[:, :, max(start, 0) : max(end, 0)]
-            above, below = max(min(end, 0) - start, 0), max(end - max(height, start), 0)  # of the padding
-            if above or below:
-                x = torch.nn.functional.pad(x, (0, 0, above, below))
-            y.copy_(self._convolve(x, weight, bias, low, (0, g.pad[1])))
+            memory = lambda y=y: self._images(y.memory_to_fill())
+            y.write(convolve(self._images(x.read()), weight, bias, self._filter, low, memory).reshape(y.shape))
 
     def backward(self, top, propagate_down, bottom):
         learns = self.param_propagate_down[0]
         learns_bias = self.param.bias_term and self.param_propagate_down[1]
+        weight = self._weight()
         for x, y, down in zip(bottom, top, propagate_down, strict=True):
             if not (down or learns or learns_bias):
                 continue
-            diff, image, weight = self._images(y.read_diff()), self._images(x.read()), self._weight()
-            if self._by_winograd(image):
-                if down:
-                    winograd.image_gradient(diff, weight, self._geometry.pad, self._images(x.overwrite_diff()))
-                weight_diff = winograd.weight_gradient(image, diff, self._geometry.pad) if learns else None
-                bias_diff = diff.sum(dim=(0, 2, 3)) if learns_bias else None
-            else:
-                x_diff, weight_diff, bias_diff = torch.ops.aten.convolution_backward(
-                    diff, image, weight, [self.param.num_output], *self._options(), [down, learns, learns_bias]
-                )
-                if down:
-                    x.write_diff(x_diff.reshape(x.shape))
+            diff, image, wanted = self._images(y.read_diff()), self._images(x.read()), (down, learns, learns_bias)
+            memory = lambda x=x: self._images(x.diff_memory_to_fill())
+            x_diff, weight_diff, bias_diff = convolve_backward(diff, image, weight, self._filter, wanted, memory)
+            if down:
+                x.write_diff(x_diff.reshape(x.shape))
             if learns:
                 self.blobs[0].add_diff(weight_diff.reshape(self.blobs[0].shape).contiguous())
             if learns_bias:
@@ -265,24 +191,15 @@ class Im2col(FunctionLayer):
         n_axes = len(bottom[0].shape) - self._axis - 1
         if n_axes < 1:
             raise LayerError(f'Im2col needs a spatial axis after the channels; the bottom has shape {bottom[0].shape}')
-        self._geometry = read_geometry(self.param, n_axes)
+        self._filter = Filter(read_geometry(self.param, n_axes))
 
     def reshape(self, bottom, top):
         shape = bottom[0].shape
-        size = self._geometry.output_size(shape[self._axis + 1 :])
-        columns = shape[self._axis] * math.prod(self._geometry.kernel)
+        size = top_size(self._filter, shape[self._axis + 1 :])
+        columns = shape[self._axis] * math.prod(self._filter.geometry.kernel)
         top[0].reshape(*shape[: self._axis], columns, *size)
 
     def compute(self, bottoms, params):
-        g, n_axes = self._geometry, len(self._geometry.kernel)
         x = bottoms[0].reshape(-1, *bottoms[0].shape[self._axis :])  # (N, C, spatial)
-        size = g.output_size(tuple(x.shape[2:]))
-        x = torch.nn.functional.pad(x, [p for pad in reversed(g.pad) for p in (pad, pad)])
-        for i in reversed(range(n_axes)):  # each spatial axis becomes two: tap, position
-            tap = torch.arange(g.kernel[i], device=x.device) * g.dilation[i]
-            position = torch.arange(size[i], device=x.device) * g.stride[i]
-            index = tap[:, None] + position
-            x = x.index_select(2 + i, index.view(-1)).unflatten(2 + i, index.shape)
-        taps = range(2, 2 + 2 * n_axes, 2)
-        x = x.permute(0, 1, *taps, *(t + 1 for t in taps))
-        return [x.reshape(*bottoms[0].shape[: self._axis], -1, *size)]
+        size = self._filter.geometry.output_size(x.shape[2:])
+        return [columns(x, self._filter.geometry).reshape(*bottoms[0].shape[: self._axis], -1, *size)]

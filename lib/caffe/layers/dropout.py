@@ -51,7 +51,7 @@ class Dropout(Layer):
                 top[0].write(bottom[0].read().clone())
             return
         x = bottom[0].read()
-        y = top[0].own() if in_place else top[0].overwrite()
+        y = top[0].own() if in_place else top[0].memory_to_fill()
         self._keep = torch.empty_like(x) if self.needs_backward else None
         portion = x.numel() if x.is_cuda else _PORTION
         for first in range(0, x.numel(), portion):

@@ -10,10 +10,8 @@ import torch
 
 import whole_file
 from caffe.layer import Layer, LayerError, register
-from caffe.layers.prefetch import Prefetch
+from caffe.layers.prefetch import AHEAD, Prefetch
 from caffe.layers.transformer import own_generator, write_batch
-
-AHEAD = 4  # batches that are made before they are asked for
 
 
 @register('HDF5Data')

@@ -4,31 +4,13 @@ from __future__ import annotations
 
 import os
 
-import cv2
 import numpy as np
 import torch
 
 from caffe.layer import Layer, LayerError, register
-from caffe.layers.prefetch import Prefetch
+from caffe.layers.image_file import read_image
+from caffe.layers.prefetch import AHEAD, Prefetch
 from caffe.layers.transformer import ImageTransformer, draw, own_generator, stacked, write_batch
-
-
-def read_image(path: str, color: bool = True, size: tuple[int, int] | None = None) -> np.ndarray:
-    """A uint8 image file as (C, H, W): BGR, or one channel; resized to size (height, width) bilinearly.
-
-    Raises LayerError where there is no file or OpenCV cannot read it.
-    """
-    if not os.path.isfile(path):
-        raise LayerError(f'Could not open or find file {path}')
-    image = cv2.imread(path, cv2.IMREAD_COLOR if color else cv2.IMREAD_GRAYSCALE)
-    if image is None:
-        raise LayerError(f'Could not load {path}: OpenCV reads no image in it')
-    if size is not None:
-        image = cv2.resize(image, (size[1], size[0]))
-    return image.reshape(*image.shape[:2], -1).transpose(2, 0, 1)
-
-
-AHEAD = 4  # batches that are made before they are asked for: the default of data_param.prefetch
 
 
 @register('ImageData')

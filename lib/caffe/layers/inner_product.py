@@ -5,32 +5,11 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 
-from caffe.blob import Blob
-from caffe.host_memory import workspace
+from caffe.kernels.matrix import multiply
 from caffe.layer import Layer, LayerError, register
 from caffe.layers.axes import canonical_axis
-from caffe.matrix import multiply
 from caffe.process import precision
-
-
-def product(x: torch.Tensor, weight: torch.Tensor, out: torch.Tensor, add: bool = False) -> None:
-    """x (M, K) times weight (N, K) transposed, in `out` (M, N), or added to what is there."""
-    if precision.get_precision() == 'bf16':
-        y = precision.rounded(F.linear, x, weight, None)
-        out.add_(y) if add else out.copy_(y)
-    else:
-        multiply(x, weight.t(), out, add)
-
-
-def check_params(blobs: list[Blob], shapes: list[tuple[int, ...]]) -> None:
-    """Raises LayerError unless parameters given before setup have these shapes: weight, then bias."""
-    if len(blobs) != len(shapes):
-        raise LayerError(f'Incorrect number of weight blobs: expected {len(shapes)}, got {len(blobs)}')
-    for name, blob, shape in zip(('weight', 'bias'), blobs, shapes, strict=False):
-        if blob.shape != shape:
-            raise LayerError(f'Incorrect {name} shape: expected shape {shape}; instead, shape was {blob.shape}')
 
 
 @register('InnerProduct')
@@ -57,7 +36,7 @@ class InnerProduct(Layer):
         weight_shape = (self._inputs, n) if self._transpose else (n, self._inputs)
         shapes = [weight_shape] + [(n,)] * self.param.bias_term
         if self.blobs:
-            check_params(self.blobs, shapes)
+            self.check_params(shapes)
             return
         self.new_param(weight_shape, self.param.weight_filler)
         if self.param.bias_term:
@@ -78,16 +57,14 @@ class InnerProduct(Layer):
 
     def forward(self, bottom, top):
         weight = self.blobs[0].read()
-        weight = weight.t() if self._transpose else weight
+        weight = weight if self._transpose else weight.t()
+        low = precision.uses_bf16(weight)
         rows = bottom[0].rows if self._axis == 1 else None
-        y = self._matrix(top[0].overwrite(), self.param.num_output)
+        y = self._matrix(top[0].memory_to_fill(), self.param.num_output)
         if rows is None:
-            product(self._matrix(bottom[0].read(), self._inputs), weight, y)
-        else:  # each of them once
-            with workspace() as take:
-                distinct = take(rows.count, self.param.num_output)
-                rows.visit_blocks(lambda at, block: product(block, weight[:, at], distinct, add=at.start > 0))
-                torch.index_select(distinct, 0, rows.index, out=y)
+            multiply(self._matrix(bottom[0].read(), self._inputs), weight, y, low=low)
+        else:
+            rows.times(weight, y, low)
         if self.param.bias_term:
             y.add_(self.blobs[1].read())
 
@@ -100,7 +77,7 @@ class InnerProduct(Layer):
             self.blobs[1].add_diff(diff.sum(dim=0))
         if propagate_down[0]:
             weight = self.blobs[0].read()
-            x_diff = self._matrix(bottom[0].overwrite_diff(), self._inputs)
+            x_diff = self._matrix(bottom[0].diff_memory_to_fill(), self._inputs)
             multiply(diff, weight.t() if self._transpose else weight, x_diff)
 
 
@@ -123,7 +100,7 @@ class Embed(Layer):
         if rows == 0:
             raise LayerError('EmbedLayer input_dim must be positive.')
         if self.blobs:
-            check_params(self.blobs, [(rows, n)] + [(n,)] * self.param.bias_term)
+            self.check_params([(rows, n)] + [(n,)] * self.param.bias_term)
             return
         self.new_param((rows, n), self.param.weight_filler)
         if self.param.bias_term:

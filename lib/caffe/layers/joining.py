@@ -124,7 +124,7 @@ class Split(Layer):
         if not diffs:
             bottom[0].clear_diff()
             return
-        total = bottom[0].overwrite_diff()
+        total = bottom[0].diff_memory_to_fill()
         if len(diffs) == 1:
             total.copy_(diffs[0])
         else:

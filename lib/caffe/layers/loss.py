@@ -17,6 +17,7 @@ from caffe.files.model_file import read_blobproto
 from caffe.glog import log
 from caffe.layer import Layer, LayerError, register
 from caffe.layers.axes import canonical_axis
+from caffe.layers.labels import label_indices
 from caffe.proto import caffe_pb2
 
 FLT_MIN = torch.finfo(torch.float32).tiny
@@ -51,28 +52,6 @@ class LossLayer(Layer):
 def rows_of(blob: Blob) -> int:
     """What a loss is divided by; 1 for a blob without rows, whose loss is 0 (and not 0/0 as in Caffe)."""
     return max(blob.shape[0], 1)
-
-
-def label_indices(labels: torch.Tensor, classes: int, ignore: int | None) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Labels as int64 indices and, where a label is to be ignored, a mask of those that count (else None).
-
-    Ignored labels become index 0. On the CPU a label outside 0 .. classes - 1 raises LayerError; on a GPU,
-    where looking would wait for the device, it trips CUDA's own index check.
-    """
-    indices, valid = labels.long(), None
-    if ignore is not None:
-        valid = indices != ignore
-        indices = indices.where(valid, indices.new_zeros(()))
-    if indices.device.type == 'cpu':
-        outside = (indices < 0) | (indices >= classes)
-        if outside.any():
-            at = int(outside.flatten().nonzero()[0])
-            hint = '' if ignore is not None else '; loss_param { ignore_label: ... } would leave such labels out'
-            raise LayerError(
-                f'label {int(indices.flatten()[at])} (element {at} of the labels) is not among '
-                f'the {classes} classes 0 .. {classes - 1}{hint}'
-            )
-    return indices, valid
 
 
 def normalizer(mode: str, outer: int, inner: int, valid: torch.Tensor | None) -> torch.Tensor | float:

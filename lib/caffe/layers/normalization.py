@@ -67,7 +67,7 @@ class LRN(FunctionLayer):
             return
         x, in_place = bottom[0].read(), top[0] is bottom[0]
         self._kept = [x.clone()] if in_place and self.needs_backward else None
-        y = top[0].own() if in_place else top[0].overwrite()
+        y = top[0].own() if in_place else top[0].memory_to_fill()
         for rows in _bands(x):
             part = x[:, :, rows]
             torch.mul(self._to_minus_beta(self._denominator(part)), part, out=y[:, :, rows])
@@ -78,7 +78,7 @@ class LRN(FunctionLayer):
         elif propagate_down[0]:
             bottom_data = bottom[0].read() if self._kept is None else self._kept[0]
             top_diff = top[0].read_diff()
-            bottom_diff = bottom[0].own_diff() if top[0] is bottom[0] else bottom[0].overwrite_diff()
+            bottom_diff = bottom[0].own_diff() if top[0] is bottom[0] else bottom[0].diff_memory_to_fill()
             for rows in _bands(bottom_data):
                 x, diff = bottom_data[:, :, rows], top_diff[:, :, rows]
                 denominator = self._denominator(x)

@@ -8,6 +8,8 @@ import weakref
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+AHEAD = 4  # batches that are made before they are asked for: the default of data_param.prefetch
+
 T = TypeVar('T')
 
 

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from caffe.layer import Layer, LayerError, register
-from caffe.layers.image_data import AHEAD, read_image
-from caffe.layers.prefetch import Prefetch
+from caffe.layers.image_file import read_image
+from caffe.layers.prefetch import AHEAD, Prefetch
 from caffe.layers.transformer import ImageTransformer, draw, own_generator, write_batch
 
 Box = tuple[int, int, int, int]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from caffe.glog import warn_once
-from caffe.processor import has_fast_bf16
+from caffe.kernels.processor import has_fast_bf16
 
 _CHOICES = ('fp32', 'tf32', 'bf16')
 
@@ -42,13 +40,14 @@ def apply_to_gpu() -> None:
     torch.backends.cudnn.allow_tf32 = allowed
 
 
-def rounded(function, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *args: Any):
-    """function(x, weight, bias, *args) in bfloat16, as float32; the bias is added in float32 to axis 1."""
-    if x.device.type == 'cpu' and not has_fast_bf16():
+def uses_bf16(tensor: torch.Tensor) -> bool:
+    """Whether forward products of this tensor are rounded to bfloat16 now; warns, once, where that is slow."""
+    if _Process.choice != 'bf16':
+        return False
+    if tensor.device.type == 'cpu' and not has_fast_bf16():
         warn_once(
             'bf16 is slower than fp32 on this processor, which has no fast products of it: '
             "caffe.set_precision('fp32') is faster, and exact",
             'caffe.cpp:1',
         )
-    y = function(x.bfloat16(), weight.bfloat16(), None, *args).float()
-    return y if bias is None else y.add_(bias.view(-1, *(1,) * (y.dim() - 2)))
+    return True

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import functools
+import platform
+
+
+@functools.cache
+def _first_core() -> str:
+    try:
+        with open('/proc/cpuinfo', encoding='utf-8') as stream:
+            return stream.read(2**16).split('\n\n')[0]
+    except OSError:
+        return ''
 
 
 @functools.cache
 def words() -> frozenset[str]:
     """Its maker ('AuthenticAMD', 'GenuineIntel', ...) and the names of what it can do ('avx512f', 'amx_bf16', ...)."""
-    try:
-        with open('/proc/cpuinfo', encoding='utf-8') as stream:
-            first, *_ = stream.read(2**16).split('\n\n')
-    except OSError:
-        return frozenset()
-    return frozenset(first.split())
+    return frozenset(_first_core().split())
+
+
+def model() -> str:
+    """Its maker's name for it, such as 'AMD EPYC 9B45'; the machine's kind where it has none."""
+    for line in _first_core().splitlines():
+        key, _, value = line.partition(':')
+        if key.strip() == 'model name':
+            return value.strip()
+    return platform.machine() or 'unknown'
 
 
 def made_by_amd() -> bool:

@@ -17,7 +17,8 @@ from collections.abc import Iterator
 
 import torch
 
-from caffe.host_memory import workspace
+from caffe.kernels.host_memory import workspace
+from caffe.kernels.matrix import multiply_each, wants_rows
 
 # An image is worked on in strips of rows, whose 16 planes stay in the caches: so many floats (8 MB).
 _STRIP = 2**21
@@ -39,8 +40,8 @@ def convolve(
 
     In `out` if it is given.
     """
-    with workspace() as take:
-        filters = take(16, *weight.shape[:2])
+    with workspace() as allocate:
+        filters = allocate(16, *weight.shape[:2])
         transform_filters(weight, filters)
         return _convolve(x, filters, bias, pad, out)
 
@@ -50,15 +51,15 @@ def _convolve(x, filters: torch.Tensor, bias: torch.Tensor | None, pad: tuple[in
     if out is None:
         out = x.new_empty(x.shape[0], k, x.shape[2] + 2 * pad[0] - 2, x.shape[3] + 2 * pad[1] - 2)
     th, tw = (out.shape[2] + 1) // 2, (out.shape[3] + 1) // 2
-    with workspace() as take:
-        columns = take(2, c, 2 * th + 2, tw + 1)
+    with workspace() as allocate:
+        columns = allocate(2, c, 2 * th + 2, tw + 1)
         for image, y in zip(x, out, strict=True):
             _split_columns(image, pad, columns)
             for first, count in _strips(th, max(k, c) * tw):
-                with workspace() as take_strip:
-                    m, tiles = take_strip(16, k, count * tw), take_strip(16, c, count * tw)
+                with workspace() as allocate_strip:
+                    m, tiles = allocate_strip(16, k, count * tw), allocate_strip(16, c, count * tw)
                     _image_tiles(columns, first, tiles.view(4, 4, c, count, tw))
-                    torch.bmm(filters, tiles, out=m)
+                    multiply_each(filters, tiles, m)
                     _sum_products(m.view(4, 4, k, count, tw), bias, y[:, 2 * first : 2 * (first + count)])
     return out
 
@@ -80,26 +81,32 @@ def image_gradient(
     diff: torch.Tensor, weight: torch.Tensor, pad: tuple[int, int], out: torch.Tensor | None = None
 ) -> torch.Tensor:
     """The gradient of `convolve` for x: diff (N, K, H', W') convolved with the filters turned around."""
-    with workspace() as take:
-        filters = take(16, *weight.shape[:2])
-        transform_filters(weight, filters, turned=True)
-        return _convolve(diff, filters.transpose(1, 2), None, (2 - pad[0], 2 - pad[1]), out)
+    k, c = weight.shape[:2]
+    with workspace() as allocate:
+        if wants_rows(weight.device):
+            filters = allocate(16, c, k)
+            transform_filters(weight.transpose(0, 1).contiguous(), filters, turned=True)
+        else:
+            filters = allocate(16, k, c)
+            transform_filters(weight, filters, turned=True)
+            filters = filters.transpose(1, 2)
+        return _convolve(diff, filters, None, (2 - pad[0], 2 - pad[1]), out)
 
 
 def weight_gradient(x: torch.Tensor, diff: torch.Tensor, pad: tuple[int, int]) -> torch.Tensor:
     """The gradient of `convolve` for the weight: (K, C, 3, 3). diff (N, K, H + 2 pad - 2, ...)."""
     c, k, (height, width) = x.shape[1], diff.shape[1], diff.shape[2:]
     th, tw = (height + 1) // 2, (width + 1) // 2
-    with workspace() as take:
-        total, columns = take(16, k, c).zero_(), take(2, c, 2 * th + 2, tw + 1)
+    with workspace() as allocate:
+        total, columns = allocate(16, k, c).zero_(), allocate(2, c, 2 * th + 2, tw + 1)
         for image, y in zip(x, diff, strict=True):
             _split_columns(image, pad, columns)
             for first, count in _strips(th, max(k, c) * tw):
-                with workspace() as take_strip:
-                    ours, theirs = take_strip(16, c, count * tw), take_strip(16, k, count * tw)
+                with workspace() as allocate_strip:
+                    ours, theirs = allocate_strip(16, c, count * tw), allocate_strip(16, k, count * tw)
                     _image_tiles(columns, first, ours.view(4, 4, c, count, tw))
                     _output_tiles(y[:, 2 * first : 2 * (first + count)], theirs.view(4, 4, k, count, tw))
-                    total.baddbmm_(theirs, ours.transpose(1, 2))
+                    multiply_each(theirs, ours.transpose(1, 2), total, add=True)
         return torch.mm(total.view(16, k * c).t(), _taps()).view(k, c, 3, 3)
 
 
@@ -146,8 +153,8 @@ def _image_tiles(columns: torch.Tensor, first: int, tiles: torch.Tensor) -> None
     """The 4 x 4 tiles, two pixels apart, of some rows of tiles, transformed into `tiles` (4, 4, C, count, tw)."""
     c, count, tw = tiles.shape[2:]
     even, odd = columns[:, :, 2 * first : 2 * (first + count) + 2]
-    with workspace() as take:
-        across = take(4, c, 2 * count + 2, tw)
+    with workspace() as allocate:
+        across = allocate(4, c, 2 * count + 2, tw)
         _differences([even[..., :-1], odd[..., :-1], even[..., 1:], odd[..., 1:]], across)
         even, odd = across[:, :, 0::2], across[:, :, 1::2]
         _differences([even[:, :, :-1], odd[:, :, :-1], even[:, :, 1:], odd[:, :, 1:]], tiles)
@@ -156,14 +163,14 @@ def _image_tiles(columns: torch.Tensor, first: int, tiles: torch.Tensor) -> None
 def _output_tiles(diff: torch.Tensor, tiles: torch.Tensor) -> None:
     """The adjoint of `_sum_products`: some rows of the gradient of y (K, ...) to that of m, (4, 4, K, count, tw)."""
     k, count, tw = tiles.shape[2:]
-    with workspace() as take:
-        y = take(2, 2, k, count, tw)  # even and odd columns, even and odd rows
+    with workspace() as allocate:
+        y = allocate(2, 2, k, count, tw)  # even and odd columns, even and odd rows
         for column, row in itertools.product((0, 1), (0, 1)):
             part, target = diff[:, row::2, column::2], y[column, row]
             if part.shape != target.shape:  # an image of odd size ends within its last tiles
                 target.zero_()
             target[:, : part.shape[1], : part.shape[2]] = part
-        across = take(4, 2, k, count, tw)
+        across = allocate(4, 2, k, count, tw)
         _sums(y[0], y[1], across)
         _sums(across[:, 0], across[:, 1], tiles)
 

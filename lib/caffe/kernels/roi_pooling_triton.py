@@ -1,24 +1,21 @@
-"""ROIPooling on a GPU as two Triton kernels: the functions of `caffe.layers.roi`, number for number.
+"""RoI pooling on a GPU as two Triton kernels: the functions of roi_pooling.py, number for number.
 
 A program of a kernel computes a run of values that lie side by side in the output, each for itself, as the original's
 threads do (roi_pooling_layer.cu of Caffe's fast-rcnn branch). So no table of maxima is made, no memory but the output's
 is needed, and the host waits for nothing.
 
-Triton comes with torch's wheels for CUDA. This file lies outside of `layers/`, all of which `import caffe` imports:
-it is imported with the first RoIs on a GPU, and only there. The first call compiles, for seconds; Triton keeps the
-result in ~/.triton. What a kernel asks of Triton (`tl.div_rn`) there is since 3.0.
+Triton comes with torch's wheels for CUDA. This file is imported with the first RoIs on a GPU, and only there. The
+first call compiles, for seconds; Triton keeps the result in ~/.triton. What a kernel asks
+of Triton (`tl.div_rn`) there is since 3.0.
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import torch
 import triton
 import triton.language as tl
 
-if TYPE_CHECKING:
-    from caffe.layers.roi import Bins
+from caffe.kernels.roi_bins import Bins
 
 _BLOCK = 512  # values a program
 
@@ -143,7 +140,7 @@ def roi_max_pool(
     argmax: bool,
     out: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """As `caffe.layers.roi.roi_max_pool`."""
+    """As `roi_pooling.roi_max_pool`."""
     (_, c, h, w), rois, n_down, n_across = x.shape, image.shape[0], down.low.shape[1], across.low.shape[1]
     top = x.new_empty((rois, c, n_down, n_across)) if out is None else out
     place = torch.empty((rois, c, n_down * n_across), dtype=torch.int32, device=x.device) if argmax else None
@@ -161,7 +158,7 @@ def roi_max_pool(
 def roi_max_pool_backward(
     diff: torch.Tensor, place: torch.Tensor, down: Bins, across: Bins, image: torch.Tensor, shape: torch.Size
 ) -> torch.Tensor:
-    """As `caffe.layers.roi.roi_max_pool_backward`; the order of its additions is `backward_kernel`'s."""
+    """As `roi_pooling.roi_max_pool_backward`; the order of its additions is `backward_kernel`'s."""
     n, c, h, w = shape
     rois, _, n_down, n_across = diff.shape
     x_diff = diff.new_empty(shape)

@@ -1,23 +1,18 @@
 """Values that are known as something smaller than themselves, and laid out in memory when somebody reads them.
 
 Rows that repeat need computing once; the gradient of a large matrix from a few dozen RoIs is a product of two small
-ones. A `SyncedArray` (blob.py) holds such a value until it is asked for numbers; a reader that knows the small form
-never pays for the large one.
+ones. A blob holds such a value until it is asked for numbers; a reader that knows the small form never pays for the
+large one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 import torch
 
-from caffe.host_memory import lasting
-from caffe.matrix import multiply
-
-if TYPE_CHECKING:
-    from caffe.blob import Blob
-
+from caffe.kernels.host_memory import workspace, zeros_with_own_pages
+from caffe.kernels.matrix import multiply, wants_rows
 
 _PORTION = 2**21  # numbers of a product that are looked at together: the factors are read once a portion
 
@@ -38,13 +33,21 @@ class Rows:
         self.visit_blocks, (self.count, self.width), self.index = visit_blocks, shape, index
 
     def laid_out(self) -> torch.Tensor:
-        out = lasting(len(self.index) * self.width).view(len(self.index), self.width)
+        """All of them, (N, K), in new memory."""
+        out = zeros_with_own_pages(len(self.index) * self.width).view(len(self.index), self.width)
 
         def lay_out(columns: slice, block: torch.Tensor) -> None:
             out[:, columns] = block.index_select(0, self.index)
 
         self.visit_blocks(lay_out)
         return out
+
+    def times(self, weight: torch.Tensor, out: torch.Tensor, low: bool = False) -> None:
+        """These rows times weight (K, L), each of them once, in `out` (N, L). `low`: as `matrix.multiply`."""
+        with workspace() as allocate:
+            products = allocate(self.count, weight.shape[1])
+            self.visit_blocks(lambda at, block: multiply(block, weight[at], products, add=at.start > 0, low=low))
+            torch.index_select(products, 0, self.index, out=out)
 
 
 class Product:
@@ -54,6 +57,7 @@ class Product:
         self.a, self.b = a, b
 
     def plus(self, a: torch.Tensor, b: torch.Tensor) -> Product:
+        """The sum with one more pair."""
         return Product(torch.cat([self.a, a]), torch.cat([self.b, b]))
 
     def is_small(self) -> bool:
@@ -68,19 +72,23 @@ class Product:
         for first in range(0, self.a.shape[1], len(memory)):
             rows = slice(first, first + len(memory))
             out = memory[: self.a[:, rows].shape[1]]
-            yield torch.mm(self.a[:, rows].t(), self.b, out=out), *(t[rows] for t in tensors)
+            left = self.a[:, rows].t()
+            multiply(left.contiguous() if wants_rows(left.device) else left, self.b, out)
+            yield out, *(t[rows] for t in tensors)
 
     def laid_out(self) -> torch.Tensor:
-        out = lasting(self.a.shape[1] * self.b.shape[1]).view(self.a.shape[1], self.b.shape[1])
+        """The product, (N, K), in new memory."""
+        out = zeros_with_own_pages(self.a.shape[1] * self.b.shape[1]).view(self.a.shape[1], self.b.shape[1])
         multiply(self.a.t(), self.b, out)
         return out
 
 
 class CopyOf:
-    """What the data of another blob are at the moment of reading."""
+    """A copy of what `read()` returns at the moment when somebody asks: the values of something else."""
 
-    def __init__(self, blob: Blob):
-        self._blob = blob
+    def __init__(self, read: Callable[[], torch.Tensor]):
+        self._read = read
 
     def laid_out(self) -> torch.Tensor:
-        return self._blob.read().clone()
+        """The copy."""
+        return self._read().clone()

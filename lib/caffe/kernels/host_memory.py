@@ -42,7 +42,7 @@ def keep_freed() -> bool:
     return bool(mallopt(_M_TRIM_THRESHOLD, 2**31 - 1) and mallopt(_M_MMAP_MAX, 0))
 
 
-def lasting(count: int) -> torch.Tensor:
+def zeros_with_own_pages(count: int) -> torch.Tensor:
     """(count,) float32 zeros on the CPU, for values that stay: parameters, momentum, blobs.
 
     The memory goes back to the system with the tensor. The system clears pages as they are first touched.
@@ -67,10 +67,10 @@ class _Stack(threading.local):
     def __init__(self):
         self.memory, self.used = torch.empty(0), 0
         if self.numbers:
-            with contextlib.suppress(OSError):  # addresses are limited: `take` asks torch then
+            with contextlib.suppress(OSError):  # addresses are limited: `allocate` asks torch then
                 self.memory = _mapped(self.numbers, _MAP_NORESERVE)
 
-    def take(self, *shape: int) -> torch.Tensor:
+    def allocate(self, *shape: int) -> torch.Tensor:
         count = math.prod(shape)
         start, end = self.used, self.used + count
         if end > self.memory.numel():
@@ -84,13 +84,13 @@ _stack = _Stack()
 
 @contextlib.contextmanager
 def workspace() -> Iterator[Callable[..., torch.Tensor]]:
-    """Gives `take(*shape)`: float32 memory on the CPU, with anything in it, until the `with` ends.
+    """Gives `allocate(*shape)`: float32 memory on the CPU, with anything in it, until the `with` ends.
 
     Each thread has a stack of it, as large as what it once held at the same time: what layers compute on the way lies
     where that of the last layer lay.
     """
     start = _stack.used
     try:
-        yield _stack.take
+        yield _stack.allocate
     finally:
         _stack.used = start
