@@ -49,7 +49,7 @@ def main() -> None:
     configure(args)
 
     import caffe
-    from datasets.factory import get_imdb
+    from detection_data.factory import get_imdb
     from fast_rcnn.config import cfg
     from fast_rcnn.model_card import match_classes, read_card
     from fast_rcnn.train import get_training_roidb

@@ -18,8 +18,8 @@ from collections.abc import Sequence
 import numpy as np
 
 import whole_file
-from datasets.imdb import imdb, nan_to_null
-from datasets.pascal_voc import AnnotationError
+from detection_data.imdb import imdb, nan_to_null
+from detection_data.pascal_voc import AnnotationError
 
 KEYS = ('images', 'annotations', 'categories')
 STRAY = 1.0  # pixels by which a box may reach out of its image: labelling tools round
@@ -298,7 +298,7 @@ class coco(imdb):
         }
 
     def _draw(self, evaluation, results: dict, path: str) -> None:
-        from datasets.curves import draw_curves
+        from detection_data.curves import draw_curves
 
         precision = evaluation.eval['precision'][0, :, :, 0, -1]  # at IoU 0.5
         column = {c: k for k, c in enumerate(evaluation.params.catIds)}

@@ -14,9 +14,9 @@ import difflib
 import os
 import re
 
-from datasets.coco import coco
-from datasets.imdb import JoinedImdb, imdb
-from datasets.pascal_voc import VOC_CLASSES, class_names, pascal_voc
+from detection_data.coco import coco
+from detection_data.imdb import JoinedImdb, imdb
+from detection_data.pascal_voc import VOC_CLASSES, class_names, pascal_voc
 
 PROJECT_DIR = os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
 YEARS = tuple(str(year) for year in range(2007, 2013))

@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 
 import whole_file
-from datasets import proposals_mat, voc_eval
-from datasets.curves import draw_curves
-from datasets.proposals import Proposals
+from detection_data import proposals_mat, voc_eval
+from detection_data.curves import draw_curves
+from detection_data.proposals import Proposals
 
 BACKGROUND = '__background__'
 _NO_FILE_NAME = r'[/\\\x00-\x1f]'  # classes in COCO's format may have such names

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from datasets.imdb import imdb
+from detection_data.imdb import imdb
 
 VOC_CLASSES = (
     'aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow',
