@@ -6,3 +6,5 @@ that `roi_data_layer` may use them too: `config` (the settings), `bbox_transform
 
 Boxes are inclusive pixels (x1, y1, x2, y2), counted from 0; images are BGR arrays, height x width x 3.
 """
+
+import detection_data  # noqa: F401  makes the family's names known: scripts import `datasets.factory` after this package
