@@ -117,7 +117,7 @@ def painted(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 def searched(picture: np.ndarray, rois: int) -> np.ndarray:
     """`rois` boxes of selective search; where it finds fewer, some of them moved by a few pixels."""
-    from datasets.proposal_methods import selective_search
+    from detection_data.proposal_methods import selective_search
 
     boxes = selective_search(picture, 'fast', max_boxes=rois)
     rng = np.random.default_rng(0)

@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 import caffe
 import whole_file
-from datasets.factory import get_imdb
+from detection_data.factory import get_imdb
 from fast_rcnn.config import cfg, cfg_from_dict
 from fast_rcnn.test import load_net
 from roi_data_layer.minibatch import get_minibatch

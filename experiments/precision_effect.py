@@ -40,7 +40,7 @@ def main() -> None:
     configure(args)
 
     import caffe
-    from datasets.factory import get_imdb
+    from detection_data.factory import get_imdb
     from fast_rcnn.config import cfg
     from inspection.hard_rois import load_training_net, normalise_regression, python_layer
     from roi_data_layer.layer import HardRoiMiningLayer, RoIDataLayer

@@ -156,6 +156,8 @@ _MORE_ABLATIONS = (
     Row('ohem-nms-0.5', 'OHEM: NMS at 0.5', method=OHEM, train=('ohem_nms_0.5',)),
     Row('ohem-nms-0.9', 'OHEM: NMS at 0.9', method=OHEM, train=('ohem_nms_0.9',)),
     Row('ohem-cls-loss', 'OHEM: ranked by classification loss', method=OHEM, train=('ohem_cls_loss',)),
+    Row('ohem-stratified', 'OHEM: two strata, after S-OHEM', method=OHEM, train=('ohem_stratified',)),
+    Row('ohem-rank-sampling', 'OHEM: drawn by loss rank, no NMS', method=OHEM, train=('ohem_rank_sampling',)),
 )
 
 # ---------------------------------------------------------------- tables 3 to 6: +M, +B, more data

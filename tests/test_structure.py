@@ -39,11 +39,11 @@ ARROWS = {
     'whole_file': set(),
     'caffe': set(),
     'caffe_stand_ins': {'caffe'},
-    'datasets': set(),
+    'detection_data': set(),
     'roi_data_layer': {'caffe', 'caffe_stand_ins', 'fast_rcnn'},
-    'fast_rcnn': {'caffe', 'caffe_stand_ins', 'datasets', 'roi_data_layer'},
+    'fast_rcnn': {'caffe', 'caffe_stand_ins', 'detection_data', 'roi_data_layer'},
     'projects': set(),
-    'inspection': {'caffe', 'caffe_stand_ins', 'datasets', 'fast_rcnn', 'roi_data_layer'},
+    'inspection': {'caffe', 'caffe_stand_ins', 'detection_data', 'fast_rcnn', 'roi_data_layer'},
 }
 DETECTOR = [f'lib/{package}' for package in ARROWS if package != 'caffe']
 
@@ -77,7 +77,7 @@ def test_the_detector_runs_without_torch(path):
 @pytest.mark.parametrize('name', ['config', 'bbox_transform', 'nms'])
 def test_the_leaves_import_nothing_of_ours(name):
     path = LIB / 'fast_rcnn' / f'{name}.py'
-    assert not packages(path) & {'roi_data_layer', 'datasets', 'caffe'}
+    assert not packages(path) & {'roi_data_layer', 'detection_data', 'caffe'}
     assert not any(module.startswith('fast_rcnn') for module, _ in imports(path))
 
 

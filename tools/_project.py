@@ -36,7 +36,7 @@ def need(args: argparse.Namespace, **flags: str) -> None:
 def make_proposals(*imdbs: str) -> None:
     """Selective search's proposals for these data sets, where they are not there yet."""
     import make_proposals as tool
-    from datasets.factory import get_imdb
+    from detection_data.factory import get_imdb
     from fast_rcnn.config import cfg
 
     method = cfg.TRAIN.PROPOSAL_METHOD
@@ -49,7 +49,7 @@ def make_proposals(*imdbs: str) -> None:
 
 def newest_model(project) -> str:
     """The project's newest trained model, by cfg's output folder."""
-    from datasets.factory import get_imdb
+    from detection_data.factory import get_imdb
     from fast_rcnn.config import get_output_dir
 
     return project.newest_model(get_output_dir(get_imdb(project.imdb('train'))))

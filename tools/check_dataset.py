@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 import _init_paths  # noqa: F401
 from _command_line import parser_of, run
-from datasets.factory import joined_names
-from datasets.findings import format_report, look_at
+from detection_data.factory import joined_names
+from detection_data.findings import format_report, look_at
 
 
 def main() -> int:

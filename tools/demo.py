@@ -76,8 +76,8 @@ def main() -> None:
     from tqdm import tqdm
 
     import whole_file
-    from datasets.pascal_voc import VOC_CLASSES, listed_classes
-    from datasets.proposal_methods import propose
+    from detection_data.pascal_voc import VOC_CLASSES, listed_classes
+    from detection_data.proposal_methods import propose
     from fast_rcnn.config import cfg
     from fast_rcnn.model_card import class_names, note_other_settings, read_card
     from fast_rcnn.test import detections, im_detect, load_net

@@ -10,8 +10,8 @@ import json
 import _init_paths  # noqa: F401
 import whole_file
 from _command_line import parser_of, run
-from datasets.factory import get_imdb
-from datasets.recall import SIZES, best_overlaps, recall_table
+from detection_data.factory import get_imdb
+from detection_data.recall import SIZES, best_overlaps, recall_table
 
 
 def main() -> None:

@@ -20,10 +20,10 @@ from tqdm import tqdm
 
 import _init_paths  # noqa: F401
 from _command_line import parser_of, run
-from datasets import proposals_mat
-from datasets.factory import get_imdb
-from datasets.imdb import JoinedImdb, imdb
-from datasets.proposals import Proposals, write_proposals
+from detection_data import proposals_mat
+from detection_data.factory import get_imdb
+from detection_data.imdb import JoinedImdb, imdb
+from detection_data.proposals import Proposals, write_proposals
 
 
 def parse_args() -> argparse.Namespace:

@@ -49,7 +49,7 @@ def main() -> None:
     configure(args)
 
     import caffe
-    from datasets.factory import get_imdb
+    from detection_data.factory import get_imdb
     from fast_rcnn.config import cfg
     from fast_rcnn.model_card import match_classes, read_card
     from fast_rcnn.train import get_training_roidb
@@ -65,17 +65,19 @@ def main() -> None:
     match_classes(imdb, read_card(args.weights), args.weights)
     roidb = get_training_roidb(imdb)
     net = load_training_net(args.solver, args.weights)
-    data = python_layer(net, RoIDataLayer)
-    if data is None or python_layer(net, HardRoiMiningLayer) is None:
+    data, mining = python_layer(net, RoIDataLayer), python_layer(net, HardRoiMiningLayer)
+    if data is None or mining is None:
         raise ValueError(f'the net of {args.solver} has no RoIDataLayer with a HardRoiMiningLayer: nothing is mined')
     data.set_roidb(roidb)
     caffe.set_random_seed(cfg.RNG_SEED)
     reading = normalise_regression(net, *add_bbox_regression_targets(roidb), args.bbox_pred)
     print(f'{args.weights}: {reading}')
+    print(f'mined by {mining.rule}')
     os.makedirs(args.out, exist_ok=True)
     batches = []
     for number in range(args.first, args.first + args.batches):
         data.set_position(number)
+        mining.set_position(number)
         caffe.set_random_seed(cfg.RNG_SEED)  # of dropout: the same run shows the same losses
         net.forward()
         batches.append(mined(net))
@@ -89,6 +91,7 @@ def main() -> None:
     settings = {
         'weights': args.weights,
         'data set': imdb.name,
+        'mining rule': mining.rule,
         'RoIs mined of a mini-batch': cfg.TRAIN.BATCH_SIZE,
         'NMS': f'IoU {cfg.TRAIN.OHEM_NMS_THRESH}' if cfg.TRAIN.OHEM_USE_NMS else 'off',
         'regression': reading,

@@ -28,11 +28,11 @@ from tqdm import tqdm
 import _init_paths  # noqa: F401
 import whole_file
 from _command_line import run
-from datasets.factory import get_imdb
-from datasets.imdb import JoinedImdb, imdb
-from datasets.proposal_methods import check_edge_model
-from datasets.proposals import METHODS, Proposals, ProposalsError, propose, write_proposals
-from datasets.recall import best_overlaps, recall_at
+from detection_data.factory import get_imdb
+from detection_data.imdb import JoinedImdb, imdb
+from detection_data.proposal_methods import check_edge_model
+from detection_data.proposals import METHODS, Proposals, ProposalsError, propose, write_proposals
+from detection_data.recall import best_overlaps, recall_at
 
 PIECE = 8  # images computed and saved together; Ctrl-C waits for the pieces at work
 

@@ -29,7 +29,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    from datasets.factory import get_imdb
+    from detection_data.factory import get_imdb
     from fast_rcnn.detections_file import load_detections
     from fast_rcnn.nms import nms
 

@@ -53,7 +53,7 @@ def main() -> None:
         raise FileNotFoundError(f'there are no trained weights {args.caffemodel}; tools/train_net.py makes them')
     configure(args)
 
-    from datasets.factory import get_imdb
+    from detection_data.factory import get_imdb
     from fast_rcnn.config import cfg
     from fast_rcnn.model_card import match_classes, note_other_settings, read_card
     from fast_rcnn.test import load_net, test_net

@@ -42,7 +42,7 @@ def parse_args() -> argparse.Namespace:
 
 
 class NoiseImage:
-    """A data set of one noise image, random objects and proposals around them (as datasets.imdb).
+    """A data set of one noise image, random objects and proposals around them (as detection_data.imdb).
 
     `picture` (H, W, 3) uint8 and `proposals` (R, 4) take the place of the noise and of the random boxes.
     """

@@ -61,7 +61,7 @@ def main() -> None:
         raise ValueError('--snapshot resumes with the weights that the state names: leave out --weights')
     configure(args)
 
-    from datasets.factory import get_imdb
+    from detection_data.factory import get_imdb
     from fast_rcnn.config import cfg, get_output_dir
     from fast_rcnn.model_card import match_classes, read_card_of_state
     from fast_rcnn.train import get_training_roidb, train_net

@@ -37,7 +37,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    from datasets.factory import get_imdb
+    from detection_data.factory import get_imdb
     from fast_rcnn.detections_file import load_detections
     from inspection.detection_errors import KINDS, sort_detections
     from inspection.error_pictures import draw_counts, draw_sheet

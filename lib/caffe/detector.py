@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-import cv2
 import numpy as np
 
 from caffe import io
@@ -107,6 +106,8 @@ class Detector(Net):
 
 def _selective_search(filename: str) -> np.ndarray:
     """(N, 4) windows of an image file, the likeliest first."""
+    import cv2  # here, as in caffe.io
+
     image = (io.load_image(filename)[:, :, ::-1] * 255).round().astype(np.uint8)
     search = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()
     search.setBaseImage(np.ascontiguousarray(image))

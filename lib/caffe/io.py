@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 from google.protobuf.message import Message
 
@@ -199,6 +198,8 @@ def load_image(filename: str, color: bool = True) -> np.ndarray:
     orientation in a photograph's EXIF data is not applied, as in pycaffe. Raises FileNotFoundError, or
     ValueError for a file that OpenCV does not read.
     """
+    import cv2  # here: it takes a twentieth of a second, and many programs read no image
+
     with open(filename, 'rb') as file:
         data = np.frombuffer(file.read(), np.uint8)
     image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None

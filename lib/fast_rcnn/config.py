@@ -76,6 +76,9 @@ _DEFAULTS = {
         # What "hardest" goes by: 'both', classification + box regression, as in the paper, or 'cls', the
         # former alone
         'OHEM_LOSS': 'both',
+        # The rule that says which RoIs those are: a name such as mine_stratified, or module.function of one's own
+        # (see roi_data_layer.mining_rules). Empty: what the net's prototxt says, else mine_hard_rois, the paper's
+        'OHEM_RULE': '',
         # Keys of Faster R-CNN, known but refused unless left at these values: there is no RPN here
         'HAS_RPN': False,
         'RPN_POSITIVE_OVERLAP': 0.7,

@@ -157,7 +157,8 @@ class SolverWrapper:
         ):
             while self.solver.iter < max_iters:
                 caffe.set_random_seed(_seed(_ITERATIONS, self.solver.iter))
-                self.data_layer.set_position(self.solver.iter * iter_size)
+                for layer in filter(None, (self.data_layer, self._mining)):
+                    layer.set_position(self.solver.iter * iter_size)
                 record.start()
                 self.solver.step(1)
                 losses = _losses(self.solver.net)

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import whole_file
-from datasets.curves import literal
+from detection_data.curves import literal
 from fast_rcnn.record import PARTS
 
 # Okabe and Ito: told apart by colour-blind people; a run also has a mark of its own

@@ -2,7 +2,7 @@
 
 The kinds are those of Bolya et al.: TIDE, ECCV 2020 (and of Hoiem, Chodpathumwan and Dai: Diagnosing Error
 in Object Detectors, ECCV 2012). Right and ignored detections are those of PASCAL VOC's protocol
-(`datasets.voc_eval`). Any other one is the first of
+(`detection_data.voc_eval`). Any other one is the first of
 
 * duplicate: its IoU with an object of its class is above `iou_threshold`, but a higher-scoring one has
   found that.
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from datasets.voc_eval import IGNORED, TRUE_POSITIVE, iou_matrix, match_detections
+from detection_data.voc_eval import IGNORED, TRUE_POSITIVE, iou_matrix, match_detections
 
 KINDS = ('confusion', 'localisation', 'duplicate', 'background', 'missed')
 

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import whole_file
-from datasets.curves import literal
+from detection_data.curves import literal
 from inspection.draw import COLOURS
 from roi_data_layer.image_blob import read_image
 

@@ -4,7 +4,7 @@
     python_layer(net, RoIDataLayer).set_roidb(roidb)
     net.forward()
     batch = mined(net)             # a MiniBatch
-    batch.mine_again(nms_thresh=0.5)   # what other settings would have mined
+    batch.mine_again(nms_thresh=0.5)   # what other settings, or another rule, would have mined
 
 All of it through pycaffe's public names.
 """
@@ -21,10 +21,12 @@ from fast_rcnn.config import cfg
 from fast_rcnn.train import read_solver
 from roi_data_layer.image_blob import image_scale
 from roi_data_layer.layer import HardRoiMiningLayer, RoIDataLayer
-from roi_data_layer.mining import mine_hard_rois, roi_losses, suppressed_by
+from roi_data_layer.mining import roi_losses, suppressed_by
+from roi_data_layer.mining_rules import DEFAULT_RULE, mine, mining_rng
 
 MINED, REPEATS, EASIER, NOT_OFFERED = 'mined', 'repeats a harder one', 'easier', 'not offered'
-FATES = (MINED, REPEATS, EASIER, NOT_OFFERED)
+PASSED_OVER = 'harder, but passed over'  # than one that was mined; not by mine_hard_rois, which mines the hardest
+FATES = (MINED, REPEATS, EASIER, NOT_OFFERED, PASSED_OVER)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +52,12 @@ class MiniBatch:
     kept: np.ndarray
     """(K,) int64: the RoIs mined, hardest first."""
     by: np.ndarray
-    """(R,) int64: the harder RoI that each one repeats; itself if it repeats none; -1 if not offered."""
+    """(R,) int64: the harder RoI that each one repeats; itself if it repeats none; -1 if not offered. Where another
+    rule than `mine_hard_rois` mined, whose NMS this tells of, no RoI repeats one."""
+    rule: str = DEFAULT_RULE
+    """The name of the mining rule."""
+    position: int = 0
+    """The number of the mini-batch."""
 
     @property
     def loss(self) -> np.ndarray:
@@ -66,6 +73,7 @@ class MiniBatch:
     def fate(self) -> np.ndarray:
         """(R,) int: what became of each RoI, an index into FATES."""
         fate = np.full(len(self.rois), FATES.index(EASIER))
+        fate[self.ranking > self.ranking[self.kept].min(initial=np.inf)] = FATES.index(PASSED_OVER)
         fate[self.by != np.arange(len(self.rois))] = FATES.index(REPEATS)
         fate[self.by < 0] = FATES.index(NOT_OFFERED)
         fate[self.kept] = FATES.index(MINED)
@@ -76,21 +84,36 @@ class MiniBatch:
         return np.flatnonzero(self.rois[:, 0] == image)
 
     def mine_again(
-        self, batch_size: int | None = None, nms_thresh: float | None = None, bg_lo: float = 0.0
+        self,
+        batch_size: int | None = None,
+        nms_thresh: float | None = None,
+        bg_lo: float = 0.0,
+        rule: str | None = None,
     ) -> 'MiniBatch':
-        """The same mini-batch, mined with other settings; those left out are cfg's.
+        """The same mini-batch, mined with other settings; those left out are cfg's, the rule that of this mini-batch.
 
         `batch_size` RoIs are kept; `nms_thresh` above 1 means no NMS; with `bg_lo`, background whose IoU is
-        below it is not offered, as in Fast R-CNN's sampling.
+        below it is not offered, as in Fast R-CNN's sampling; `rule` is a name, as TRAIN.OHEM_RULE.
         """
+        rule = self.rule if rule is None else rule
         batch_size = cfg.TRAIN.BATCH_SIZE if batch_size is None else batch_size
         nms_thresh = _nms_thresh() if nms_thresh is None else nms_thresh
         offered = np.flatnonzero((self.labels > 0) | (self.iou >= bg_lo))
         loss, rois, labels = self.ranking[offered], self.rois[offered], self.labels[offered]
-        kept = mine_hard_rois(loss, rois, labels, batch_size, nms_thresh if nms_thresh <= 1 else None)
+        kept = mine(
+            rule,
+            loss,
+            rois,
+            labels,
+            batch_size,
+            nms_thresh if nms_thresh <= 1 else None,
+            cls_loss=self.cls_loss[offered],
+            bbox_loss=self.bbox_loss[offered],
+            rng=mining_rng(cfg.RNG_SEED, self.position),
+        )
         by = np.full(len(self.rois), -1)
-        by[offered] = offered[_repeated(loss, rois, labels, nms_thresh)]
-        return dataclasses.replace(self, kept=offered[kept], by=by)
+        by[offered] = offered[_repeated(rule, loss, rois, labels, nms_thresh)]
+        return dataclasses.replace(self, kept=offered[kept], by=by, rule=rule)
 
     def sampled(self, rng: np.random.Generator, bg_lo: float = 0.1) -> 'MiniBatch':
         """The same mini-batch with `kept` drawn by Fast R-CNN's heuristic instead (ICCV 2015, section 2.3).
@@ -156,7 +179,9 @@ def mined(net) -> MiniBatch:
         cls_loss=last['cls_loss'].copy(),
         bbox_loss=last['bbox_loss'].copy(),
         kept=last['kept'].copy(),
-        by=_repeated(last['loss'], rois, labels, _nms_thresh()),
+        by=_repeated(last['rule'], last['loss'], rois, labels, _nms_thresh()),
+        rule=last['rule'],
+        position=last['position'],
     )
 
 
@@ -216,6 +241,7 @@ def _nms_thresh() -> float:
     return cfg.TRAIN.OHEM_NMS_THRESH if cfg.TRAIN.OHEM_USE_NMS else 2.0
 
 
-def _repeated(loss, rois, labels, nms_thresh: float) -> np.ndarray:
-    """`mining.suppressed_by`, or every RoI itself where there is no NMS (a threshold above 1)."""
-    return np.arange(len(loss)) if nms_thresh > 1 else suppressed_by(loss, rois, labels, nms_thresh)
+def _repeated(rule: str, loss, rois, labels, nms_thresh: float) -> np.ndarray:
+    """`mining.suppressed_by`, or every RoI itself where there is no NMS (a threshold above 1) or another rule."""
+    without = nms_thresh > 1 or rule != DEFAULT_RULE
+    return np.arange(len(loss)) if without else suppressed_by(loss, rois, labels, nms_thresh)

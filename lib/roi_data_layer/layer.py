@@ -2,16 +2,17 @@
 
 In a prototxt: `type: "Python"  python_param { module: "roi_data_layer.layer"  layer: "RoIDataLayer"
 param_str: "'num_classes': 21" }`, and the same with `HardRoiMiningLayer`, which published nets call
-`OHEMDataLayer`.
+`OHEMDataLayer`. That layer's param_str may also name a mining rule: `"{'num_classes': 21, 'rule': mine_stratified}"`.
 """
 
 import numpy as np
 import yaml
 
 import caffe
-from fast_rcnn.config import cfg
+from fast_rcnn.config import ConfigError, cfg
 from roi_data_layer.minibatch import check_settings
-from roi_data_layer.mining import mine_hard_rois, roi_losses
+from roi_data_layer.mining import roi_losses
+from roi_data_layer.mining_rules import DEFAULT_RULE, find_rule, mine, mining_rng
 from roi_data_layer.prefetch import BatchMaker, Prefetcher
 
 _TOPS = ('data', 'rois', 'labels')
@@ -90,20 +91,29 @@ class RoIDataLayer(caffe.Layer):
 
 
 class HardRoiMiningLayer(caffe.Layer):
-    """Passes the hardest RoIs on: `mining.mine_hard_rois` by the losses of `mining.roi_losses`.
+    """Passes the hardest RoIs on: what a mining rule keeps by the losses of `mining.roi_losses`.
+
+    The rule is the one that `rule` in the layer's param_str names, or cfg.TRAIN.OHEM_RULE; without either it is
+    `mining.mine_hard_rois`. See `mining_rules`.
 
     Bottoms: cls_prob (R, K), bbox_pred (R, 4K), rois (R, 5), labels (R,) and, if cfg.TRAIN.BBOX_REG,
-    bbox_targets, bbox_inside_weights, bbox_outside_weights (R, 4K). Tops: the hardest rows, hardest first, of
-    all bottoms but the first two; at most cfg.TRAIN.BATCH_SIZE.
+    bbox_targets, bbox_inside_weights, bbox_outside_weights (R, 4K). Tops: the rows that the rule keeps, in its
+    order, hardest first, of all bottoms but the first two; at most cfg.TRAIN.BATCH_SIZE.
 
     `last` holds what the last forward pass found: cls_loss, bbox_loss, loss (R,) float64, the last of which
-    ranks the RoIs as cfg.TRAIN.OHEM_LOSS says, and kept, the indices of the rows passed on; None before it.
+    ranks the RoIs as cfg.TRAIN.OHEM_LOSS says, kept, the indices of the rows passed on, rule, the name of the rule,
+    and position, the number of the mini-batch; None before it. `position` is the number of the next mini-batch, which
+    random rules draw by.
     """
 
     last = None
+    position = 0
+    _own_rule = None  # as the prototxt says
 
     def setup(self, bottom, top):
         self._num_classes = _num_classes(self)
+        self._own_rule = _own_rule(self)
+        find_rule(self.rule)  # tells at once if there is none
         names = ('rois', 'labels') + (_BBOX_TOPS if cfg.TRAIN.BBOX_REG else ())
         _check_count('HardRoiMiningLayer', 'bottoms', len(bottom), ('cls_prob', 'bbox_pred', *names))
         _check_count('HardRoiMiningLayer', 'tops', len(top), [name + '_hard' for name in names])
@@ -114,16 +124,36 @@ class HardRoiMiningLayer(caffe.Layer):
         boxes = [bbox_pred, *(bottom[i].data for i in range(4, 7))] if cfg.TRAIN.BBOX_REG else []
         cls_loss, bbox_loss = roi_losses(cls_prob, labels, *boxes)
         loss = cls_loss if cfg.TRAIN.OHEM_LOSS == 'cls' else cls_loss + bbox_loss
-        kept = mine_hard_rois(
+        kept = mine(
+            self.rule,
             loss,
             rois,
             labels,
             cfg.TRAIN.BATCH_SIZE,
             cfg.TRAIN.OHEM_NMS_THRESH if cfg.TRAIN.OHEM_USE_NMS else None,
+            cls_loss=cls_loss,
+            bbox_loss=bbox_loss,
+            rng=mining_rng(cfg.RNG_SEED, self.position),
         )
         self.last = {'cls_loss': cls_loss, 'bbox_loss': bbox_loss, 'loss': loss, 'kept': kept}
+        self.last |= {'rule': self.rule, 'position': self.position}
+        self.position += 1
         for i in range(len(top)):
             _fill(top[i], bottom[i + 2].data[kept])
+
+    @property
+    def rule(self) -> str:
+        """The name of the mining rule. Raises ConfigError if prototxt and settings name two."""
+        if self._own_rule and cfg.TRAIN.OHEM_RULE not in ('', self._own_rule):
+            raise ConfigError(
+                f"HardRoiMiningLayer: the prototxt's param_str names the mining rule {self._own_rule}, "
+                f'TRAIN.OHEM_RULE names {cfg.TRAIN.OHEM_RULE}: take one away'
+            )
+        return self._own_rule or cfg.TRAIN.OHEM_RULE or DEFAULT_RULE
+
+    def set_position(self, n: int) -> None:
+        """Make mini-batch number `n` the next one, as `RoIDataLayer.set_position`."""
+        self.position = int(n)
 
     def reshape(self, bottom, top):
         pass  # the shapes are known in forward
@@ -136,23 +166,40 @@ class HardRoiMiningLayer(caffe.Layer):
 OHEMDataLayer = HardRoiMiningLayer
 
 
-def _num_classes(layer) -> int:
-    """`num_classes` from the layer's param_str, YAML such as "'num_classes': 21". Fast R-CNN's Caffe says
+def _params(layer) -> tuple[object, str]:
+    """What the layer's param_str holds, YAML such as "'num_classes': 21", and the text. Fast R-CNN's Caffe says
     param_str_.
     """
     text = getattr(layer, 'param_str', None) or getattr(layer, 'param_str_', '')
-    name = type(layer).__name__
     try:
-        params = yaml.safe_load(text)
+        return yaml.safe_load(text), text
     except yaml.YAMLError as error:
-        raise ValueError(f'{name}: param_str is not valid YAML: {error}') from None
+        raise ValueError(f'{type(layer).__name__}: param_str is not valid YAML: {error}') from None
+
+
+def _num_classes(layer) -> int:
+    params, text = _params(layer)
     count = params.get('num_classes') if isinstance(params, dict) else None
     if not isinstance(count, int) or isinstance(count, bool) or count < 2:
         raise ValueError(
-            f'{name}: param_str must give the number of classes, background included, as in '
+            f'{type(layer).__name__}: param_str must give the number of classes, background included, as in '
             f'"\'num_classes\': 21"; got {text!r}'
         )
     return count
+
+
+def _own_rule(layer) -> str | None:
+    """The mining rule that param_str names, if it does."""
+    params, text = _params(layer)
+    unknown = [str(key) for key in params if key not in ('num_classes', 'rule')]
+    rule = params.get('rule')
+    if unknown or not isinstance(rule, str | None):
+        what = f'has {", ".join(unknown)}, which it does not know' if unknown else f'names the rule {rule!r}'
+        raise ValueError(
+            f'{type(layer).__name__}: param_str {what}; expected num_classes and, if wanted, the name of a mining '
+            f"rule, as in \"{{'num_classes': 21, 'rule': mine_stratified}}\"; got {text!r}"
+        )
+    return rule
 
 
 def _check_count(name: str, what: str, count: int, expected) -> None:

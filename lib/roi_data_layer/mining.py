@@ -1,9 +1,10 @@
 """Online hard example mining: which RoIs of a mini-batch to learn from.
 
 Shrivastava, Gupta, Girshick: Training Region-based Object Detectors with Online Hard Example Mining, CVPR
-2016, section 4; the arithmetic is that of the released code (its OHEMDataLayer and get_ohem_minibatch).
+2016, section 4; the arithmetic of `roi_losses` and `mine_hard_rois` is that of the released code (its
+OHEMDataLayer and get_ohem_minibatch).
 
-A mining rule is a function (loss, rois, labels, batch_size, nms_thresh) -> indices of the RoIs to keep.
+The three mining rules here have one signature; `mining_rules` says what a rule is, and finds it by its name.
 """
 
 import numpy as np
@@ -58,6 +59,66 @@ def mine_hard_rois(
     # kept
     by = suppressors(rois[:, 1:], order, nms_thresh, _groups(rois, labels), limit=batch_size)
     return order[by[order] == order]
+
+
+def mine_stratified(
+    loss: np.ndarray,
+    rois: np.ndarray,
+    labels: np.ndarray,
+    batch_size: int,
+    nms_thresh: float | None,
+    *,
+    cls_loss: np.ndarray,
+    bbox_loss: np.ndarray,
+) -> np.ndarray:
+    """The hardest RoIs of two strata: those that lose most by their class, and those that lose most by their box.
+
+    The box's stratum, RoIs of `bbox_loss` > `cls_loss`, (R,) each, gets as large a part of `batch_size` as the box
+    losses have in all losses of the mini-batch, rounded; the other stratum the rest. Where a stratum has too few
+    RoIs the other one fills up. NMS, order and the other parameters are those of `mine_hard_rois`.
+
+    After Li, Zhang, Yu, Chen, Li: S-OHEM, Stratified Online Hard Example Mining for Object Detection, 2017
+    (arXiv 1705.02233): where one kind of loss outweighs the other, the sum that OHEM ranks by hears only one of
+    them. The strata are those of the paper's idea; that shares follow the losses, from mini-batch to mini-batch,
+    is the choice made here.
+    """
+    ranked = mine_hard_rois(loss, rois, labels, len(loss), nms_thresh)
+    by_box = bbox_loss[ranked] > cls_loss[ranked]
+    whole = cls_loss.sum() + bbox_loss.sum()
+    share = bbox_loss.sum() / whole if np.isfinite(whole) and whole > 0 else 0.0
+    box, other = np.flatnonzero(by_box), np.flatnonzero(~by_box)
+    of_box = min(len(box), max(round(share * batch_size), batch_size - len(other)))
+    return ranked[np.sort(np.concatenate((box[:of_box], other[: batch_size - of_box])))]
+
+
+SELECTION_PRESSURE = 100.0
+"""How much more probable the hardest RoI is than the easiest in `sample_by_loss_rank`."""
+
+
+def sample_by_loss_rank(
+    loss: np.ndarray,
+    rois: np.ndarray,
+    labels: np.ndarray,
+    batch_size: int,
+    nms_thresh: float | None,
+    *,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """`batch_size` RoIs drawn without repetition, the more probably the higher their loss ranks. No NMS.
+
+    Of R RoIs the one of rank i (0 the hardest) has the weight s^(-i / R), s being SELECTION_PRESSURE. Easy RoIs come
+    in too, but seldom, and near-copies are not dropped: `nms_thresh` has no effect. Returns int64 indices, hardest
+    first.
+
+    The selection probabilities of Loshchilov, Hutter: Online Batch Selection for Faster Training of Neural Networks,
+    2015 (arXiv 1511.06343); there over a data set, here over the RoIs of a mini-batch, and with one s for all of the
+    training.
+    """
+    order = descending(loss)
+    log_weight = -np.log(SELECTION_PRESSURE) * np.arange(len(order)) / max(len(order), 1)
+    # The largest of log weight + Gumbel noise: a draw by weight without repetition, in one go
+    drawn = np.argsort(-(log_weight + rng.gumbel(size=len(order))), kind='stable')[:batch_size]
+    return order[np.sort(drawn)]
 
 
 def suppressed_by(loss: np.ndarray, rois: np.ndarray, labels: np.ndarray, nms_thresh: float) -> np.ndarray:

@@ -18,7 +18,7 @@ class Roidb(Sequence):
     """The training entries of a data set: first every image, then, with `use_flipped`, every image mirrored.
 
     `imdb` offers num_images, num_classes, name, image_path_at(i), annotation(i) and proposals_of(i) (see
-    `datasets.imdb`). `use_flipped` is cfg.TRAIN.USE_FLIPPED unless given. The images are gone through once,
+    `detection_data.imdb`). `use_flipped` is cfg.TRAIN.USE_FLIPPED unless given. The images are gone through once,
     to leave out those that have no RoI to train on and to measure the regression targets.
 
     roidb[i] is a dictionary:

@@ -1,5 +1,6 @@
 """What became of each RoI of a mini-batch, and what other settings would have mined."""
 
+import dataclasses
 import os
 
 import numpy as np
@@ -57,6 +58,22 @@ def test_mining_again_with_other_settings(batch):
     with_bg_lo = batch.mine_again(bg_lo=0.1)
     assert with_bg_lo.kept.tolist() == [1, 2] and with_bg_lo.by[3] == -1
     assert fates(with_bg_lo)[3] == 'not offered'
+
+
+def test_another_rule_passes_harder_rois_over(batch):
+    """Class losses 2, 3, 0.5, 2.5, 0.1 and box losses 1, 0.2, 0, 0, 0.1: boxes have 1.3 of 9.4, of two RoIs
+    none (0.28, rounded). So the rule of strata mines the hardest here, without a word of who repeats whom."""
+    again = batch.mine_again(batch_size=2, nms_thresh=2, rule='mine_stratified')
+    assert (again.rule, again.kept.tolist(), again.by.tolist()) == ('mine_stratified', [1, 0], [0, 1, 2, 3, 4])
+    passed_over = dataclasses.replace(again, kept=np.array([1, 3]))  # of losses 3.2 and 2.5, not RoI 0 of 3.0
+    assert fates(passed_over) == ['harder, but passed over', 'mined', 'easier', 'mined', 'easier']
+
+
+def test_a_random_rule_mines_again_what_it_mined(batch):
+    cfg.TRAIN.BATCH_SIZE = 3
+    of = [dataclasses.replace(batch, position=n).mine_again(rule='sample_by_loss_rank') for n in range(8)]
+    assert len({tuple(each.kept) for each in of}) > 1
+    assert all(each.mine_again().kept.tolist() == each.kept.tolist() for each in of)
 
 
 def test_hardness_is_what_the_settings_say(batch):

@@ -101,9 +101,11 @@ def test_the_deployed_model_predicts_plain_regressions(solver, roidb, tmp_path):
     assert deployed['bbox_pred/1'][4:].any()
 
 
-def test_a_resumed_run_ends_byte_for_byte_like_an_unbroken_one(solver, roidb, tmp_path):
-    """Momentum, mini-batches, mining and dropout all go on; taking a snapshot does not disturb the run."""
-    cfg.TRAIN.SNAPSHOT_ITERS = 2
+@pytest.mark.parametrize('rule', ['mine_hard_rois', 'sample_by_loss_rank'])
+def test_a_resumed_run_ends_byte_for_byte_like_an_unbroken_one(solver, roidb, tmp_path, rule):
+    """Momentum, mini-batches, mining (a random rule, too) and dropout all go on; taking a snapshot does not disturb
+    the run."""
+    cfg.TRAIN.SNAPSHOT_ITERS, cfg.TRAIN.OHEM_RULE = 2, rule
     train_net(solver(), roidb, str(tmp_path / 'whole'), max_iters=5)
     assert sorted(p.name for p in (tmp_path / 'whole').glob('*.solverstate')) == [
         f'tiny_resume_iter_{n}.solverstate' for n in (2, 4, 5)

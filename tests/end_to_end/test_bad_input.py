@@ -172,13 +172,3 @@ def test_a_number_of_iterations_that_is_none(iters):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == f'train_net.py: error: --iters is {iters}; expected 1 or more\n'
-
-
-def test_another_package_called_datasets_is_named(tmp_path):
-    (tmp_path / 'datasets').mkdir()
-    (tmp_path / 'datasets' / '__init__.py').write_text('')
-    command = [sys.executable, 'tools/train_net.py', '--gpu', 'cpu', '--solver', 'x']
-    env = {**os.environ, 'PYTHONPATH': str(tmp_path)}
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert f'{tmp_path / "datasets" / "__init__.py"} hides the package datasets in {ROOT / "lib"}' in done.stderr

@@ -201,6 +201,26 @@ def test_both_kinds_of_snapshot_show_the_same(report):
         assert a['cls'] == b['cls'] and sum(a['bbox']) == pytest.approx(sum(b['bbox']), rel=1e-3)
 
 
+def test_a_rule_of_one_s_own_is_named_and_shown(trained, tiny, tmp_path):
+    """It takes the RoIs of the lowest loss: all others are harder, and passed over."""
+    (tmp_path / 'my_rules.py').write_text(
+        'def easiest(loss, rois, labels, batch_size, nms_thresh):\n'
+        "    return loss.argsort(kind='stable')[:batch_size]\n"
+    )
+    done = run(
+        'tools/inspect_rois.py', '--gpu', 'cpu', '--solver', SMALL / 'fast_rcnn_ohem' / 'solver.prototxt',
+        '--weights', folder(trained) / f'{PREFIX}_resume_iter_4.caffemodel', '--imdb', f'folder:{tiny}:train',
+        '--batches', 1, '--out', tmp_path / 'page', '--cfg', CFG, '--set', 'TRAIN.OHEM_RULE', 'my_rules.easiest',
+        env={'PYTHONPATH': os.pathsep.join([str(ROOT / 'lib'), str(tmp_path)])},
+    )  # fmt: skip
+    assert 'mined by my_rules.easiest' in done.stdout
+    page = (tmp_path / 'page' / 'index.html').read_text()
+    assert '<b>mining rule</b> my_rules.easiest' in page
+    data = data_of(tmp_path / 'page' / 'index.html')
+    fates = {data['fates'][fate] for image in data['images'] for fate in image['fate']}
+    assert fates == {'mined', 'harder, but passed over'}
+
+
 # What a visitor does, and what the page then shows; written into <pre id="seen">
 VISIT = """
 <script>

@@ -91,7 +91,7 @@ def test_the_files_that_the_page_names_are_there():
 
 def test_an_annotation_file_in_cocos_format(tiny, tmp_path):
     """The same way with a set called coco:FILE:IMAGES, to COCO's AP."""
-    from datasets.factory import get_imdb
+    from detection_data.factory import get_imdb
 
     for split in ('train', 'test'):
         voc = get_imdb(f'folder:{tiny}:{split}')

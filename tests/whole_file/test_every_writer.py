@@ -16,9 +16,9 @@ from caffe.__main__ import main as caffe_command
 from caffe.files import model_file
 from caffe.proto import caffe_pb2
 from caffe_stand_ins.prototxt import prototxt_with_stand_ins
-from datasets.curves import draw_curves as draw_precision
-from datasets.imdb import imdb
-from datasets.proposals import Proposals, ProposalsError, write_proposals
+from detection_data.curves import draw_curves as draw_precision
+from detection_data.imdb import imdb
+from detection_data.proposals import Proposals, ProposalsError, write_proposals
 from fast_rcnn.detections_file import load_detections, save_detections
 from fast_rcnn.diagnosis import not_finite
 from fast_rcnn.model_card import ModelCard, add_card

@@ -20,9 +20,8 @@ import mmap
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import h5py
 import numpy as np
 from google.protobuf.message import Message
 
@@ -30,6 +29,9 @@ import whole_file
 from caffe.files import wire
 from caffe.files.upgrade import V0_TYPES, V1_TYPES
 from caffe.proto import caffe_pb2
+
+if TYPE_CHECKING:
+    import h5py  # else where it is used: it takes a twentieth of a second, and few files are HDF5
 
 HDF5_SIGNATURE = b'\x89HDF\r\n\x1a\n'
 MAX_AXES = 32  # kMaxBlobAxes
@@ -364,6 +366,8 @@ def write_weights_hdf5(
 
 def _hdf5_image(fill, *arguments) -> Iterator[bytes]:
     """An HDF5 file as bytes. Not made on the disk: when that is full, HDF5 crashes the process."""
+    import h5py
+
     image = io.BytesIO()
     with h5py.File(image, 'w') as file:
         fill(file, *arguments)
@@ -404,6 +408,8 @@ def _fill_state_hdf5(
 
 def _create_text(file: h5py.File, name: str, text: str) -> None:
     """A null-terminated string, as H5LTmake_dataset_string has it."""
+    import h5py
+
     data = text.encode()
     c_string = h5py.h5t.C_S1.copy()
     c_string.set_size(len(data) + 1)
@@ -420,6 +426,8 @@ def _read_text(file: h5py.File, name: str) -> str:
 
 
 def _read_weights_hdf5(path: str) -> list[tuple[str, str, list[StoredBlob | None]]]:
+    import h5py
+
     layers: dict[str, dict[int, StoredBlob]] = {}
 
     def visit(name: str | bytes, item) -> None:
@@ -462,6 +470,8 @@ def _number(path: str, name: str) -> int:
 
 def _read_dataset(path: str, dataset: h5py.Dataset) -> StoredBlob:
     """hdf5_load_nd_dataset (util/hdf5.cpp), with the file's word for the size held against what it stores."""
+    import h5py
+
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in 'fiu':
         raise ModelFileError(path, f'{dataset.name} does not hold numbers')
     gzip = 1 if dataset.chunks is None else 1100  # the most that HDF5's compression can gain
@@ -472,6 +482,8 @@ def _read_dataset(path: str, dataset: h5py.Dataset) -> StoredBlob:
 
 @contextlib.contextmanager
 def _opened_hdf5(path: str):
+    import h5py
+
     try:
         with h5py.File(path, 'r') as file:
             yield file

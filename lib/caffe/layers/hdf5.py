@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-import h5py
 import numpy as np
 import torch
 
@@ -67,6 +66,8 @@ class _Rows:
 
     def _load(self) -> None:
         """Reads the current file: `rows` has an array for each top."""
+        import h5py  # here, as in files.model_file
+
         path = self.files[self.file_order[self.file_index]]
         names = self.names
         try:
@@ -130,6 +131,8 @@ class HDF5Output(Layer):
     def setup(self, bottom, top):
         if not self.param.file_name:
             raise LayerError('hdf5_output_param { file_name } is missing')
+        import h5py
+
         try:
             with whole_file.in_memory(self.param.file_name) as file:
                 h5py.File(file, 'w').close()
@@ -149,6 +152,8 @@ class HDF5Output(Layer):
 
     @staticmethod
     def _add_rows(changed: whole_file.Overlay, bottom) -> None:
+        import h5py
+
         with h5py.File(changed, 'r+') as file:
             for name, blob in zip(('data', 'label'), bottom, strict=True):
                 rows = blob.read().cpu().numpy()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-import cv2
 import numpy as np
 
 from caffe.layer_error import LayerError
@@ -15,6 +14,8 @@ def read_image(path: str, color: bool = True, size: tuple[int, int] | None = Non
 
     Raises LayerError where there is no file or OpenCV cannot read it.
     """
+    import cv2  # here, as in caffe.io
+
     if not os.path.isfile(path):
         raise LayerError(f'Could not open or find file {path}')
     image = cv2.imread(path, cv2.IMREAD_COLOR if color else cv2.IMREAD_GRAYSCALE)

@@ -7,7 +7,6 @@ import os
 import weakref
 from collections.abc import Iterator
 
-import cv2
 import numpy as np
 
 from caffe.layer import Layer, LayerError, register
@@ -19,6 +18,8 @@ from caffe.proto import caffe_pb2
 def datum_image(datum, force_color: bool = False, force_gray: bool = False) -> np.ndarray:
     """The (C, H, W) image of a Datum: uint8 if raw or an encoded file, float32 if float_data."""
     if datum.encoded:
+        import cv2  # here, as in caffe.io
+
         flag = cv2.IMREAD_COLOR if force_color else cv2.IMREAD_GRAYSCALE if force_gray else cv2.IMREAD_UNCHANGED
         image = cv2.imdecode(np.frombuffer(datum.data, np.uint8), flag) if datum.data else None
         if image is None:

@@ -6,7 +6,6 @@ import math
 import os
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from caffe.layer import Layer, LayerError, register
@@ -152,6 +151,8 @@ class _Windows:
 
     def _warped(self, window: Window, mirror: bool) -> np.ndarray:
         """A (3, crop, crop) window less the mean, times the scale; 0 beyond the image."""
+        import cv2  # here, as in caffe.io
+
         image = self._image(window.image)
         x1, y1, x2, y2 = window.box
         if not (0 <= x1 <= x2 < image.shape[1] and 0 <= y1 <= y2 < image.shape[0]):

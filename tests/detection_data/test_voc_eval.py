@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.voc_eval import (
+from detection_data.voc_eval import (
     FALSE_POSITIVE,
     IGNORED,
     TRUE_POSITIVE,

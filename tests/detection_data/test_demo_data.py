@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets.factory import get_imdb
+from detection_data.factory import get_imdb
 
 SCRIPT = Path(__file__).parents[2] / 'data' / 'scripts' / 'make_demo_data.py'
 

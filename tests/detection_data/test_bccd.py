@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from voc_folder import annotation
 
-from datasets.factory import get_imdb
+from detection_data.factory import get_imdb
 
 SCRIPTS = Path(__file__).parents[2] / 'data' / 'scripts'
 NET = """

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from voc_folder import annotation
 
-from datasets.factory import get_imdb
-from datasets.pascal_voc import AnnotationError, class_names, read_annotation, read_image_set
+from detection_data.factory import get_imdb
+from detection_data.pascal_voc import AnnotationError, class_names, read_annotation, read_image_set
 
 CLASSES = {'__background__': 0, 'cat': 1, 'dog': 2}
 

@@ -26,7 +26,7 @@ import h5py
 import numpy as np
 
 import whole_file
-from datasets.proposal_methods import METHODS, propose, random_boxes, selective_search
+from detection_data.proposal_methods import METHODS, propose, random_boxes, selective_search
 
 __all__ = [
     'METHODS', 'Proposals', 'ProposalsError',

@@ -16,7 +16,7 @@ PROGRAM = """
     import cv2, h5py, numpy as np
     sys.path.insert(0, sys.argv[1])
     folder, images, per_image = sys.argv[2], int(sys.argv[3]), 2000
-    from datasets.coco import coco
+    from detection_data.coco import coco
     from fast_rcnn.config import cfg
     from roi_data_layer.prefetch import BatchMaker
     from roi_data_layer.roidb import Roidb

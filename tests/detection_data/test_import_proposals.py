@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from datasets.factory import get_imdb
-from datasets.proposals import ProposalsError
-from datasets.proposals_mat import image_file, read_image_mat
+from detection_data.factory import get_imdb
+from detection_data.proposals import ProposalsError
+from detection_data.proposals_mat import image_file, read_image_mat
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'import_proposals.py'
 

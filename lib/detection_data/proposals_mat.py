@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.io import loadmat
 
-from datasets.proposals import Proposals, ProposalsError, write_proposals
+from detection_data.proposals import Proposals, ProposalsError, write_proposals
 
 
 def read_mat(path: str) -> tuple[list[str] | None, list[np.ndarray]]:

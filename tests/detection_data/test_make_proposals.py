@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from datasets.factory import get_imdb
+from detection_data.factory import get_imdb
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'make_proposals.py'
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from voc_folder import annotation
 
-from datasets.factory import get_imdb
-from datasets.proposals import write_proposals
-from datasets.recall import average_recall, best_overlaps, recall_at, recall_table
+from detection_data.factory import get_imdb
+from detection_data.proposals import write_proposals
+from detection_data.recall import average_recall, best_overlaps, recall_at, recall_table
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'eval_recall.py'
 

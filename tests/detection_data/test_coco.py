@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets.coco import coco, corners
-from datasets.factory import get_imdb, list_imdbs
-from datasets.pascal_voc import AnnotationError
+from detection_data.coco import coco, corners
+from detection_data.factory import get_imdb, list_imdbs
+from detection_data.pascal_voc import AnnotationError
 from roi_data_layer.roidb import outside
 
 CATEGORIES = [{'id': 7, 'name': 'cat'}, {'id': 3, 'name': 'hot dog'}]

@@ -6,8 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
-from datasets.factory import get_imdb, list_imdbs
-from datasets.pascal_voc import VOC_CLASSES
+from detection_data.factory import get_imdb, list_imdbs
+from detection_data.pascal_voc import VOC_CLASSES
 
 
 def test_the_voc_sets_are_listed():

@@ -18,9 +18,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from datasets import factory, pascal_voc
-from datasets.coco import STRAY, coco
-from datasets.imdb import imdb
+from detection_data import factory, pascal_voc
+from detection_data.coco import STRAY, coco
+from detection_data.imdb import imdb
 
 EXIF_ORIENTATION = 0x0112
 SHOWN = 3  # places of each kind

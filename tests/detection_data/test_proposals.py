@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from datasets.proposals import (
+from detection_data.proposals import (
     Proposals,
     ProposalsError,
     propose,
@@ -15,7 +15,7 @@ from datasets.proposals import (
     selective_search,
     write_proposals,
 )
-from datasets.voc_eval import iou_matrix
+from detection_data.voc_eval import iou_matrix
 
 IDS = ['a', 'no boxes', 'ü/3']
 BOXES = [np.array([[0, 1, 2, 3], [4, 5, 600, 700]]), np.zeros((0, 4)), np.array([[7, 8, 9, 10]])]
@@ -143,7 +143,7 @@ def picture():
 
 
 def best_iou(boxes, box):
-    from datasets.voc_eval import iou_matrix
+    from detection_data.voc_eval import iou_matrix
 
     return iou_matrix(np.array([box]), boxes).max()
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from voc_folder import Folder, annotation
 
-from datasets.curves import draw_curves, literal, shortened
-from datasets.factory import get_imdb
-from datasets.proposals import write_proposals
+from detection_data.curves import draw_curves, literal, shortened
+from detection_data.factory import get_imdb
+from detection_data.proposals import write_proposals
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from datasets.imdb import imdb
-from datasets.voc_eval import iou_matrix
+from detection_data.imdb import imdb
+from detection_data.voc_eval import iou_matrix
 
 AR_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 SIZES = {'all': (0, np.inf), 'small': (0, 32**2), 'medium': (32**2, 96**2), 'large': (96**2, np.inf)}

@@ -14,7 +14,12 @@ annotation and proposals when asked, so a data set of any size costs little memo
     proposal_methods.py  computing proposals: selective search, edge boxes, random boxes
     proposals_mat.py     published .mat files: selective search for VOC, MCG for COCO
     recall.py            how much of the ground truth proposals cover
+    family_names.py      the same modules as ``datasets.factory`` and so on, beside another package ``datasets``
 
 Boxes are (x1, y1, x2, y2) in pixels, 0-based, both corners inside the box. This package imports neither torch
 nor caffe nor the detector.
 """
+
+from detection_data import family_names
+
+family_names.make_known()

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from voc_folder import annotation
 
-from datasets.findings import KINDS, format_report, look_at
-from datasets.proposals import write_proposals
+from detection_data.findings import KINDS, format_report, look_at
+from detection_data.proposals import write_proposals
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'check_dataset.py'
 CAT, DOG = ('cat', 1, 1, 20, 30), ('dog', 11, 6, 60, 40)  # in images of 60 x 40
