@@ -145,7 +145,7 @@ def _num_classes(layer) -> int:
     try:
         params = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ValueError(f'{name}: param_str is not valid YAML: {error}') from None
+        raise ValueError(f'{name}: param_str {text!r} is not valid YAML: {getattr(error, "problem", error)}') from None
     count = params.get('num_classes') if isinstance(params, dict) else None
     if not isinstance(count, int) or isinstance(count, bool) or count < 2:
         raise ValueError(
