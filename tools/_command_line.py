@@ -64,8 +64,11 @@ def configure(args: argparse.Namespace) -> None:
         if not args.gpu.isdigit():
             raise ValueError(f"--gpu takes the number of a GPU, or 'cpu'; it was given {args.gpu!r}")
         cfg.GPU_ID = int(args.gpu)
-        caffe.set_mode_gpu()
-        caffe.set_device(cfg.GPU_ID)
+        try:
+            caffe.set_mode_gpu()
+            caffe.set_device(cfg.GPU_ID)
+        except RuntimeError as error:
+            raise RuntimeError(f'{error}. Here that is --gpu cpu') from None
     print('Using config:')
     pprint.pprint(cfg)
 

@@ -3,7 +3,7 @@
 Knows nothing of detection. What is the same as in Caffe, what is better and what differs: docs/pycaffe.md.
 """
 
-from caffe import io, layers
+from caffe import io, layers, pil_image
 from caffe._caffe import (
     Blob,
     Layer,
@@ -47,6 +47,7 @@ from caffe.pycaffe import (
 from caffe.solver import SolverError
 
 host_memory.keep_freed()
+pil_image.offer()
 
 __all__ = [
     'NCCL',

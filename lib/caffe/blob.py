@@ -15,13 +15,14 @@ import numpy as np
 import torch
 
 from caffe.kernels.deferred import CopyOf, Product, Rows
-from caffe.kernels.host_memory import zeros_with_own_pages
+from caffe.kernels.host_memory import check_room, zeros_with_own_pages
 from caffe.kernels.matrix import multiply
 from caffe.process import device
 
 # What an update works on at a time (`replace_diff`): numbers that stay in the cache over the steps of its rule, so that
 # each comes from memory once, not once a step.
 _PORTION = 2**19
+MAX_COUNT = 2**31 - 1  # INT_MAX: what a blob of Caffe can count
 
 
 class SyncedArray:
@@ -234,7 +235,8 @@ class Blob:
     def reshape(self, *shape: int) -> None:
         """Changes the shape. Values that still fit keep their place; memory that must grow starts as zeros.
 
-        Raises ValueError for a negative axis or more than 32 axes (blob.hpp kMaxBlobAxes).
+        Raises ValueError for a negative axis, more than 32 axes (blob.hpp kMaxBlobAxes), more than 2^31 - 1 numbers
+        (Blob::Reshape), or more than the memory that is left can hold.
         """
         if len(shape) == 1 and not np.isscalar(shape[0]):
             shape = tuple(shape[0])
@@ -243,8 +245,12 @@ class Blob:
             return
         if len(shape) > 32 or any(n < 0 for n in shape):
             raise ValueError(f'a blob has at most 32 axes, none of them negative; got shape {shape}')
-        self._shape = shape
-        self._count = math.prod(shape)
+        count = math.prod(shape)
+        if count > MAX_COUNT:
+            raise ValueError(f'blob size exceeds INT_MAX: shape {shape} has {count} numbers, more than {MAX_COUNT}')
+        if not device.has_own_memory():
+            check_room(4 * count, f'a blob of shape {shape}')
+        self._shape, self._count = shape, count
 
     # -- the layers' side
 

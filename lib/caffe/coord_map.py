@@ -20,11 +20,15 @@ PASS_THROUGH_LAYERS = frozenset(
 Map = tuple[int | None, np.ndarray | float, np.ndarray | float]
 
 
-class UndefinedMapException(ValueError):
+class CoordMapError(ValueError, AssertionError):
+    """Blobs that cannot be laid on one another. Also an AssertionError, which pycaffe raises for it."""
+
+
+class UndefinedMapException(CoordMapError):
     """A layer whose output's pixels do not lie somewhere in its input (an InnerProduct, say)."""
 
 
-class AxisMismatchException(ValueError):
+class AxisMismatchException(CoordMapError):
     """Maps on different axes, which cannot follow one another."""
 
 
@@ -34,7 +38,7 @@ def conv_params(fn: Function) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
     given = {**fn.params, **fn.params.get(message, {})}
     legacy = {'pad_h', 'pad_w', 'kernel_h', 'kernel_w', 'stride_h', 'stride_w'} & set(given)
     if legacy:
-        raise ValueError(
+        raise CoordMapError(
             f'cropping does not support legacy _h/_w params: {", ".join(sorted(legacy))} of a {fn.type_name}'
         )
     if 'kernel_size' not in given:
@@ -108,15 +112,15 @@ def _walk_back(top: Top):
 def crop(top_from: Top, top_to: Top) -> Top:
     """A Crop of `top_from` to the size of `top_to`, with the offset that lays pixel on pixel.
 
-    Raises ValueError where the two differ in scale, or the offset is negative or no whole number.
+    Raises CoordMapError (a ValueError) where the two differ in scale, or the offset is negative or no whole number.
     """
     axis, scale, shift = coord_map_from_to(top_from, top_to)
     offset = -np.atleast_1d(shift)
     if np.any(np.asarray(scale) != 1):
-        raise ValueError(f'scale mismatch on crop: a pixel of the one is {scale} of the other')
+        raise CoordMapError(f'scale mismatch on crop: a pixel of the one is {scale} of the other')
     if np.any(offset < 0):
-        raise ValueError(f'cannot crop negative width: the offset is {offset}; pad the blob that is cropped')
+        raise CoordMapError(f'cannot crop negative width: the offset is {offset}; pad the blob that is cropped')
     if np.any(offset != np.round(offset)):
-        raise ValueError(f'cannot crop noninteger width: the offset is {offset}')
+        raise CoordMapError(f'cannot crop noninteger width: the offset is {offset}')
     first = 2 if axis is None else axis + 1
     return layers.Crop(top_from, top_to, crop_param={'axis': first, 'offset': offset.astype(int).tolist()})

@@ -12,23 +12,20 @@ from caffe.blob import Blob
 from caffe.layer_error import LayerError
 from caffe.process import device
 
-MAX_COUNT = 2**31 - 1  # numbers of a blob (Blob::Reshape counts them in an int)
-
 
 def fill(blob: Blob, filler_param) -> None:
     """Fills a blob's data as a FillerParameter says, in place.
 
     Random numbers come from `device.host_generator()`: a seed gives the same values on every device. Raises
-    LayerError for an unknown type, an empty blob or one of more numbers than Caffe allows, options that are not
-    numbers, `sparse` with any other type than gaussian, or a shape that the type cannot fill.
+    LayerError for an unknown type, an empty blob, options that are not numbers, `sparse` with any other type than
+    gaussian, or a shape that the type cannot fill.
     """
     if filler_param.type not in _FILLERS:
-        near = difflib.get_close_matches(filler_param.type, _FILLERS, n=1, cutoff=0.0)[0]
-        raise LayerError(f"Unknown filler name: '{filler_param.type}'; the nearest that exists is '{near}'")
+        near = difflib.get_close_matches(filler_param.type, _FILLERS, n=1)
+        hint = f'the nearest that exists is {near[0]!r}' if near else f'there are {", ".join(_FILLERS)}'
+        raise LayerError(f"Unknown filler name: '{filler_param.type}'; {hint}")
     if blob.count == 0:
         raise LayerError(f'a blob without elements cannot be filled: its shape is {blob.shape}')
-    if blob.count > MAX_COUNT:
-        raise LayerError(f'a parameter of shape {blob.shape} has more than {MAX_COUNT} numbers, the most of a blob')
     for name in ('value', 'min', 'max', 'mean', 'std'):
         if math.isnan(getattr(filler_param, name)):
             raise LayerError(f'filler {filler_param.type}: {name} is nan, a number is expected')

@@ -6,12 +6,14 @@ write tensors (`blob.read()`, `blob.write(t)`), Python layers the arrays `blob.d
 
 from __future__ import annotations
 
-import difflib
 import enum
 import math
+from collections.abc import Iterable
 
 import torch
+from google.protobuf.message import Message
 
+from caffe import forks
 from caffe.blob import Blob, BlobVec
 from caffe.fillers import fill
 from caffe.layer_error import LayerError
@@ -189,10 +191,32 @@ def layer_type_list() -> list[str]:
 
 
 def native_type(name: str) -> type:
-    """The class of a native layer type. Raises LayerError with the nearest name that exists."""
+    """The class of a native layer type. Raises LayerError: whose fork of Caffe has it, or the nearest that exists."""
     if name not in _TYPES:
-        by_lower = {known.lower(): known for known in _TYPES}
-        near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.4)
-        hint = f'; the nearest that exists is {by_lower[near[0]]!r}' if near else ''
-        raise LayerError(f'unknown layer type {name!r}{hint}')
+        raise LayerError(f'unknown layer type {name!r}{forks.type_hint(name, layer_type_list())}')
     return _TYPES[name]
+
+
+def check_types(layers: Iterable[tuple[str, Message]]) -> None:
+    """Raises LayerError with all types that are unknown. layers: ('net.prototxt:45', its LayerParameter) each."""
+    unknown: dict[str, list[tuple[str, Message]]] = {}
+    for where, layer in layers:
+        if layer.type != 'Python' and layer.type not in _TYPES:
+            unknown.setdefault(layer.type, []).append((where, layer))
+    if not unknown:
+        return
+    (where, first), *more = next(iter(unknown.values()))
+    message = f"{where}: layer '{first.name}' ({first.type}): unknown layer type {first.type!r}"
+    message += forks.type_hint(first.type, layer_type_list())
+    if more or len(unknown) > 1:
+        lines = {
+            f'layer type {name!r}{forks.type_hint(name, layer_type_list())}': [_line(where) for where, _ in found]
+            for name, found in unknown.items()
+        }
+        message += f'. All that is unknown in this net:{forks.listed(lines)}'
+    raise LayerError(f'{message}\n{forks.STAND_IN}' if '\n' in message else f'{message}. {forks.STAND_IN}')
+
+
+def _line(where: str) -> int:
+    line = where.rpartition(':')[2]
+    return int(line) if line.isdigit() else 0

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from caffe.backward_path import find_backward_path
 from caffe.blob import Blob
 from caffe.files.prototxt import NetSource, PrototxtError
-from caffe.layer import Layer, LayerError, native_type
-from caffe.layers.python import python_layer_class
+from caffe.layer import Layer, LayerError, check_types, native_type
+from caffe.layers.python import check_backward, python_layer_class
 from caffe.learnable import LearnableParams
 from caffe.net_rules import included_layers, state_text, why_left_out
-from caffe.node import Node, raise_located, reshape_layer
+from caffe.node import Node, raise_located
 from caffe.proto import caffe_pb2
 from caffe.splits import insert_splits
 
@@ -51,6 +51,7 @@ def build(param: caffe_pb2.NetParameter, source: NetSource) -> Graph:
         raise PrototxtError(
             source.path, f'include and exclude rules leave all layers out of the net in {state_text(param.state)}'
         )
+    check_types((source.where(i), param.layer[i]) for i in included)
     graph = Graph()
     unread: set[str] = set()
     for layer_param, origin in placed:
@@ -62,6 +63,10 @@ def build(param: caffe_pb2.NetParameter, source: NetSource) -> Graph:
     find_backward_path(graph.nodes, param.force_backward)
     for node in graph.nodes:
         node.layer.needs_backward = node.need_backward
+        try:
+            check_backward(node.layer, node.bottom_need_backward)
+        except LayerError as error:
+            raise_located(error, node.layer, node.where, node.bottoms)
     return graph
 
 
@@ -112,7 +117,7 @@ def _add_layer(graph: Graph, param: caffe_pb2.LayerParameter, place: _Place, unr
     layer.needs_backward = True
     try:
         layer.setup(bottoms, tops)
-        reshape_layer(layer, bottoms, tops)
+        layer.reshape(bottoms, tops)
     except Exception as error:
         raise_located(error, layer, place.where, bottoms)
     layer.loss_weights = _loss_weights(layer, param, place)

@@ -107,7 +107,7 @@ class Function:
         for i, given in enumerate(inputs):
             if not isinstance(given, Top):
                 hint = '; take one of its tops, or give them one by one' if isinstance(given, tuple | list) else ''
-                raise TypeError(f'{type_name} input {i} is not a Top but a {type(given).__name__}{hint}')
+                raise TypeError(f'{type_name} input {i} is not a Top (type is {type(given)}){hint}')
         self.type_name = type_name
         self.inputs = inputs
         self.params = dict(params)

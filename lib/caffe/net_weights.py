@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Protocol
 
 import numpy as np
@@ -26,13 +27,15 @@ def copy_from(net: Weighted, weights_file: str) -> None:
     """Copies the parameters of a .caffemodel (or .h5) file into layers of the same name.
 
     Layers that this net lacks are skipped with a log line, and layers that the file lacks stay as they are. A
-    shape mismatch raises ValueError with both shapes; nothing has been copied then.
+    shape mismatch raises ValueError with both shapes, and a file of which no layer fits with the names of both;
+    nothing has been copied then.
     """
     layers = net.layer_dict
-    copies = []
+    copies, unknown = [], []
     for name, _, stored in model_file.read_weights(os.fspath(weights_file)):
         if name not in layers:
             log(f'Ignoring source layer {name}', 'net.cpp:742')
+            unknown += [name] if stored else []
             continue
         targets = layers[name].blobs
         # HDF5 files have a shared parameter once, with the layer that owns it.
@@ -54,8 +57,19 @@ def copy_from(net: Weighted, weights_file: str) -> None:
                     'copying from a saved net, rename the layer.'
                 )
             copies.append((target, source.data))
+    own = [name for name, layer in layers.items() if layer.blobs]
+    if unknown and not copies and own:
+        raise ValueError(
+            f'{weights_file}: none of its layers with weights is in this net, which would keep its random ones: '
+            f'the file has {_some(unknown)}, the net {_some(own)}. Are they of one network?'
+        )
     for target, array in copies:
         target.data[...] = array.reshape(target.shape)
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    return ', '.join(names[:4]) + (f', ... ({len(names)})' if len(names) > 4 else '')
 
 
 def save(net: Weighted, path: str, write_diff: bool = False) -> None:

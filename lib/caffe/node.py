@@ -8,8 +8,8 @@ from typing import NoReturn
 import torch
 
 from caffe.blob import Blob
-from caffe.fillers import MAX_COUNT
 from caffe.layer import Layer, LayerError
+from caffe.layer_error import is_anonymous
 
 
 @dataclass
@@ -39,14 +39,14 @@ class Node:
     def reshape(self) -> None:
         """Gives the tops their shapes. Raises what the layer raises, with its place."""
         try:
-            reshape_layer(self.layer, self.bottoms, self.tops)
+            self.layer.reshape(self.bottoms, self.tops)
         except Exception as error:
             raise_located(error, self.layer, self.where, self.bottoms)
 
     def forward(self) -> None:
         """Computes the tops. Raises what the layer raises, with its place."""
         try:
-            reshape_layer(self.layer, self.bottoms, self.tops)
+            self.layer.reshape(self.bottoms, self.tops)
             self.layer.forward(self.bottoms, self.tops)
             self.has_run = True
         except Exception as error:
@@ -81,21 +81,15 @@ def raise_located(error: Exception, layer: Layer, where: str, bottoms: list[Blob
     """
     kind = layer.layer_param.type
     place = f"layer '{layer.layer_param.name}' ({kind})"
-    foreign = kind != 'Python' and type(error) in (ValueError, RuntimeError, OverflowError, MemoryError)
+    foreign = kind != 'Python' and is_anonymous(error)
     if isinstance(error, LayerError) or foreign:
         named = zip(layer.layer_param.bottom, bottoms, strict=True)
         shapes = ', '.join(f'{name} {blob.shape}' for name, blob in named)
         what = f'{type(error).__name__}: {error}' if foreign else f'{error}'
         message = f'{where}: {place}: {what}' + (f' [bottoms: {shapes}]' if shapes else '')
         raise LayerError(message) from (error if foreign else error.__cause__)
-    if hasattr(error, 'add_note'):  # Python 3.11
-        error.add_note(f'in {place} of {where}')
+    param_str = layer.layer_param.python_param.param_str
+    given = f', param_str {param_str[:200]!r}' if param_str else ''
+    # What add_note does in Python 3.11; in 3.10 the tools print the notes all the same
+    error.__notes__ = [*getattr(error, '__notes__', []), f'in {place} of {where}{given}']
     raise error
-
-
-def reshape_layer(layer: Layer, bottoms: list[Blob], tops: list[Blob]) -> None:
-    """Gives the tops their shapes. Raises LayerError for one of more numbers than Caffe can count (Blob::Reshape)."""
-    layer.reshape(bottoms, tops)
-    for blob in tops:
-        if blob.count > MAX_COUNT:
-            raise LayerError(f'a top of shape {blob.shape} has more than {MAX_COUNT} numbers, the most of a blob')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -416,6 +417,11 @@ class Solver:
         for i, (stored, mine) in enumerate(zip(history, self.history, strict=True)):
             if stored.data.size != mine.count:
                 raise SolverError(f'{path}: history blob {i} has shape {stored.data.shape}, the net needs {mine.shape}')
+            if not stored.is_finite:
+                raise SolverError(
+                    f'{path}: history blob {i}, of shape {stored.data.shape}, holds numbers that are not finite: '
+                    'the training that wrote it had failed. Resume from an earlier state'
+                )
             if i // len(self._first_history) in self.histories_of_squares and (stored.data < 0).any():
                 raise SolverError(
                     f'{path}: history blob {i} has negative numbers, and {self.type} keeps squares there: '
@@ -423,7 +429,7 @@ class Solver:
                     'alone'
                 )
         if learned_net:
-            self.net.copy_from(learned_net if os.path.exists(learned_net) else _beside(path, learned_net))
+            self.net.copy_from(learned_net if os.path.isfile(learned_net) else _beside(path, learned_net))
         for stored, mine in zip(history, self.history, strict=True):
             mine.data[...] = stored.data.reshape(mine.shape)
         self.iter = iteration
@@ -495,5 +501,9 @@ def get_solver(solver_file: str, level: int = 0, stages: Iterable[str] = ()) -> 
 
 
 def _beside(state_file: str, learned_net: str) -> str:
-    """A snapshot that was moved: its weights lie beside its state."""
-    return os.path.join(os.path.dirname(state_file), os.path.basename(learned_net))
+    """A snapshot that was moved: its weights lie beside its state. Raises FileNotFoundError with the names of both."""
+    beside = os.path.join(os.path.dirname(state_file), os.path.basename(learned_net))
+    if not os.path.isfile(beside):
+        message = f'the weights that belong to this solver state, {learned_net!r}, are not there, and not beside it'
+        raise FileNotFoundError(errno.ENOENT, message, state_file)
+    return beside

@@ -4,6 +4,7 @@ As test.py of Fast R-CNN and py-faster-rcnn, for proposals computed beforehand.
 """
 
 import os
+import re
 import tempfile
 import time
 from collections import defaultdict
@@ -29,8 +30,18 @@ _WAITING = 16
 
 
 def load_net(prototxt: str, caffemodel: str):
-    """The net of `prototxt` with the weights of `caffemodel`, for testing, named after the latter."""
+    """The net of `prototxt` with the weights of `caffemodel`, for testing, named after the latter.
+
+    Raises ValueError for weights that training resumes from: they predict *normalised* regressions.
+    """
     name = os.path.splitext(os.path.basename(caffemodel))[0]
+    if re.search(r'_resume_iter_\d+(\.caffemodel)?$', name):
+        tested = caffemodel.replace('_resume_iter_', '_iter_').removesuffix('.h5')
+        there = '' if os.path.exists(tested) else ' (which is not there)'
+        raise ValueError(
+            f'{caffemodel} is for resuming a training: its bbox_pred predicts regressions as they are trained, '
+            f'normalised, so all boxes would be wrong. Test {tested}{there}'
+        )
     with tempfile.TemporaryDirectory() as folder:
         net = caffe.Net(prototxt_with_stand_ins(prototxt, folder), caffemodel, caffe.TEST)
     net.name = name

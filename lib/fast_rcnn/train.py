@@ -113,19 +113,49 @@ class SolverWrapper:
             self.solver.restore(snapshot)
         elif pretrained_model is not None:
             print(f'Loading pretrained model weights from {pretrained_model}')
-            self.solver.net.copy_from(pretrained_model)
+            self._copy_from(pretrained_model)
+        self._began = self.solver.iter, snapshot or pretrained_model
 
         layers = self.solver.net.layers
         found = [layers[i] for i in range(len(layers)) if hasattr(layers[i], 'set_roidb')]
         if len(found) != 1:
-            raise ValueError(f'{solver_prototxt}: its net has {len(found)} RoIDataLayer, expected one')
+            net = self.solver_param.net or self.solver_param.train_net or solver_prototxt
+            kinds = ', '.join(dict.fromkeys(layers[i].type for i in range(len(layers))))
+            raise ValueError(
+                f'{net}: the train net has {len(found)} layers that take a training set (RoIDataLayer), '
+                f'expected is one; its {len(layers)} layers are of type {kinds or "none"}'
+            )
         self.data_layer = found[0]
         self.data_layer.set_roidb(roidb)
         self._classes = getattr(roidb, 'classes', ())
         self._dataset = getattr(roidb, 'name', '')
         self._mining = next((layers[i] for i in range(len(layers)) if isinstance(layers[i], HardRoiMiningLayer)), None)
         self._note_sampling(solver_prototxt)
+        self._check_outputs('cls_score', getattr(roidb, 'num_classes', None), 1)
         self._regression = self._regression_statistics(roidb)
+
+    def _copy_from(self, weights: str) -> None:
+        try:
+            self.solver.net.copy_from(weights)
+        except ValueError as error:
+            if 'rename the layer' not in str(error):
+                raise
+            raise ValueError(
+                f'{error} Its top keeps its name (cls_score, bbox_pred), by which the tools find it; rename the layer '
+                'in the test prototxt as well.'
+            ) from None
+
+    def _check_outputs(self, top: str, classes: int | None, each: int) -> None:
+        """Raises ValueError if the layer that makes `top` has other than `each` outputs a class."""
+        name = layer_of(self.solver.net, top)
+        if name is None or classes is None:
+            return
+        outputs = self.solver.net.params[name][0].data.shape[0]
+        if outputs != each * classes:
+            raise ValueError(
+                f"the net's {name} has {outputs} outputs, but the data set has {classes} classes with the background "
+                f'and needs {each * classes}. Correct num_output of {name}, and num_classes.'
+            )
 
     def train_model(self, max_iters: int) -> list[str]:
         """Train up to iteration `max_iters`, with a snapshot at its end; returns the models written (paths).
@@ -247,24 +277,18 @@ class SolverWrapper:
         """Means and deviations, (4K,) each, to fold into bbox_pred at a snapshot; None if none are to be."""
         if not (cfg.TRAIN.BBOX_REG and cfg.TRAIN.BBOX_NORMALIZE_TARGETS):
             return None
-        if 'bbox_pred' not in self.solver.net.params:
+        self._regressor = layer_of(self.solver.net, 'bbox_pred')
+        if self._regressor is None:
             warnings.warn(
-                'the net has no layer named bbox_pred, so its snapshots keep predicting *normalised* '
-                'regressions, '
-                'and boxes will be wrong at test time. Name the layer that predicts them bbox_pred, or set '
-                'TRAIN.BBOX_NORMALIZE_TARGETS False.',
+                'the net has no layer with weights that makes bbox_pred, so its snapshots keep predicting *normalised* '
+                'regressions, and boxes will be wrong at test time. Name the layer that predicts them, or its top, '
+                'bbox_pred, or set TRAIN.BBOX_NORMALIZE_TARGETS False.',
                 RuntimeWarning,
                 stacklevel=3,
             )
             return None
         means, stds = add_bbox_regression_targets(roidb)
-        outputs = self.solver.net.params['bbox_pred'][0].data.shape[0]
-        if outputs != len(means):
-            raise ValueError(
-                f"the net's bbox_pred has {outputs} outputs, but the data set has {len(means) // 4} classes "
-                'with '
-                f'the background and needs {len(means)}. Correct num_output of bbox_pred, and num_classes.'
-            )
+        self._check_outputs('bbox_pred', len(means) // 4, 4)
         return means, stds
 
     @contextlib.contextmanager
@@ -276,7 +300,7 @@ class SolverWrapper:
             yield
             return
         means, stds = self._regression
-        params = self.solver.net.params['bbox_pred']
+        params = self.solver.net.params[self._regressor]
         weights, bias = params[0].data.copy(), params[1].data.copy()
         try:
             params[0].data[...] = weights * stds.reshape(-1, *[1] * (weights.ndim - 1))
@@ -310,10 +334,14 @@ class SolverWrapper:
     def _stop(self, what: str, iteration: int, updated: bool) -> None:
         folder = f'{self._prefix}_not_finite_iter_{iteration}'
         found = not_finite(self.solver.net, self.data_layer.shown, folder, weights_are_old=not updated)
-        raise FloatingPointError(
-            f'iteration {iteration}: {what}; {found}. Usually base_lr is too high; resume from an earlier '
-            'snapshot with a lower one.'
-        )
+        began, source = self._began
+        advice = 'Usually base_lr is too high; resume from an earlier snapshot with a lower one.'
+        if iteration == began:  # the losses are those of the weights that were there
+            advice = (
+                f'No update of this run came before it, so base_lr is not the cause: look at the weights that it began '
+                f'with ({source or "those of the fillers"}), then at the images and proposals.'
+            )
+        raise FloatingPointError(f'iteration {iteration}: {what}; {found}. {advice}')
 
 
 class _Progress:
@@ -362,12 +390,27 @@ def read_solver(path: str):
     if not os.path.isfile(path):
         raise FileNotFoundError(f'no solver prototxt {path}')
     param = caffe_pb2.SolverParameter()
-    with open(path, encoding='utf-8') as stream:
-        try:
-            text_format.Merge(stream.read(), param)
-        except text_format.ParseError as error:
-            raise ValueError(f'{path}: not a solver prototxt: {error}') from None
+    with open(path, 'rb') as stream:
+        data = stream.read()
+    if data.startswith((b'\xff\xfe', b'\xfe\xff')):
+        raise ValueError(f'{path}: UTF-16 text; save the file as UTF-8')
+    try:
+        # Other than UTF-8 is in comments, where it does no harm
+        text_format.Merge(data.removeprefix(b'\xef\xbb\xbf').decode('utf-8', errors='replace'), param)
+    except text_format.ParseError as error:
+        raise ValueError(f'{path}: not a solver prototxt: {error}') from None
+    spoilt = [field.name for field, value in param.ListFields() if '\ufffd' in str(value)]
+    if spoilt:
+        raise ValueError(f'{path}: {", ".join(spoilt)} is not UTF-8 text; save the file as UTF-8')
     return param
+
+
+def layer_of(net, top: str) -> str | None:
+    """The layer with parameters that makes the blob `top`: the one of that name, or whichever has it as its top."""
+    if top in net.params:
+        return top
+    tops = getattr(net, 'top_names', {})  # a pycaffe too old to name the tops of layers has the former alone
+    return next((name for name, blobs in tops.items() if top in blobs and name in net.params), None)
 
 
 def _seed(purpose: int, number: int) -> int:

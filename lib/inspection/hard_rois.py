@@ -18,7 +18,7 @@ import caffe
 from caffe_stand_ins.prototxt import prototxt_with_stand_ins
 from fast_rcnn.bbox_transform import bbox_overlaps
 from fast_rcnn.config import cfg
-from fast_rcnn.train import read_solver
+from fast_rcnn.train import layer_of, read_solver
 from roi_data_layer.image_blob import image_scale
 from roi_data_layer.layer import HardRoiMiningLayer, RoIDataLayer
 from roi_data_layer.mining import roi_losses, suppressed_by
@@ -210,7 +210,7 @@ def normalise_regression(net, means: np.ndarray, stds: np.ndarray, kind: str = '
         kind = min(losses, key=losses.get)
         because = f' (box loss {losses["plain"]:.3g} if plain, {losses["normalised"]:.3g} if normalised)'
     if kind == 'plain':
-        weights, bias = (blob.data for blob in net.params['bbox_pred'])
+        weights, bias = (blob.data for blob in net.params[layer_of(net, 'bbox_pred')])
         weights /= divisor.reshape(-1, *[1] * (weights.ndim - 1))
         bias[...] = (bias - means) / divisor
     return f'the weights predict {kind} regressions{because}'

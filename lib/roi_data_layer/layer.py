@@ -174,7 +174,8 @@ def _params(layer) -> tuple[object, str]:
     try:
         return yaml.safe_load(text), text
     except yaml.YAMLError as error:
-        raise ValueError(f'{type(layer).__name__}: param_str is not valid YAML: {error}') from None
+        problem = getattr(error, 'problem', error)
+        raise ValueError(f'{type(layer).__name__}: param_str {text!r} is not valid YAML: {problem}') from None
 
 
 def _num_classes(layer) -> int:

@@ -6,7 +6,7 @@ import pytest
 
 import caffe
 from caffe import layers as L
-from caffe.coord_map import AxisMismatchException, coord_map_from_to, crop
+from caffe.coord_map import AxisMismatchException, UndefinedMapException, coord_map_from_to, crop
 
 
 def pyramid(kernel=3, pad=0, down=2, up_pad=0):
@@ -78,15 +78,25 @@ def test_refusals():
         coord_map_from_to(data, L.Input())
     with pytest.raises(RuntimeError, match='connected by spatial layers'):
         coord_map_from_to(L.InnerProduct(deconv, num_output=1), data)
-    with pytest.raises(ValueError, match='scale mismatch on crop'):
+    with pytest.raises(AssertionError, match='scale mismatch on crop'):
         crop(pool, data)
     data, *_, deconv = pyramid(up_pad=1)
-    with pytest.raises(ValueError, match='cannot crop negative width'):
+    with pytest.raises(AssertionError, match='cannot crop negative width'):
         crop(deconv, data)
-    with pytest.raises(ValueError, match='noninteger'):
+    with pytest.raises(AssertionError, match='noninteger'):
         crop(L.Convolution(data, num_output=1, kernel_size=2, pad=3), data)
     with pytest.raises(ValueError, match='does not support legacy'):
         coord_map_from_to(L.Pooling(data, kernel_size=2, stride_h=2), data)
     skewed = L.Convolution(data, num_output=1, kernel_size=3, axis=2)
     with pytest.raises(AxisMismatchException, match='axis 1 and on axis 2'):
         coord_map_from_to(L.Convolution(skewed, num_output=1, kernel_size=3), data)
+
+
+def test_errors_are_pycaffes_and_value_errors():
+    """pycaffe asserts where maps do not fit; code that catches either kind goes on."""
+    for kind in (UndefinedMapException, AxisMismatchException):
+        assert issubclass(kind, ValueError)
+        assert issubclass(kind, AssertionError)
+    data, _, pool, _ = pyramid()
+    with pytest.raises(ValueError, match='scale mismatch on crop'):
+        crop(pool, data)

@@ -102,6 +102,15 @@ def test_crop(option, region):
     check_gradient(text, [A, size])
 
 
+def test_a_crop_that_was_written_for_the_first_fork_is_told_of_its_offset(capfd):
+    """There the offset followed from the layers between the bottoms; BVLC's default is 0."""
+    make('type: "Crop" top: "y" name: "score"', A, np.zeros((2, 2, 3)))
+    assert "Crop layer 'score' has no crop_param, so it keeps the upper left corner" in capfd.readouterr().err
+    make('type: "Crop" top: "y" name: "same size"', A, np.zeros(A.shape))
+    make('type: "Crop" top: "y" name: "stated" crop_param { }', A, np.zeros((2, 2, 3)))
+    assert 'Crop layer' not in capfd.readouterr().err
+
+
 def test_crop_refusals():
     with pytest.raises(LayerError, match='the crop for dimension 2 is out-of-bounds'):
         make('type: "Crop" top: "y" crop_param { offset: 2 }', A, np.zeros((2, 3, 3)))

@@ -442,7 +442,7 @@ def test_a_name_of_weights_with_a_zero_byte_is_damage(tmp_path):
     """No file system has such names; one came from a damaged file."""
     path = tmp_path / 'a.solverstate'
     path.write_bytes(caffe_pb2.SolverState(iter=1, learned_net='a\0b').SerializeToString())
-    with pytest.raises(ModelFileError, match=r'a\.solverstate, byte 4: the name of the weights has a zero byte in it'):
+    with pytest.raises(ModelFileError, match=r'a\.solverstate, byte 4: the name .* has a zero byte in it'):
         read_state(path)
 
 

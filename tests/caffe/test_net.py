@@ -249,6 +249,41 @@ def test_a_wrong_prototxt_is_refused_with_file_line_and_layer(make_net, old, new
         make_net(TWO_HEADS.replace(old, new))
 
 
+@pytest.mark.parametrize(
+    ('name', 'hint'),
+    [
+        ('PriorBox', r": SSD's Caffe \(weiliu89/caffe, branch ssd\) has it"),  # not Power
+        ('Yolov3', r': Caffes with YOLO \(.*\) has it'),  # not Log
+        ('Conv', r"; did you mean 'Convolution'\?"),
+        ('Zork', ''),
+    ],
+)
+def test_an_unknown_layer_type_is_a_forks_or_nearly_another_or_nothing(make_net, name, hint):
+    with pytest.raises(
+        caffe.LayerError,
+        match=rf"net\.prototxt:\d+: layer 'silence' \({name}\): unknown layer type '{name}'{hint}\. A Python layer",
+    ):
+        make_net(TWO_HEADS.replace('type: "Silence"', f'type: "{name}"'))
+
+
+def test_all_unknown_layer_types_of_a_net_are_listed_and_those_left_out_are_not(make_net):
+    with pytest.raises(caffe.LayerError) as error:
+        make_net("""layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 } } }
+layer { name: "p1" type: "Axpy" bottom: "x" top: "p1" }
+layer { name: "p2" type: "AnnotatedData" top: "d" include { stage: "never" } }
+layer { name: "p3" type: "Axpy" bottom: "x" top: "p3" }
+layer { name: "p4" type: "Relu" bottom: "x" top: "p4" }""")
+    lines = str(error.value).split('\n')
+    assert lines[0].endswith(
+        "net.prototxt:2: layer 'p1' (Axpy): unknown layer type 'Axpy': SENet's Caffe (hujie-frank/SENet) has it. "
+        'All that is unknown in this net:'
+    )
+    assert lines[1:3] == [
+        "  lines 2, 4: layer type 'Axpy': SENet's Caffe (hujie-frank/SENet) has it",
+        "  line 5: layer type 'Relu'; did you mean 'ReLU'?",
+    ]
+
+
 def test_unknown_field_is_refused_with_its_nearest_name(make_net):
     with pytest.raises(caffe.PrototxtError, match=r'net\.prototxt:6:.*num_outputs.*num_output'):
         make_net(TWO_HEADS.replace('num_output: 5', 'num_outputs: 5'))
@@ -284,6 +319,22 @@ def test_copy_from_skips_what_the_net_lacks_and_refuses_other_shapes(make_net, t
     ):
         wider.copy_from(path)
     np.testing.assert_array_equal(wider.params['ip'][0].data, before)
+
+
+def test_weights_of_which_no_layer_fits_are_refused(make_net, tmp_path):
+    """Caffe says "Ignoring source layer" for each and goes on with the fillers' numbers."""
+    path = str(tmp_path / 'other.caffemodel')
+    layers = 'layer {{ name: "in" type: "Input" top: "x" input_param {{ shape {{ dim: 2 dim: 3 }} }} }} layer {{ {} }}'
+    make_net(
+        layers.format('name: "fc" type: "InnerProduct" bottom: "x" top: "y" inner_product_param { num_output: 2 }')
+    ).save(path)
+    net = make_net(TWO_HEADS)
+    with pytest.raises(
+        ValueError,
+        match=r'other\.caffemodel: none of its layers with weights is in this net.* file has fc, the net base,',
+    ):
+        net.copy_from(path)
+    make_net(layers.format('name: "relu" type: "ReLU" bottom: "x" top: "y"')).copy_from(path)  # nothing to fill
 
 
 def test_hooks_run_around_every_layer(make_net):
@@ -484,11 +535,11 @@ def test_a_net_whose_rules_leave_nothing_is_refused(make_net):
     [
         (
             'type: "Tile" tile_param { tiles: 2147483647 }',
-            r'top of shape \(1, 6442450941, 2\) has more than 2147483647',
+            r'blob size exceeds INT_MAX: shape \(1, 6442450941, 2\)',
         ),
         (
             'type: "InnerProduct" inner_product_param { num_output: 4294967295 weight_filler { type: "xavier" } }',
-            r'parameter of shape \(4294967295, 6\) has more than 2147483647 numbers',
+            r'blob size exceeds INT_MAX: shape \(4294967295, 6\)',
         ),
         (
             'type: "Reshape" reshape_param { shape { dim: -2 } }',

@@ -146,7 +146,7 @@ def test_other_mistakes():
     n = NetSpec()
     with pytest.raises(TypeError, match=r'tuple of 2 tops: give each a name'):
         n.data = L.Data(ntop=2)
-    with pytest.raises(TypeError, match='ReLU input 0 is not a Top but a tuple'):
+    with pytest.raises(TypeError, match=r"^ReLU input 0 is not a Top \(type is <class 'tuple'>\)"):
         L.ReLU(L.Data(ntop=2))
     with pytest.raises(AttributeError, match='PoolingParameter has no constant'):
         _ = P.Pooling.MEAN

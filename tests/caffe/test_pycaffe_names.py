@@ -2,6 +2,8 @@
 # ruff: noqa: SIM905 (lists of names)
 
 import importlib
+import subprocess
+import sys
 
 import pytest
 
@@ -104,3 +106,14 @@ def test_layers_is_both_a_package_and_a_pseudo_module():
     assert 'Convolution' in dir(L)
     with pytest.raises(AttributeError, match='begin with a capital'):
         _ = L.convolutional
+
+
+def test_pil_image_is_there_for_programs_that_import_pil_alone():
+    """pycaffe's scikit-image loaded the submodule; here it loads at its first use."""
+    program = """
+import sys, PIL, caffe
+assert 'PIL.Image' not in sys.modules
+assert PIL.Image.new('L', (2, 3)).size == (2, 3)
+assert not hasattr(PIL, 'Images')
+"""
+    subprocess.run([sys.executable, '-c', program], check=True)

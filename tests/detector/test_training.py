@@ -9,6 +9,7 @@ import pytest
 
 import caffe
 from fast_rcnn.config import cfg
+from fast_rcnn.test import load_net
 from fast_rcnn.train import SolverWrapper, TrainingInterrupted, get_training_roidb, train_net
 
 TRAIN = """
@@ -167,9 +168,27 @@ def test_an_interrupted_run_leaves_a_snapshot_and_says_how_to_go_on(solver, roid
 def test_a_loss_that_is_not_a_number_stops_training(solver, roidb, tmp_path):
     wrapper = SolverWrapper(solver(), roidb, str(tmp_path))
     wrapper.solver.net.params['fc'][0].data[0, 0] = np.nan
-    with pytest.raises(FloatingPointError, match=r'iteration 0: .*BloodImage_.*base_lr is too high'):
+    with pytest.raises(FloatingPointError, match=r'iteration 0: .*BloodImage_.*No update of this run .*of the fillers'):
         wrapper.train_model(10)
     assert not list(tmp_path.glob('*.caffemodel'))
+
+
+def test_only_after_an_update_of_this_run_the_learning_rate_is_blamed(solver, roidb, tmp_path):
+    wrapper = SolverWrapper(solver(base_lr='1e30'), roidb, str(tmp_path))
+    with pytest.raises(FloatingPointError, match=r'iteration 1: .*base_lr is too high'):
+        wrapper.train_model(10)
+
+
+def test_weights_that_were_spoilt_before_a_resume_are_named(solver, roidb, tmp_path):
+    wrapper = SolverWrapper(solver(), roidb, str(tmp_path))
+    wrapper.solver.net.params['fc'][0].data[0, 0] = np.nan
+    wrapper.solver.snapshot()
+    state = str(tmp_path / 'tiny_resume_iter_0.solverstate')
+    wrapper = SolverWrapper(solver(), roidb, str(tmp_path), snapshot=state)
+    with pytest.raises(
+        FloatingPointError, match=r'base_lr is not the cause: look at .* \(.*tiny_resume_iter_0\.solver'
+    ):
+        wrapper.train_model(10)
 
 
 def test_a_regression_that_is_never_trained_is_noticed(solver, roidb, tmp_path):
@@ -181,8 +200,30 @@ def test_a_regression_that_is_never_trained_is_noticed(solver, roidb, tmp_path):
 
 
 def test_a_net_without_bbox_pred_is_noticed(solver, roidb, tmp_path):
-    with pytest.warns(RuntimeWarning, match=r'no layer named bbox_pred'):
-        SolverWrapper(solver(box='boxes'), roidb, str(tmp_path))
+    path = solver(box='boxes')
+    net = tmp_path / 'train.prototxt'
+    net.write_text(net.read_text().replace('"bbox_pred', '"deltas'))
+    with pytest.warns(RuntimeWarning, match=r'no layer with weights that makes bbox_pred'):
+        SolverWrapper(path, roidb, str(tmp_path))
+
+
+def test_a_renamed_layer_is_known_by_its_top(solver, roidb, tmp_path):
+    """Caffe's advice for weights of another shape is to rename the layer; its regressions are folded all the same."""
+    train_net(solver(box='new_boxes'), roidb, str(tmp_path), max_iters=1)
+    deployed, trained = (
+        weights(tmp_path / f'tiny{kind}_iter_1.caffemodel', solver(box='new_boxes')) for kind in ('', '_resume')
+    )
+    stds = roidb.bbox_stds.ravel()
+    np.testing.assert_array_equal(deployed['new_boxes/0'], (trained['new_boxes/0'] * stds[:, None]).astype(np.float32))
+
+
+def test_weights_of_another_shape_may_be_left_out_by_renaming_the_layer(solver, roidb, tmp_path):
+    first = train_net(solver(), roidb, str(tmp_path), max_iters=1)[0]
+    path = solver()
+    net = tmp_path / 'train.prototxt'
+    net.write_text(net.read_text().replace('num_output: 8', 'num_output: 9'))
+    with pytest.raises(ValueError, match=r"layer 'fc.*shape mismatch.* rename the layer\. Its top keeps its name"):
+        SolverWrapper(path, roidb, str(tmp_path), pretrained_model=first)
 
 
 def test_net_and_settings_that_differ_on_mining_are_noted(solver, roidb, tmp_path, capsys):
@@ -208,6 +249,59 @@ def test_files_that_do_not_fit(solver, roidb, tmp_path):
     (tmp_path / 'odd.prototxt').write_text('bass_lr: 1')
     with pytest.raises(ValueError, match=r'odd\.prototxt: not a solver prototxt.*bass_lr'):
         SolverWrapper(str(tmp_path / 'odd.prototxt'), roidb, str(tmp_path))
+
+
+def test_a_net_without_the_data_layer_is_named_itself(solver, roidb, tmp_path):
+    path = solver()
+    (tmp_path / 'train.prototxt').write_text(
+        'layer { name: "in" type: "Input" top: "x" } layer { name: "s" type: "Silence" bottom: "x" }'
+    )
+    message = (
+        r'train\.prototxt: the train net has 0 layers .*\(RoIDataLayer\).* its 2 layers are of type Input, Silence'
+    )
+    with pytest.raises(ValueError, match=message):
+        SolverWrapper(path, roidb, str(tmp_path))
+
+
+@pytest.mark.parametrize('comment', ['# Größe\n'.encode('latin-1'), b'\xef\xbb\xbf# BOM\n'])
+def test_a_solver_with_a_comment_in_another_encoding(solver, roidb, tmp_path, comment):
+    path = solver()
+    Path(path).write_bytes(comment + Path(path).read_bytes())
+    assert SolverWrapper(path, roidb, str(tmp_path)).solver_param.iter_size == 2
+
+
+def test_a_solver_whose_text_is_not_utf8_says_which_field(solver, roidb, tmp_path):
+    path = Path(solver())
+    path.write_bytes(path.read_bytes().replace(b'somewhere', 'Größe'.encode('latin-1')))
+    with pytest.raises(
+        ValueError, match=r'solver\.prototxt: snapshot_prefix is not UTF-8 text; save the file as UTF-8'
+    ):
+        SolverWrapper(str(path), roidb, str(tmp_path))
+    path.write_bytes('net: "x"'.encode('utf-16'))
+    with pytest.raises(ValueError, match=r'solver\.prototxt: UTF-16 text; save the file as UTF-8'):
+        SolverWrapper(str(path), roidb, str(tmp_path))
+
+
+def test_scores_must_fit_the_classes(solver, roidb, tmp_path):
+    path = solver()
+    net = tmp_path / 'train.prototxt'
+    net.write_text(
+        net.read_text().replace(
+            'num_output: 4 weight_filler { type: "gaussian"', 'num_output: 3 weight_filler { type: "gaussian"'
+        )
+    )
+    with pytest.raises(ValueError, match=r'cls_score has 3 outputs, but the data set has 4 classes .* needs 4'):
+        SolverWrapper(path, roidb, str(tmp_path))
+
+
+def test_weights_for_resuming_are_not_tested(solver, roidb, tmp_path):
+    train_net(solver(), roidb, str(tmp_path), max_iters=1)
+    with pytest.raises(
+        ValueError, match=r'tiny_resume_iter_1\.caffemodel is for resuming .* Test .*/tiny_iter_1\.caffemodel$'
+    ):
+        load_net(str(tmp_path / 'train.prototxt'), str(tmp_path / 'tiny_resume_iter_1.caffemodel'))
+    with pytest.raises(ValueError, match=r'Test x_iter_2\.caffemodel \(which is not there\)'):
+        load_net('test.prototxt', 'x_resume_iter_2.caffemodel.h5')
 
 
 def test_outputs_must_fit_the_classes(solver, roidb, tmp_path):

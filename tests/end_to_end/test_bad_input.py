@@ -112,7 +112,8 @@ def test_a_bad_annotation_is_named(train, tiny_copy, pattern, value):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='this machine has a GPU')
 def test_no_gpu(train):
-    assert 'no CUDA GPU' in complaint(train(1, '--gpu', '0', status=1))
+    said = complaint(train(1, '--gpu', '0', status=1))
+    assert 'no CUDA GPU' in said and said.endswith('Here that is --gpu cpu')
 
 
 def test_debug_shows_the_traceback(train, tmp_path):

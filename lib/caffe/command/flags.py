@@ -60,5 +60,8 @@ def choose_device(gpu: str, where: str) -> None:
     if len(ids) > 1:
         raise ValueError(f'--gpu {gpu}: one GPU at a time is what a process computes on here; name one of them')
     caffe.set_device(int(ids[0]) if ids else 0)
-    caffe.set_mode_gpu()
+    try:
+        caffe.set_mode_gpu()
+    except RuntimeError as error:
+        raise RuntimeError(f'{error}. Here that is --gpu cpu') from None
     log(f'Using GPUs {ids[0] if ids else 0}', where)

@@ -56,6 +56,11 @@ class StoredBlob(NamedTuple):
     legacy: bool = False
     diff: np.ndarray | None = None
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether all of the data are finite numbers."""
+        return bool(np.isfinite(self.data.min(initial=0)) and np.isfinite(self.data.max(initial=0)))
+
     def fits(self, shape: Sequence[int]) -> bool:
         """Whether a blob of that shape takes this one (Blob::ShapeEquals): legacy has ones at the front."""
         shape = tuple(shape)
@@ -193,8 +198,6 @@ def read_state(path: str | os.PathLike) -> State:
                 iteration = wire.signed(field.value)
             elif field.number == 2:
                 learned_net = _text(buffer, field)
-                if '\0' in learned_net:
-                    raise wire.WireError(field.start, 'the name of the weights has a zero byte in it')
             elif field.number == 3:
                 history.append(_read_blob(buffer, field))
             elif field.number == 4:
@@ -343,7 +346,10 @@ def _located(path: str, buffer, kind: str):
 def _text(buffer, field: wire.Field) -> str:
     if field.kind != wire.BYTES:
         raise wire.WireError(field.start, f'field {field.number} should be a name')
-    return buffer[field.start : field.stop].decode('utf-8', errors='backslashreplace')
+    text = buffer[field.start : field.stop]
+    if b'\0' in text:
+        raise wire.WireError(field.start, f'the name {text[:60]!r} has a zero byte in it')
+    return text.decode('utf-8', errors='backslashreplace')
 
 
 # ---- HDF5
@@ -422,7 +428,10 @@ def _create_text(file: h5py.File, name: str, text: str) -> None:
 def _read_text(file: h5py.File, name: str) -> str:
     """What `_create_text` wrote, '' where it is not there."""
     data = bytes(file[name][()]) if name in file else b''
-    return data.rstrip(b'\0').decode(errors='backslashreplace')
+    data = data.rstrip(b'\0')
+    if b'\0' in data:
+        raise ValueError(f'{name} is {data[:60]!r}, with a zero byte in it')
+    return data.decode(errors='backslashreplace')
 
 
 def _read_weights_hdf5(path: str) -> list[tuple[str, str, list[StoredBlob | None]]]:

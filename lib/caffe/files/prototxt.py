@@ -8,7 +8,6 @@ Both come upgraded to today's form (upgrade.py), whatever their age.
 
 from __future__ import annotations
 
-import difflib
 import errno
 import os
 import re
@@ -17,9 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from google.protobuf import text_format
-from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
+from caffe import forks
 from caffe.files.upgrade import V1_TYPES, UpgradeError, is_v0_padding, upgrade_net, upgrade_solver
 from caffe.proto import caffe_pb2
 
@@ -156,6 +156,7 @@ _TOKEN = re.compile(
     r"""(?P<comment>\#[^\n]*)
     |   (?P<string>"(?:[^"\\\n]|\\.)*"?|'(?:[^'\\\n]|\\.)*'?)
     |   (?P<name>[A-Za-z_]\w*)
+    |   (?P<number>\d[\w.]*)
     |   (?P<open>[{<])
     |   (?P<close>[}>])
     |   (?P<space>\s+)
@@ -205,7 +206,8 @@ def _reason(error: str, text: str, line: int | None, column: int | None, message
         descriptor = pool.FindMessageTypeByName(match[1])
         if match[2] in ('layer', 'layers'):  # they stand in a net alone
             return f'{descriptor.name} has no field "{match[2]}": is the brace before it not closed?'
-        return f'{descriptor.name} has no field "{match[2]}"{_nearest(match[2], descriptor.fields_by_name)}'
+        said = f'{descriptor.name} has no field "{match[2]}"{_hint(match[2], descriptor)}'
+        return said + _other_unknowns(text, message.DESCRIPTOR)
     if match := re.search(r'Enum type "([\w.]+)" has no value named ("?)(\w+)"?', reason):
         descriptor = pool.FindEnumTypeByName(match[1])
         owner = descriptor.containing_type
@@ -243,9 +245,56 @@ _TAKES = {
 }
 
 
+def _hint(field: str, owner: Descriptor) -> str:
+    return forks.field_hint(field, owner.fields_by_name) or _nearest(field, owner.fields_by_name)
+
+
+def _other_unknowns(text: str, descriptor: Descriptor) -> str:
+    """What to add to a message about an unknown field: all fields and layer types that are, if there are more."""
+    from caffe.layer import layer_type_list  # here: layers read files
+
+    unknown: dict[str, list[int]] = {}
+    fields, types = _names(text, descriptor)
+    for owner, name, line in fields:
+        unknown.setdefault(f'field "{name}" of {owner.name}{_hint(name, owner)}', []).append(line)
+    for name, line in types:
+        if name not in layer_type_list():
+            unknown.setdefault(f'layer type "{name}"{forks.type_hint(name, layer_type_list())}', []).append(line)
+    if sum(map(len, unknown.values())) < 2:
+        return ''
+    return f'. All that is unknown in this file:{forks.listed(unknown)}' + (f'\n{forks.STAND_IN}' if types else '')
+
+
+def _names(text: str, top: Descriptor) -> tuple[list[tuple[Descriptor, str, int]], list[tuple[str, int]]]:
+    """The fields of a text that their message lacks (message, name, line), and the types of its layers (name, line).
+
+    A message that stands in an unknown field is passed over.
+    """
+    fields, types = [], []
+    around: list[tuple[Descriptor | None, str, bool]] = []  # what the messages around were in the middle of
+    owner, name, in_list, is_value = top, '', False, False
+    for kind, line, token in _tokens(text):
+        if kind == 'name' and not (is_value or in_list):
+            name = token
+            if owner is not None and name not in owner.fields_by_name:
+                fields.append((owner, name, line))
+        elif kind == 'open':
+            around.append((owner, name, in_list))
+            field = owner.fields_by_name.get(name) if owner is not None else None
+            owner, in_list = field.message_type if field is not None else None, False
+        elif kind == 'close' and around:
+            owner, name, in_list = around.pop()
+        elif kind == 'string' and name == 'type' and owner is not None and owner.name == 'LayerParameter':
+            types.append((token[1:-1], line))
+        elif token in '[]':
+            in_list = token == '['
+        # A word after a colon is a value: MAX, true
+        is_value = token == ':' or (is_value and kind not in ('name', 'string', 'number', 'open', 'close'))
+    return fields, types
+
+
 def _nearest(name: str, names: Sequence[str]) -> str:
-    by_lower = {known.lower(): known for known in names}
-    near = difflib.get_close_matches(name.lower(), by_lower, n=1)
+    near = forks.nearest(name, names)
     if near:
-        return f'; did you mean "{by_lower[near[0]]}"?'
-    return f'; there are {", ".join(names)}' if len(by_lower) <= 12 else ''
+        return f'; did you mean "{near}"?'
+    return f'; there are {", ".join(names)}' if len(names) <= 12 else ''

@@ -16,6 +16,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
 
@@ -23,6 +24,7 @@ import torch
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _MAP_NORESERVE = 0x4000
 _LARGE = 2**20  # bytes that are worth pages of their own
+_WORTH_A_LOOK = 2**28  # bytes that are worth asking the system how many are left
 
 
 def keep_freed() -> bool:
@@ -40,6 +42,29 @@ def keep_freed() -> bool:
         return False
     # Both, or neither: without mmap and with trimming the top of the heap would go back and forth instead.
     return bool(mallopt(_M_TRIM_THRESHOLD, 2**31 - 1) and mallopt(_M_MMAP_MAX, 0))
+
+
+def check_room(size: int, what: str) -> None:
+    """Raises ValueError, which calls the thing `what`, where `size` bytes are more than the memory that is left.
+
+    The system would promise them, and end the process when they are touched. Small things are not looked at.
+    """
+    if size < _WORTH_A_LOOK:
+        return
+    left = _left()
+    if size > left:
+        raise ValueError(f'{what} needs {size / 2**30:.1f} GiB of memory; {left / 2**30:.1f} GiB are left')
+
+
+def _left() -> float:
+    """The bytes that the process may still take: what the system has, and what its control group may have at most."""
+    found = [math.inf]
+    with contextlib.suppress(OSError, ValueError):
+        words = Path('/proc/meminfo').read_text('ascii').split()
+        found.append(1024 * int(words[words.index('MemAvailable:') + 1]))
+    with contextlib.suppress(OSError, ValueError):  # 'max' is no number
+        found.append(int(Path('/sys/fs/cgroup/memory.max').read_text('ascii')))
+    return min(found)
 
 
 def zeros_with_own_pages(count: int) -> torch.Tensor:

@@ -26,7 +26,9 @@ def draw_mask(mask: torch.Tensor, keep: float, generator: torch.Generator) -> No
 class Dropout(Layer):
     """In TRAIN zeroes each element with probability dropout_ratio, multiplies the others by 1 / (1 - it).
 
-    In TEST the identity: the scaling is done at training time. May be in place.
+    In TEST the identity: the scaling is done at training time. With scale_train: false, as in the Fast R-CNN branch,
+    the others stay as they are in TRAIN, and all are multiplied by 1 - dropout_ratio in TEST. A ratio of 0 switches
+    the layer off. May be in place.
     """
 
     param_field = 'dropout_param'
@@ -35,9 +37,16 @@ class Dropout(Layer):
 
     def setup(self, bottom, top):
         self._ratio = self.param.dropout_ratio
-        if not 0 < self._ratio < 1:
-            raise LayerError(f'Dropout: dropout_ratio must lie between 0 and 1, both excluded; got {self._ratio:g}')
-        self._scale = 1 / (1 - self._ratio)
+        if not 0 <= self._ratio < 1:
+            raise LayerError(
+                f'Dropout: dropout_ratio must be at least 0 (drop nothing) and less than 1; got {self._ratio:g}'
+            )
+        training = self.phase == caffe_pb2.TRAIN
+        self._drops = training and self._ratio > 0
+        # What is kept is multiplied by this, in the phase that scales
+        self._scale = 1.0
+        if self.param.scale_train == training:
+            self._scale = 1 / (1 - self._ratio) if training else 1 - self._ratio
         self._keep: torch.Tensor | None = None
 
     def reshape(self, bottom, top):
@@ -46,8 +55,10 @@ class Dropout(Layer):
 
     def forward(self, bottom, top):
         in_place = top[0] is bottom[0]
-        if self.phase == caffe_pb2.TEST:
-            if not in_place:
+        if not self._drops:
+            if self._scale != 1:
+                torch.mul(bottom[0].read(), self._scale, out=top[0].own() if in_place else top[0].memory_to_fill())
+            elif not in_place:
                 top[0].write(bottom[0].read().clone())
             return
         x = bottom[0].read()
@@ -65,9 +76,11 @@ class Dropout(Layer):
         if not propagate_down[0]:
             return
         in_place = top[0] is bottom[0]
-        if self.phase == caffe_pb2.TEST:
-            if not in_place:
-                bottom[0].write_diff(top[0].read_diff().clone())
+        if not self._drops:
+            if in_place:
+                bottom[0].own_diff().mul_(self._scale)
+            else:
+                bottom[0].write_diff(top[0].read_diff() * self._scale)
             return
         if self._keep is None or self._keep.shape != top[0].shape:
             raise LayerError('Dropout: the backward pass needs the mask of a forward pass on the same shape')

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 import whole_file
+from caffe.kernels.host_memory import check_room
 from caffe.layer import Layer, LayerError, register
 from caffe.layers.prefetch import AHEAD, Prefetch
 from caffe.layers.transformer import own_generator, write_batch
@@ -50,7 +51,7 @@ class _Rows:
         source = param.source
         if not os.path.isfile(source):
             raise LayerError(f'Failed to open source file: {source!r}')
-        with open(source, encoding='utf-8') as file:
+        with open(source, encoding='utf-8', errors='surrogateescape') as file:
             self.files = file.read().split()
         if not self.files:
             raise LayerError(f'Must have at least 1 HDF5 filename listed in {source}')
@@ -75,9 +76,11 @@ class _Rows:
                 missing = [name for name in names if name not in file]
                 if missing:
                     raise LayerError(f'{path} has no dataset {missing[0]!r}; it has {sorted(file)}')
-                self.rows = [np.asarray(file[name], np.float32) for name in names]
-        except OSError as error:
-            raise LayerError(f'Failed opening HDF5 file: {path}: {error}') from error
+                self.rows = [_numbers(file[name]) for name in names]
+        except LayerError:
+            raise
+        except Exception as error:  # the library raises of all kinds, depending on what is damaged
+            raise LayerError(f'Failed opening HDF5 file: {path}: it is damaged or none: {error}') from error
         for name, rows in zip(names, self.rows, strict=True):
             if rows.ndim < 1 or len(rows) != len(self.rows[0]) or not len(rows):
                 raise LayerError(
@@ -114,6 +117,14 @@ class _Rows:
             done += len(chosen)
             self._advance(len(chosen))
         return batch
+
+
+def _numbers(dataset) -> np.ndarray:
+    """All of a dataset, as float32; a file that is damaged may speak of more than there can be."""
+    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in 'fiub':
+        raise LayerError(f'{dataset.file.filename}: {dataset.name} does not hold numbers')
+    check_room(dataset.size * max(4, dataset.dtype.itemsize), f'{dataset.file.filename}: {dataset.name}')
+    return np.asarray(dataset[()], np.float32)
 
 
 @register('HDF5Output')

@@ -64,7 +64,7 @@ class _Images:
         if not os.path.isfile(source):
             raise LayerError(f'image_data_param names the list {source!r}, which is not there')
         lines = []
-        with open(source, encoding='utf-8') as file:
+        with open(source, encoding='utf-8', errors='surrogateescape') as file:
             for number, line in enumerate(file, start=1):
                 path, _, label = line.strip().rpartition(' ')
                 if not line.strip():

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import torch
 
+from caffe.glog import warn_once
 from caffe.layer import FunctionLayer, Layer, LayerError, register
 from caffe.layers.axes import canonical_axis
 
@@ -150,7 +151,9 @@ class Tile(FunctionLayer):
         top[0].reshape(*shape)
 
     def compute(self, bottoms, params):
-        return [torch.cat([bottoms[0]] * self.param.tiles, self.axis)]
+        times = [1] * bottoms[0].dim()
+        times[self.axis] = self.param.tiles
+        return [bottoms[0].repeat(times)]
 
 
 @register('Crop')
@@ -183,6 +186,13 @@ class Crop(Layer):
             self.region[i] = slice(offset, offset + size[i])
             top_shape[i] = size[i]
         self.region = tuple(self.region)
+        if tuple(top_shape) != shape and not self.layer_param.HasField('crop_param'):
+            warn_once(
+                f"Crop layer '{self.name}' has no crop_param, so it keeps the upper left corner (offset 0). The fork "
+                'of Caffe that had Crop first (FCN and HED were written for it) found the offset from the layers '
+                'between the bottoms; here write crop_param { axis: 2 offset: ... } (caffe.coord_map.crop computes it)',
+                'crop_layer.cpp:23',
+            )
         top[0].reshape(*top_shape)
 
     def forward(self, bottom, top):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import os
-import weakref
 from collections.abc import Iterator
 
 import numpy as np
 
+from caffe.files.lmdb_file import LmdbError, LmdbFile
 from caffe.layer import Layer, LayerError, register
 from caffe.layers.prefetch import Prefetch
 from caffe.layers.transformer import ImageTransformer, draw, own_generator, stacked, write_batch
@@ -98,34 +98,17 @@ class _Images:
         return self.transform(image), datum.label, name
 
 
-# Two nets may read one database, but a process may open it only once.
-_open_databases: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
-
-
-def _database(source: str):
-    """The LMDB at a path, opened for reading only."""
-    try:
-        import lmdb
-    except ImportError:
-        raise LayerError("Data layers read LMDB by the package 'lmdb', which is missing: pip install lmdb") from None
+def _records(source: str) -> Iterator[tuple[bytes, bytes]]:
+    """(key, value) of all records of an LMDB, in the order of the keys, without end."""
     if not os.path.exists(source):
         raise LayerError(f'data_param names the database {source!r}, which is not there')
-    path = os.path.realpath(source)
-    database = _open_databases.get(path)
-    if database is None:
-        try:
-            database = lmdb.open(path, readonly=True, lock=False, subdir=os.path.isdir(path))
-        except lmdb.Error as error:
-            raise LayerError(f'{source} is no LMDB: {error}') from error
-        _open_databases[path] = database
-    return database
-
-
-def _records(source: str) -> Iterator[tuple[bytes, bytes]]:
-    """(key, value) of all records, in the order of the keys, without end."""
-    database = _database(source)
-    while True:
-        with database.begin() as transaction:
-            if not transaction.stat()['entries']:
-                raise LayerError(f'{source} has no records')
-            yield from transaction.cursor()
+    try:
+        database = LmdbFile(source)
+        if not len(database):
+            raise LayerError(f'{source} has no records')
+        while True:
+            yield from database.records()
+    except LmdbError as error:
+        raise LayerError(str(error)) from None
+    except OSError as error:
+        raise LayerError(f'{source} is no LMDB that can be read: {error}') from None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import torch
 
+from caffe.kernels.host_memory import check_room
 from caffe.kernels.roi_bins import bins_of_rois, of_no_image
 from caffe.kernels.roi_pooling import roi_max_pool, roi_max_pool_backward, rows_that_repeat
 from caffe.layer import Layer, LayerError, register
+from caffe.process import device
 
 
 @register('ROIPooling')
@@ -40,6 +42,11 @@ class ROIPooling(Layer):
         if not rois or bottom[1].count != rois[0] * 5:
             raise LayerError(f'ROIPooling: bottom 1 must be RoIs of shape (R, 5): image, x1, y1, x2, y2; got {rois}')
         top[0].reshape(rois[0], features[1], self.param.pooled_h, self.param.pooled_w)
+        if not device.has_own_memory():
+            # block_rows: four places a bin, eight bytes each, with as much again while they are computed
+            bins = rois[0] * self.param.pooled_h * self.param.pooled_w
+            what = f'pooling {rois[0]} RoIs into {self.param.pooled_h} x {self.param.pooled_w} bins'
+            check_room(2 * 4 * 8 * bins, what)
 
     def forward(self, bottom, top):
         x, rois, pooled = bottom[0].read(), bottom[1].read().view(-1, 5), (self.param.pooled_h, self.param.pooled_w)

@@ -194,7 +194,7 @@ def read_windows(source: str) -> tuple[dict[int, str], list[tuple[Window, float]
     """The images of a window file (index -> path) and its windows, each with its overlap."""
     if not os.path.isfile(source):
         raise LayerError(f'Failed to open window file {source!r}')
-    with open(source, encoding='utf-8') as file:
+    with open(source, encoding='utf-8', errors='surrogateescape') as file:
         words = iter(file.read().split())
     images: dict[int, str] = {}
     windows = []

@@ -43,7 +43,7 @@ def set_mode_gpu() -> None:
         raise RuntimeError(
             'GPU mode was asked for, but PyTorch sees no CUDA GPU '
             f'(torch {torch.__version__}, built for CUDA {torch.version.cuda}). '
-            'Use CPU mode: caffe.set_mode_cpu(), or --gpu cpu on the command line.'
+            'To compute on the CPU: caffe.set_mode_cpu()'
         )
     if _Process.gpu_index >= torch.cuda.device_count():
         raise RuntimeError(

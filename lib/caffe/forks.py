@@ -1,0 +1,118 @@
+"""Layer types and fields of prototxts that other people's Caffes have: who an unknown name belongs to.
+
+Most names that this package does not know are no slips of the pen, but of a fork. So a name is looked up here first;
+only one that no fork has is compared with those that exist.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+
+STAND_IN = (
+    'A Python layer can stand in for a layer type: type: "Python" python_param { module: "my_layers" layer: "MyLayer" '
+    'param_str: "..." }, a class derived from caffe.Layer with setup, reshape, forward and backward'
+)
+
+# Whose Caffe, where it is published, and what its caffe.proto and its layers have beyond BVLC's
+_FORKS = (
+    (
+        "SSD's Caffe (weiliu89/caffe, branch ssd)",
+        """AnnotatedData DetectionEvaluate DetectionOutput MultiBoxLoss Normalize Permute PriorBox VideoData""",
+        """annotated_data_param detection_evaluate_param detection_output_param multibox_loss_param norm_param
+        permute_param prior_box_param video_data_param resize_param noise_param distort_param expand_param
+        emit_constraint eval_type ap_version show_per_class_result""",
+    ),
+    (
+        "R-FCN's Caffe (daijifeng001/caffe-rfcn)",
+        'PSROIPooling BoxAnnotatorOHEM SmoothL1LossOHEM SoftmaxWithLossOHEM',
+        'psroi_pooling_param box_annotator_ohem_param',
+    ),
+    ("Fast R-CNN's Caffe (rbgirshick/caffe-fast-rcnn)", 'ROIPooling SmoothL1Loss', 'roi_pooling_param'),
+    ('Caffes with Faster R-CNN in C++', 'Proposal', 'proposal_param'),
+    ('Caffes with Mask R-CNN', 'ROIAlign', 'roi_align_param'),
+    ("Deformable ConvNets' Caffes", 'DeformableConvolution', 'deformable_convolution_param'),
+    (
+        'Caffes with YOLO (eric612/MobileNet-YOLO and others)',
+        'Region RegionLoss Reorg Yolov3 YoloDetectionOutput Yolov3DetectionOutput EvalDetection DetectionLoss BoxData',
+        """region_param region_loss_param reorg_param yolov3_param yolo_detection_output_param
+        yolov3_detection_output_param eval_detection_param detection_loss_param box_data_param""",
+    ),
+    (
+        "DeepLab's Caffe (deeplab-public-ver2)",
+        'ImageSegData MatRead MatWrite DenseCRF SegAccuracy UniqueLabel',
+        'mat_read_param mat_write_param dense_crf_param seg_accuracy_param unique_label_param',
+    ),
+    ('the Caffes of DeepLab and PSPNet', 'Interp', 'interp_param'),
+    ('the Caffes of PSPNet, SegNet and yjxiong', 'BN', 'bn_param'),
+    (
+        "SegNet's Caffe (alexgkendall/caffe-segnet)",
+        'Upsample DenseImageData',
+        'upsample_param dense_image_data_param weight_by_label_freqs class_weighting sample_weights_test',
+    ),
+    ("SENet's Caffe (hujie-frank/SENet)", 'Axpy', ''),
+    ("ShuffleNet's Caffe (farmingyard/ShuffleNet)", 'ShuffleChannel', 'shuffle_channel_param'),
+    (
+        'Caffes for MobileNets (yonghenglh6/DepthwiseConvolution and others)',
+        'DepthwiseConvolution ConvolutionDepthwise ReLU6',
+        'relu6_param',
+    ),
+    (
+        "FlowNet's Caffe (lmb-freiburg/flownet2)",
+        """Accum ChannelNorm Correlation Correlation1D CustomData DataAugmentation Downsample FlowAugmentation FlowWarp
+        GenerateAugmentationParameters L1Loss Mean Resample""",
+        """accum_param augmentation_param correlation_param downsample_param flow_warp_param l1_loss_param mean_param
+        resample_param""",
+    ),
+    ("OpenPose's Caffe", 'ImResize Nms CPMData', 'imresize_param nms_param cpm_transform_param'),
+    ("CRF-RNN's Caffe (torrvision/crfasrnn)", 'MultiStageMeanfield', 'multi_stage_meanfield_param'),
+    ("DeconvNet's Caffe (HyeonwooNoh/caffe)", 'Unpooling', 'unpooling_param'),
+    ("HED's Caffe (s9xie/hed)", 'ImageLabelmapData', ''),
+    ("the center loss's Caffe (ydwen/caffe-face)", 'CenterLoss', 'center_loss_param'),
+    ("SphereFace's Caffe (wy1iu/sphereface)", 'MarginInnerProduct', 'margin_inner_product_param'),
+    ('Caffes with spatial transformers', 'SpatialTransformer', 'st_param'),
+    ('Caffes with CTC', 'CtcLoss CTCLoss WarpCTC CTCGreedyDecoder', 'ctc_loss_param ctc_decoder_param'),
+    (
+        "NVIDIA's Caffe (NVIDIA/caffe)",
+        'DetectNetTransformation',
+        """detectnet_groundtruth_param detectnet_augmentation_param forward_type backward_type default_forward_type
+        default_backward_type global_grad_scale solver_data_type""",
+    ),
+)
+
+_OF_TYPE: dict[str, str] = {name: fork for fork, types, _ in _FORKS for name in types.split()}
+_OF_FIELD: dict[str, str] = {name: fork for fork, _, fields in _FORKS for name in fields.split()}
+
+
+def type_hint(name: str, known: Iterable[str]) -> str:
+    """What to say after an unknown layer type: who has it, or which of the `known` is nearly it; '' if nobody."""
+    if name in _OF_TYPE:
+        return f': {_OF_TYPE[name]} has it'
+    near = nearest(name, known, 0.7)
+    return f'; did you mean {near!r}?' if near else ''
+
+
+def field_hint(name: str, known: Iterable[str]) -> str:
+    """What to say after an unknown field of a prototxt, as `type_hint` does."""
+    if name in _OF_FIELD:
+        return f': {_OF_FIELD[name]} has it'
+    near = nearest(name, known)
+    return f'; did you mean "{near}"?' if near else ''
+
+
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.65) -> str | None:
+    """The one of the known names that is most like this one, of those that begin with it or are like it enough.
+
+    cutoff: of difflib's ratio. The ending _param, which says nothing, is compared only if it is not spelt right.
+    """
+    core, ending = name.lower().removesuffix('_param'), '_param' if name.lower().endswith('_param') else ''
+    by_core = {each.lower().removesuffix(ending): each for each in known}
+    near = difflib.get_close_matches(core, by_core, n=1, cutoff=cutoff)
+    near = near or [each for each in by_core if len(core) > 2 and each.startswith(core)]  # Conv, Pool
+    return by_core[near[0]] if near else None
+
+
+def listed(unknown: Mapping[str, Sequence[int]]) -> str:
+    """Lines of a message: what is unknown, each with the lines of the file on which it stands, the first first."""
+    rows = sorted(unknown.items(), key=lambda row: row[1][0])
+    return ''.join(f'\n  line{"s" * (len(at) > 1)} {", ".join(map(str, at))}: {what}' for what, at in rows)

@@ -1,0 +1,19 @@
+"""`PIL.Image` for programs that import PIL and not its submodule, which pycaffe loaded along with scikit-image."""
+
+from __future__ import annotations
+
+import importlib
+
+import PIL
+
+
+def offer() -> None:
+    """Lets `PIL.Image` load at its first use, which `import PIL` alone does not. Costs nothing until then."""
+
+    def load(name: str):
+        if name != 'Image':
+            raise AttributeError(f'module {PIL.__name__!r} has no attribute {name!r}')
+        return importlib.import_module('PIL.Image')
+
+    if '__getattr__' not in vars(PIL):
+        PIL.__getattr__ = load
