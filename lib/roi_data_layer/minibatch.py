@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from fast_rcnn.bbox_transform import targets_by_class
 from fast_rcnn.config import ConfigError, cfg
 from roi_data_layer.image_blob import image_scale, read_image, resized, stacked
 
@@ -36,7 +37,7 @@ def get_minibatch(entries: list[dict], num_classes: int, rng: np.random.Generato
         'labels': np.concatenate(labels).astype(np.float32),
     }
     if cfg.TRAIN.BBOX_REG:
-        expanded, inside = _by_class(np.concatenate(targets), num_classes)
+        expanded, inside = targets_by_class(np.concatenate(targets), num_classes, cfg.TRAIN.BBOX_INSIDE_WEIGHTS)
         blobs['bbox_targets'] = expanded
         blobs['bbox_inside_weights'] = inside
         blobs['bbox_outside_weights'] = (inside > 0).astype(np.float32)
@@ -98,14 +99,3 @@ def _choose_rois(entry: dict, num_images: int, rng: np.random.Generator) -> tupl
 def _sample(indices: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
     """`size` of `indices` without repetition, or all of them (in random order) if there are fewer."""
     return rng.choice(indices, size=min(size, len(indices)), replace=False)
-
-
-def _by_class(targets: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Compact targets (R, 5) = (class, dx, dy, dw, dh) as (R, 4 * num_classes) targets and inside weights."""
-    expanded = np.zeros((len(targets), num_classes, 4), dtype=np.float32)
-    inside = np.zeros_like(expanded)
-    rows = np.flatnonzero(targets[:, 0] > 0)
-    classes = targets[rows, 0].astype(np.int64)
-    expanded[rows, classes] = targets[rows, 1:]
-    inside[rows, classes] = cfg.TRAIN.BBOX_INSIDE_WEIGHTS
-    return expanded.reshape(len(targets), -1), inside.reshape(len(targets), -1)
