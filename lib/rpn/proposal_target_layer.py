@@ -4,6 +4,7 @@ layer: "ProposalTargetLayer"  param_str: "'num_classes': 21" }`.
 
 import numpy as np
 
+from fast_rcnn.bbox_transform import bbox_overlaps
 from fast_rcnn.config import cfg
 from rpn.layer import RPNLayer, fill, needed, objects_by_image, parameters
 from rpn.proposal_targets import choose_rois, roi_targets
@@ -19,7 +20,12 @@ class ProposalTargetLayer(RPNLayer):
     cfg.TRAIN.USE_OHEM.
 
     Parameter: num_classes, with the background.
+
+    `last` says of the last forward pass: rois, how many proposals came in; objects, how many objects; found, how many
+    of those a proposal covers with an IoU of 0.5 or more. None before it.
     """
+
+    last = None
 
     def setup(self, bottom, top):
         found = parameters(self, num_classes=int)
@@ -39,9 +45,11 @@ class ProposalTargetLayer(RPNLayer):
         last = int(max(proposals[:, 0].max(initial=0), gt_boxes[:, 0].max(initial=0)))
         images = 1 if gt_boxes.shape[1] == 5 else max(cfg.TRAIN.IMS_PER_BATCH, last + 1)
         quota = cfg.TRAIN.BATCH_SIZE // images
-        parts = []
+        parts, found = [], 0
         for image, objects in enumerate(objects_by_image(self, gt_boxes, images)):
-            boxes = np.concatenate((proposals[proposals[:, 0] == image, 1:], objects[:, :4]))
+            proposed = proposals[proposals[:, 0] == image, 1:]
+            found += int((bbox_overlaps(proposed, objects[:, :4]).max(axis=0, initial=0) >= 0.5).sum())
+            boxes = np.concatenate((proposed, objects[:, :4]))
             rng = sampling_rng(cfg.RNG_SEED, ROIS, self.position, image)
             rows, classes, nearest = choose_rois(boxes, objects[:, :4], objects[:, 4], quota, rng)
             boxes = boxes[rows]
@@ -51,5 +59,6 @@ class ProposalTargetLayer(RPNLayer):
                 part += [targets, inside, (inside > 0).astype(np.float32)]
             parts.append(part)
         self.position += 1
+        self.last = {'rois': len(proposals), 'objects': len(gt_boxes), 'found': found}
         for i, values in enumerate(zip(*parts, strict=True)):
             fill(top[i], np.concatenate(values))
