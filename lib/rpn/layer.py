@@ -7,6 +7,13 @@ import caffe
 from rpn.generate_anchors import generate_anchors
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML of plain values, plus the `!!python/tuple` in published prototxts for COCO."""
+
+
+_Loader.add_constructor('tag:yaml.org,2002:python/tuple', lambda loader, node: loader.construct_sequence(node))
+
+
 class RPNLayer(caffe.Layer):
     """A layer without gradient whose tops get their shapes in forward.
 
@@ -36,7 +43,7 @@ def parameters(layer, **kinds: type | tuple) -> dict:
     text = getattr(layer, 'param_str', None) or getattr(layer, 'param_str_', '')
     name = type(layer).__name__
     try:
-        found = yaml.safe_load(text)
+        found = yaml.load(text, _Loader)  # a SafeLoader: makes plain values only
     except yaml.YAMLError as error:
         raise ValueError(f'{name}: param_str is not valid YAML: {error}') from None
     found = {} if found is None else found

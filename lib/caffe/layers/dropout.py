@@ -26,7 +26,8 @@ def draw_mask(mask: torch.Tensor, keep: float, generator: torch.Generator) -> No
 class Dropout(Layer):
     """In TRAIN zeroes each element with probability dropout_ratio, multiplies the others by 1 / (1 - it).
 
-    In TEST the identity: the scaling is done at training time. May be in place.
+    In TEST the identity: the scaling is done at training time. With `scale_train: false`, which ZF's nets for Faster
+    R-CNN have, nothing is scaled in TRAIN and all by 1 - dropout_ratio in TEST. May be in place.
     """
 
     param_field = 'dropout_param'
@@ -37,7 +38,7 @@ class Dropout(Layer):
         self._ratio = self.param.dropout_ratio
         if not 0 < self._ratio < 1:
             raise LayerError(f'Dropout: dropout_ratio must lie between 0 and 1, both excluded; got {self._ratio:g}')
-        self._scale = 1 / (1 - self._ratio)
+        self._scale, self._test_scale = (1 / (1 - self._ratio), 1) if self.param.scale_train else (1, 1 - self._ratio)
         self._keep: torch.Tensor | None = None
 
     def reshape(self, bottom, top):
@@ -48,7 +49,9 @@ class Dropout(Layer):
         in_place = top[0] is bottom[0]
         if self.phase == caffe_pb2.TEST:
             if not in_place:
-                top[0].write(bottom[0].read().clone())
+                top[0].write(bottom[0].read() * self._test_scale)
+            elif self._test_scale != 1:
+                top[0].own().mul_(self._test_scale)
             return
         x = bottom[0].read()
         y = top[0].own() if in_place else top[0].memory_to_fill()
@@ -67,7 +70,9 @@ class Dropout(Layer):
         in_place = top[0] is bottom[0]
         if self.phase == caffe_pb2.TEST:
             if not in_place:
-                bottom[0].write_diff(top[0].read_diff().clone())
+                bottom[0].write_diff(top[0].read_diff() * self._test_scale)
+            elif self._test_scale != 1:
+                bottom[0].own_diff().mul_(self._test_scale)
             return
         if self._keep is None or self._keep.shape != top[0].shape:
             raise LayerError('Dropout: the backward pass needs the mask of a forward pass on the same shape')
