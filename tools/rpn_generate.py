@@ -106,6 +106,8 @@ def in_pieces(folder: str, key: list[str], boxes_of: Callable[[int], np.ndarray]
     """
     from tqdm import tqdm
 
+    import whole_file
+
     key_digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
     count = len(key) - 1
     os.makedirs(folder, exist_ok=True)
@@ -117,9 +119,8 @@ def in_pieces(folder: str, key: list[str], boxes_of: Callable[[int], np.ndarray]
                 for i in range(start, min(start + PIECE, count)):
                     piece.append(boxes_of(i))
                     progress.update()
-                with open(path + '.part', 'wb') as file:
+                with whole_file.in_memory(path) as file:
                     np.savez(file, counts=[len(boxes) for boxes in piece], boxes=np.concatenate(piece))
-                os.replace(path + '.part', path)
             with np.load(path, allow_pickle=False) as saved:
                 yield from np.split(saved['boxes'], np.cumsum(saved['counts'])[:-1])
 

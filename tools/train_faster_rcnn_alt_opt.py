@@ -24,6 +24,7 @@ import subprocess
 import sys
 
 import _init_paths  # noqa: F401
+import whole_file
 from _command_line import add_flags, configure, parser_of, run
 
 TOOLS = os.path.dirname(os.path.abspath(__file__))
@@ -89,8 +90,8 @@ def main() -> int:
             # Both nets of stage 1 start from ImageNet, those of stage 2 from the one trained before them
             weights = args.pretrained_model if (number, kind) == (1, 'rpn') else model
     final = os.path.join(output, f'{args.net_name}_faster_rcnn_final.caffemodel')
-    shutil.copyfile(model, final + '.part')
-    os.replace(final + '.part', final)
+    with whole_file.beside(final) as made:
+        shutil.copyfile(model, made)
     print(f'Final model: {final}')
     return 0
 
@@ -156,8 +157,7 @@ class Stages:
         if os.path.exists(target) and os.path.exists(note):
             print(f'{target} is there already')
             return
-        with open(note, 'w', encoding='utf-8') as file:
-            json.dump([*whole, *after], file)
+        whole_file.write_text(note, json.dumps([*whole, *after]))
         print('+ tools/' + shlex.join([*now, *after]), flush=True)
         # A process for each stage: whatever memory Caffe held is free again
         status = run_to_its_end([sys.executable, os.path.join(TOOLS, now[0]), *now[1:], *after])
