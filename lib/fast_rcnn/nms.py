@@ -73,8 +73,8 @@ def _scan(boxes: np.ndarray, groups: np.ndarray | None, thresh: float, limit: in
         block = np.arange(start, min(start + size, n))
         start += size
         if len(kept):
-            kept_by_area = kept[np.argsort(pairs.areas[kept], kind='stable')]
-            block_by_area = block[np.argsort(pairs.areas[block], kind='stable')]
+            kept_by_area = kept[np.argsort(pairs.areas[kept])]
+            block_by_area = block[np.argsort(pairs.areas[block])]
             for part in np.split(block_by_area, range(_PART, len(block), _PART)):
                 smallest, largest = pairs.areas[part[[0, -1]]]
                 near = kept_by_area
