@@ -90,6 +90,8 @@ _DEFAULTS = {
         # Anchors of an image to learn from, and the share of objects among them, at most
         'RPN_BATCHSIZE': 256,
         'RPN_FG_FRACTION': 0.5,
+        # Learn from the anchors that the net is most wrong about, instead of a random sample (not in the original)
+        'RPN_USE_OHEM': False,
         # Weights of (dx, dy, dw, dh) inside the smooth L1 loss of the anchors
         'RPN_BBOX_INSIDE_WEIGHTS': (1.0, 1.0, 1.0, 1.0),
         # The weight of all objects together in that loss, background having the rest; below 0: all anchors weigh

@@ -14,7 +14,8 @@ from rpn.sampling import ANCHORS, sampling_rng
 class AnchorTargetLayer(RPNLayer):
     """Labels and regression targets of the anchors: see `anchor_targets`.
 
-    Bottoms: rpn_cls_score (N, 2A, H, W), of which only the shape counts; gt_boxes (see `layer.objects_by_image`);
+    Bottoms: rpn_cls_score (N, 2A, H, W), scores for background, then for objects, which count with
+    cfg.TRAIN.RPN_USE_OHEM alone; gt_boxes (see `layer.objects_by_image`);
     im_info (N, 3) = (height, width, scale); and, if the prototxt names it, data, which is not looked at. Tops:
     rpn_labels (N, 1, A * H, W), -1 for anchors to ignore, and rpn_bbox_targets, rpn_bbox_inside_weights,
     rpn_bbox_outside_weights (N, 4A, H, W).
@@ -46,8 +47,14 @@ class AnchorTargetLayer(RPNLayer):
         found = []
         for image, objects in enumerate(objects_by_image(self, bottom[1].data, images)):
             rng = sampling_rng(cfg.RNG_SEED, ANCHORS, self.position, image)
-            found.append(anchor_targets(grid, objects[:, :4], im_info[image], self._border, rng))
+            margins = self._margins(bottom[0].data[image]) if cfg.TRAIN.RPN_USE_OHEM else None
+            found.append(anchor_targets(grid, objects[:, :4], im_info[image], self._border, rng, margins))
         self.position += 1
         for i, values in enumerate(zip(*found, strict=True)):
             maps = np.stack(values).reshape(images, height, width, -1).transpose(0, 3, 1, 2)
             fill(top[i], maps.reshape(images, 1, -1, width) if i == 0 else maps)
+
+    def _margins(self, scores: np.ndarray) -> np.ndarray:
+        """Of one image's `scores` (2A, H, W): those for objects less those for background, in the order of the grid."""
+        count = len(self._anchors)
+        return (scores[count:] - scores[:count]).transpose(1, 2, 0).ravel()

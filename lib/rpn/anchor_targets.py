@@ -9,6 +9,7 @@ import numpy as np
 
 from fast_rcnn.bbox_transform import bbox_overlaps, bbox_transform
 from fast_rcnn.config import cfg
+from fast_rcnn.nms import descending
 from rpn.sampling import sample
 
 
@@ -24,18 +25,25 @@ class AnchorTargets(NamedTuple):
 
 
 def anchor_targets(
-    anchors: np.ndarray, gt_boxes: np.ndarray, im_info: np.ndarray, border: float, rng: np.random.Generator
+    anchors: np.ndarray,
+    gt_boxes: np.ndarray,
+    im_info: np.ndarray,
+    border: float,
+    rng: np.random.Generator,
+    margins: np.ndarray | None = None,
 ) -> AnchorTargets:
     """The targets of `anchors` (n, 4) in an image with the objects `gt_boxes` (G, 4), G >= 0.
 
     `im_info` is (height, width, ...) of the image; anchors that leave it by more than `border` pixels are not used.
     Regression is towards the object of the highest IoU, for all anchors used, whatever their label. The settings are
-    those of cfg.TRAIN that begin with RPN_; random choices are drawn from `rng`.
+    those of cfg.TRAIN that begin with RPN_. Which anchors are learned from is drawn from `rng`, or with `margins`
+    (n,), by how much the net's score for an object exceeds that for background, up to these: see `hardest`.
     """
     targets = AnchorTargets(np.full(len(anchors), -1, np.float32), *np.zeros((3, len(anchors), 4), np.float32))
     used = np.flatnonzero(inside(anchors, im_info, border))
     overlaps = bbox_overlaps(anchors[used], gt_boxes)
-    labels = sampled(labelled(overlaps), rng)
+    labels = labelled(overlaps)
+    labels = sampled(labels, rng) if margins is None else hardest(labels, margins[used])
     targets.labels[used] = labels
     if len(gt_boxes):
         targets.bbox_targets[used] = bbox_transform(anchors[used], gt_boxes[overlaps.argmax(axis=1)])
@@ -81,4 +89,17 @@ def sampled(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     negative = sample(np.flatnonzero(labels == 0), size - len(positive), rng)
     kept = np.full_like(labels, -1)
     kept[positive], kept[negative] = 1, 0
+    return kept
+
+
+def hardest(labels: np.ndarray, margins: np.ndarray) -> np.ndarray:
+    """`labels` with those of all but the RPN_BATCHSIZE anchors of the largest classification loss set to -1.
+
+    `margins` (n,) are scores for an object less those for background. There is no share of objects: the loss finds
+    them, as for RoIs.
+    """
+    loss = np.logaddexp(0, np.where(labels == 1, -margins, margins))
+    order = descending(np.where(labels < 0, -np.inf, loss))[: cfg.TRAIN.RPN_BATCHSIZE]
+    kept = np.full_like(labels, -1)
+    kept[order] = labels[order]
     return kept

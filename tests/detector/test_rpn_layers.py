@@ -6,7 +6,7 @@ import pytest
 import caffe
 from fast_rcnn.config import cfg
 from fast_rcnn.nms import nms
-from rpn.anchor_targets import anchor_targets, labelled, sampled
+from rpn.anchor_targets import anchor_targets, hardest, labelled, sampled
 from rpn.generate_anchors import anchor_grid, generate_anchors
 from rpn.layer import phase_of
 from rpn.proposal_targets import choose_rois, roi_targets
@@ -100,6 +100,19 @@ def test_objects_are_half_of_the_sampled_anchors_at_most():
     assert [(labels == k).sum() for k in (1, 0, -1)] == [4, 4, 27]
     labels = sampled(np.array([1] * 2 + [0] * 20), rng)
     assert [(labels == k).sum() for k in (1, 0)] == [2, 6]  # background fills up
+
+
+def test_the_hardest_anchors_are_those_of_the_largest_loss(one_layer):
+    """Of ratio 1 alone: cell by cell, the more wrong the score the larger the loss; no share of objects is kept."""
+    cfg.TRAIN.RPN_BATCHSIZE = 2
+    assert hardest(np.array([1, 1, 0, 0, -1]), np.array([5.0, -4.0, 3.0, -2.0, 9.0])).tolist() == [-1, 1, 0, -1, -1]
+    cfg.TRAIN.RPN_USE_OHEM = True
+    scores = np.zeros((1, 2, 6, 8), np.float32)  # background, object
+    scores[0, 1, 2, 5], scores[0, 0, 0, 0], scores[0, 1, 4, 7] = 3, 7, 4  # wrong, right, and wrong outside of the image
+    inputs = {'scores': scores, 'gt_boxes': np.zeros((0, 5), np.float32), 'im_info': np.float32([[96, 112, 1]])}
+    cfg.TRAIN.RPN_BATCHSIZE = 1
+    _, tops = one_layer('AnchorTargetLayer', inputs, "{'feat_stride': 16, 'scales': [1], 'ratios': [1]}")
+    assert np.argwhere(tops['rpn_labels'][0, 0] == 0).tolist() == [[2, 5]] and (tops['rpn_labels'] >= 0).sum() == 1
 
 
 def test_proposals_are_the_best_that_do_not_repeat_a_better_one():
