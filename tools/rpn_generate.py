@@ -50,8 +50,8 @@ def main() -> None:
         raise FileNotFoundError(f'there are no trained weights {args.caffemodel}')
     configure(args)
 
-    from datasets.factory import get_imdb
-    from datasets.imdb import JoinedImdb
+    from detection_data.factory import get_imdb
+    from detection_data.imdb import JoinedImdb
     from fast_rcnn.config import get_output_dir
     from fast_rcnn.test import load_net
 
@@ -69,7 +69,7 @@ def main() -> None:
 
 def generate(net, imdb, path: str, args: argparse.Namespace) -> None:
     """Writes the proposals file of a data set; does nothing if it is there, made by the same net and settings."""
-    from datasets.proposals import Proposals, ProposalsError, write_proposals
+    from detection_data.proposals import Proposals, ProposalsError, write_proposals
     from fast_rcnn.config import cfg
     from roi_data_layer.image_blob import read_image
     from rpn.generate import im_proposals

@@ -61,7 +61,7 @@ def main() -> int:
         )
     configure(args)
 
-    from datasets.factory import get_imdb
+    from detection_data.factory import get_imdb
     from fast_rcnn.config import cfg, get_output_dir
     from fast_rcnn.train import read_solver
 

@@ -42,7 +42,7 @@ from roi_data_layer.layer import HardRoiMiningLayer
 from roi_data_layer.roidb import Roidb, add_bbox_regression_targets
 from rpn.proposal_target_layer import ProposalTargetLayer
 
-_FILLERS, _ITERATIONS = 3, 4  # streams of random numbers; roi_data_layer.order has 1 and 2, rpn.sampling 5 and 6
+_FILLERS, _ITERATIONS = 3, 4  # streams of random numbers; roi_data_layer.order has 1 and 2, rpn.sampling 6 and 7
 
 
 class TrainingInterrupted(KeyboardInterrupt):

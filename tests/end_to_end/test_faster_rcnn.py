@@ -7,7 +7,7 @@ import shutil
 import pytest
 from commands import SMALL, run
 
-from datasets.proposals import Proposals
+from detection_data.proposals import Proposals
 
 # The small net on images of 120 pixels: a step takes a moment
 SETTINGS = ['--set', 'TRAIN.SCALES', '(120,)', 'TEST.SCALES', '(120,)', 'TRAIN.RPN_POST_NMS_TOP_N', '100']
