@@ -34,16 +34,17 @@ def packages(path):
 
 
 # Package of lib -> the packages of lib that it may import, beside whole_file, by which all of them write files.
-# roi_data_layer may use three leaves of fast_rcnn as well.
+# roi_data_layer and rpn may use leaves of the others alone.
 ARROWS = {
     'whole_file': set(),
     'caffe': set(),
     'caffe_stand_ins': {'caffe'},
     'detection_data': set(),
     'roi_data_layer': {'caffe', 'caffe_stand_ins', 'fast_rcnn'},
-    'fast_rcnn': {'caffe', 'caffe_stand_ins', 'detection_data', 'roi_data_layer'},
+    'rpn': {'caffe', 'fast_rcnn', 'roi_data_layer'},
+    'fast_rcnn': {'caffe', 'caffe_stand_ins', 'detection_data', 'roi_data_layer', 'rpn'},
     'projects': set(),
-    'inspection': {'caffe', 'caffe_stand_ins', 'detection_data', 'fast_rcnn', 'roi_data_layer'},
+    'inspection': {'caffe', 'caffe_stand_ins', 'detection_data', 'fast_rcnn', 'roi_data_layer', 'rpn'},
 }
 DETECTOR = [f'lib/{package}' for package in ARROWS if package != 'caffe']
 
@@ -81,10 +82,14 @@ def test_the_leaves_import_nothing_of_ours(name):
     assert not any(module.startswith('fast_rcnn') for module, _ in imports(path))
 
 
-def test_roi_data_layer_uses_only_the_leaves_of_fast_rcnn():
-    for path in files('lib/roi_data_layer'):
-        used = {module for module, _ in imports(path) if module.startswith('fast_rcnn')}
-        assert used <= {'fast_rcnn.config', 'fast_rcnn.bbox_transform', 'fast_rcnn.nms'}, path
+LEAVES = {'fast_rcnn.config', 'fast_rcnn.bbox_transform', 'fast_rcnn.nms', 'roi_data_layer.image_blob'}
+
+
+@pytest.mark.parametrize('package', ['roi_data_layer', 'rpn'])
+def test_arrows_that_go_back_end_at_leaves(package):
+    for path in files(f'lib/{package}'):
+        used = {module for module, _ in imports(path) if module.startswith(('fast_rcnn', 'roi_data_layer'))}
+        assert {module for module in used if not module.startswith(package)} <= LEAVES, path
 
 
 # What may open a file for writing by itself, and why.

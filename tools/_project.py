@@ -34,12 +34,14 @@ def need(args: argparse.Namespace, **flags: str) -> None:
 
 
 def make_proposals(*imdbs: str) -> None:
-    """Selective search's proposals for these data sets, where they are not there yet."""
+    """Selective search's proposals for these data sets, where they are not there yet; none for nets with an RPN."""
     import make_proposals as tool
     from detection_data.factory import get_imdb
     from fast_rcnn.config import cfg
 
     method = cfg.TRAIN.PROPOSAL_METHOD
+    if cfg.TRAIN.HAS_RPN or method == 'gt':
+        return
     missing = [name for name in imdbs if not os.path.isfile(get_imdb(name).proposals_path(method))]
     for name in missing:
         print(f'No proposals for {name} yet: making them')

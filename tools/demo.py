@@ -8,7 +8,7 @@ tools/demo.py --gpu cpu --def models/demo/small/fast_rcnn_ohem/test.prototxt \\
     --out output/demo_pictures
 
 --proposals auto is selective search, of photographs wider than 500 pixels at that width, as Fast R-CNN's
-boxes were made; random boxes where OpenCV lacks it.
+boxes were made; random boxes where OpenCV lacks it. A net with an RPN proposes by itself (TEST.HAS_RPN in --cfg).
 """
 
 import argparse
@@ -96,17 +96,18 @@ def main() -> None:
             f'{args.prototxt} scores {num_classes} classes with the background, but there are {len(names)} '
             f'names ({args.classes or "those of PASCAL VOC"}): give the right --classes'
         )
-    if args.proposals == 'auto' and not hasattr(cv2, 'ximgproc'):
+    if args.proposals == 'auto' and not cfg.TEST.HAS_RPN and not hasattr(cv2, 'ximgproc'):
         print('This OpenCV has no selective search (opencv-contrib-python-headless has): random boxes instead')
     os.makedirs(args.out, exist_ok=True)
     found = {}
     for path, target in zip(tqdm(args.images, unit='image', disable=None), targets, strict=True):
         image = read_image(path)
-        method, width = args.proposals, None
+        method, width, boxes = args.proposals, None, None
         if method == 'auto':
             method = 'selective_search' if hasattr(cv2, 'ximgproc') else 'random'
             width = 500 if image.shape[1] > 500 else None
-        boxes = propose(image, method, os.path.basename(path), cfg.RNG_SEED, resize_to=width)
+        if not cfg.TEST.HAS_RPN:
+            boxes = propose(image, method, os.path.basename(path), cfg.RNG_SEED, resize_to=width)
         scores, predicted = im_detect(net, image, boxes)
         per_class = detections(scores, predicted, 100, args.det_thresh)
         found[path] = [

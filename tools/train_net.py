@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Trains a Fast R-CNN network, with OHEM where the cfg and the solver's net say so.
+"""Trains a Fast R-CNN or Faster R-CNN network, with OHEM where the cfg and the solver's net say so.
 
 tools/train_net.py --gpu cpu --solver models/demo/small/fast_rcnn_ohem/solver.prototxt \\
     --imdb folder:data/demo:train --cfg experiments/cfgs/demo_ohem.yml --iters 1000
@@ -25,6 +25,9 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--snapshot', metavar='FILE', help='resume from this .solverstate')
     parser.add_argument('--imdb', dest='imdb_name', help="data set (default: voc_2007_trainval, or the project's)")
+    parser.add_argument(
+        '--proposals', metavar='FILE', help='proposals file to train on, such as tools/rpn_generate.py writes'
+    )
     parser.add_argument('--rand', dest='randomize', action='store_true', help='a random seed instead of RNG_SEED')
     parser.add_argument(
         '--tensorboard',
@@ -49,7 +52,11 @@ def main() -> None:
     args.max_iters = 40000 if args.max_iters is None else args.max_iters
     if args.max_iters < 1:
         raise ValueError(f'--iters is {args.max_iters}; expected 1 or more')
-    for path, what in ((args.solver, 'solver prototxt'), (args.snapshot, 'solver state (--snapshot)')):
+    for path, what in (
+        (args.solver, 'solver prototxt'),
+        (args.snapshot, 'solver state (--snapshot)'),
+        (args.proposals, 'proposals file (--proposals)'),
+    ):
         if path is not None and not os.path.isfile(path):
             raise FileNotFoundError(f'there is no {what} {path}')
     if args.pretrained_model is not None and not os.path.isfile(args.pretrained_model):
@@ -72,7 +79,7 @@ def main() -> None:
     if project is not None:
         make_proposals(*map(project.imdb, project.splits))
     imdb = get_imdb(args.imdb_name)
-    imdb.set_proposal_method(cfg.TRAIN.PROPOSAL_METHOD)
+    imdb.set_proposal_method(cfg.TRAIN.PROPOSAL_METHOD, args.proposals)
     if args.snapshot is not None:
         match_classes(imdb, read_card_of_state(args.snapshot), args.snapshot)
     print(f'Loaded dataset `{imdb.name}` for training')

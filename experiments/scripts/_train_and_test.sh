@@ -5,7 +5,7 @@ set -euo pipefail
 
 if [ $# -lt 5 ]; then
   echo "usage: $(basename "${CALLED_AS:-$0}") GPU NET DATASET [--set KEY VALUE ...]" >&2
-  echo "  GPU: its number, or cpu; NET: VGG16 or VGG_CNN_M_1024; DATASET: pascal_voc or coco" >&2
+  echo "  GPU: its number, or cpu; NET: VGG16, VGG_CNN_M_1024 or ZF; DATASET: pascal_voc or coco" >&2
   exit 2
 fi
 METHOD=$1 VOC_SPLIT=$2 GPU=$3 NET=$4 DATASET=$5
@@ -27,6 +27,11 @@ case "$DATASET/$VOC_SPLIT" in
   coco/*) echo "COCO has one training set: use fast_rcnn.sh or fast_rcnn_ohem.sh" >&2; exit 2 ;;
   *) echo "unknown data set '$DATASET'; there are: pascal_voc, coco" >&2; exit 2 ;;
 esac
+# py-faster-rcnn's iterations for Faster R-CNN end to end
+case "$METHOD/$DATASET" in
+  faster_rcnn_end2end*/pascal_voc) ITERS=70000 ;;
+  faster_rcnn_end2end*/coco) ITERS=490000 ;;
+esac
 MODELS=models/$DATASET/$NET/$METHOD
 if [ ! -d "$MODELS" ]; then
   echo "there is no folder $MODELS; NET is one of: $(cd models/$DATASET && echo *)" >&2
@@ -43,17 +48,29 @@ run() {
   echo "+ $*"
   "$@"
 }
-time run "$PYTHON" tools/train_net.py --gpu "$GPU" \
-  --solver "$MODELS/solver.prototxt" \
-  --weights "data/imagenet_models/$NET.v2.caffemodel" \
-  --imdb "$TRAIN_IMDB" \
-  --iters "$ITERS" \
-  --cfg "experiments/cfgs/$METHOD.yml" \
-  "$@"
-
-NET_FINAL=$(sed -n 's/^Wrote snapshot to: //p' "$LOG" | tail -n 1)
+if [ "$METHOD" = faster_rcnn_alt_opt ]; then
+  TEST_NET=$MODELS/faster_rcnn_test.pt
+  time run "$PYTHON" tools/train_faster_rcnn_alt_opt.py --gpu "$GPU" \
+    --net_name "$NET" \
+    --models "models/$DATASET" \
+    --weights "data/imagenet_models/$NET.v2.caffemodel" \
+    --imdb "$TRAIN_IMDB" \
+    --cfg "experiments/cfgs/$METHOD.yml" \
+    "$@"
+  NET_FINAL=$(sed -n 's/^Final model: //p' "$LOG" | tail -n 1)
+else
+  TEST_NET=$MODELS/test.prototxt
+  time run "$PYTHON" tools/train_net.py --gpu "$GPU" \
+    --solver "$MODELS/solver.prototxt" \
+    --weights "data/imagenet_models/$NET.v2.caffemodel" \
+    --imdb "$TRAIN_IMDB" \
+    --iters "$ITERS" \
+    --cfg "experiments/cfgs/$METHOD.yml" \
+    "$@"
+  NET_FINAL=$(sed -n 's/^Wrote snapshot to: //p' "$LOG" | tail -n 1)
+fi
 time run "$PYTHON" tools/test_net.py --gpu "$GPU" \
-  --def "$MODELS/test.prototxt" \
+  --def "$TEST_NET" \
   --net "$NET_FINAL" \
   --imdb "$TEST_IMDB" \
   --cfg "experiments/cfgs/$METHOD.yml" \

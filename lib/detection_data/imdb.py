@@ -136,10 +136,13 @@ class imdb:
         """Where the proposals by ``method`` (this set's own if None) are, or would be: an .h5 file."""
         raise NotImplementedError
 
-    def set_proposal_method(self, method: str) -> None:
-        """Choose the proposals: a method of tools/make_proposals.py, or 'gt' for none."""
+    def set_proposal_method(self, method: str, path: str | None = None) -> None:
+        """Choose the proposals: a method of tools/make_proposals.py, or 'gt' for none.
+
+        ``path``: the proposals file to take, instead of the one at ``proposals_path``.
+        """
         self.proposal_method = method
-        self._proposals = None
+        self._proposals = None if path is None else Proposals(path, made_for=self.spec, method=method)
 
     @property
     def proposals(self) -> Proposals:
@@ -322,10 +325,10 @@ class JoinedImdb(imdb):
         for part in self.parts:
             part.set_class_order(classes)
 
-    def set_proposal_method(self, method: str) -> None:
+    def set_proposal_method(self, method: str, path: str | None = None) -> None:
         self.proposal_method = method
         for part in self.parts:
-            part.set_proposal_method(method)
+            part.set_proposal_method(method, path)
 
     @property
     def proposals(self) -> Proposals:

@@ -60,6 +60,20 @@ def bbox_overlaps(boxes: np.ndarray, query_boxes: np.ndarray) -> np.ndarray:
     return shared / np.where(shared > 0, union, 1)
 
 
+def targets_by_class(targets: np.ndarray, num_classes: int, inside_weights: tuple) -> tuple[np.ndarray, np.ndarray]:
+    """Regression targets (R, 5) = (class, dx, dy, dw, dh) as a net predicts them, and their weights inside the loss.
+
+    (R, 4 * num_classes) float32 each, 0 but for the four columns of the class; all 0 for class 0.
+    """
+    expanded = np.zeros((len(targets), num_classes, 4), dtype=np.float32)
+    inside = np.zeros_like(expanded)
+    rows = np.flatnonzero(targets[:, 0] > 0)
+    classes = targets[rows, 0].astype(np.int64)
+    expanded[rows, classes] = targets[rows, 1:]
+    inside[rows, classes] = inside_weights
+    return expanded.reshape(len(targets), -1), inside.reshape(len(targets), -1)
+
+
 def _area(boxes: np.ndarray) -> np.ndarray:
     return (boxes[..., 2] - boxes[..., 0] + 1) * (boxes[..., 3] - boxes[..., 1] + 1)
 

@@ -64,7 +64,7 @@ _DEFAULTS = {
         'BBOX_NORMALIZE_TARGETS_PRECOMPUTED': False,
         'BBOX_NORMALIZE_MEANS': (0.0, 0.0, 0.0, 0.0),
         'BBOX_NORMALIZE_STDS': (0.1, 0.1, 0.2, 0.2),
-        # Which proposals to train on
+        # Which proposals to train on; 'gt': none but the objects themselves
         'PROPOSAL_METHOD': 'selective_search',
         # Put images of like shape (wide with wide, tall with tall) into a mini-batch, to save padding
         'ASPECT_GROUPING': True,
@@ -79,19 +79,30 @@ _DEFAULTS = {
         # The rule that says which RoIs those are: a name such as mine_stratified, or module.function of one's own
         # (see roi_data_layer.mining_rules). Empty: what the net's prototxt says, else mine_hard_rois, the paper's
         'OHEM_RULE': '',
-        # Keys of Faster R-CNN, known but refused unless left at these values: there is no RPN here
+        # Train a region proposal network: the net gets images and objects, and no proposals
         'HAS_RPN': False,
+        # An anchor is an object if its IoU with one is at least this, or the highest for that object
         'RPN_POSITIVE_OVERLAP': 0.7,
+        # An anchor is background if its IoU with every object is below this
         'RPN_NEGATIVE_OVERLAP': 0.3,
+        # An anchor that is both counts as background
         'RPN_CLOBBER_POSITIVES': False,
-        'RPN_FG_FRACTION': 0.5,
+        # Anchors of an image to learn from, and the share of objects among them, at most
         'RPN_BATCHSIZE': 256,
-        'RPN_NMS_THRESH': 0.7,
-        'RPN_PRE_NMS_TOP_N': 12000,
-        'RPN_POST_NMS_TOP_N': 2000,
-        'RPN_MIN_SIZE': 16,
+        'RPN_FG_FRACTION': 0.5,
+        # Learn from the anchors that the net is most wrong about, instead of a random sample (not in the original)
+        'RPN_USE_OHEM': False,
+        # Weights of (dx, dy, dw, dh) inside the smooth L1 loss of the anchors
         'RPN_BBOX_INSIDE_WEIGHTS': (1.0, 1.0, 1.0, 1.0),
+        # The weight of all objects together in that loss, background having the rest; below 0: all anchors weigh
+        # the same
         'RPN_POSITIVE_WEIGHT': -1.0,
+        # Proposals: smaller sides than this, in pixels of the image, are dropped, the PRE_NMS best (0 or less: all)
+        # go through NMS at this IoU, and the POST_NMS best of those stay
+        'RPN_MIN_SIZE': 16,
+        'RPN_PRE_NMS_TOP_N': 12000,
+        'RPN_NMS_THRESH': 0.7,
+        'RPN_POST_NMS_TOP_N': 2000,
     },
     'TEST': {
         # As in TRAIN; of several scales each RoI takes what SCALE_CHOICE says
@@ -119,12 +130,12 @@ _DEFAULTS = {
         'BBOX_VOTE_THRESH': 0.5,
         # Which proposals to test on
         'PROPOSAL_METHOD': 'selective_search',
-        # Keys of Faster R-CNN, as in TRAIN
+        # The net proposes boxes itself; the others as in TRAIN
         'HAS_RPN': False,
-        'RPN_NMS_THRESH': 0.7,
-        'RPN_PRE_NMS_TOP_N': 6000,
-        'RPN_POST_NMS_TOP_N': 300,
         'RPN_MIN_SIZE': 16,
+        'RPN_PRE_NMS_TOP_N': 6000,
+        'RPN_NMS_THRESH': 0.7,
+        'RPN_POST_NMS_TOP_N': 300,
     },
     # Boxes that fall together when scaled by this (1 / the stride of the feature map) are computed once; 0:
     # never
@@ -162,6 +173,15 @@ _RANGES = {
     'TRAIN.PREFETCH_WORKERS': (1, math.inf),
     'TRAIN.BBOX_NORMALIZE_STDS': (1e-12, math.inf),
     'TRAIN.OHEM_NMS_THRESH': (0, 1),
+    'TRAIN.RPN_POSITIVE_OVERLAP': (0, 1),
+    'TRAIN.RPN_NEGATIVE_OVERLAP': (0, 1),
+    'TRAIN.RPN_BATCHSIZE': (1, math.inf),
+    'TRAIN.RPN_FG_FRACTION': (0, 1),
+    'TRAIN.RPN_POSITIVE_WEIGHT': (-1, 1),
+    'TRAIN.RPN_MIN_SIZE': (0, math.inf),
+    'TRAIN.RPN_NMS_THRESH': (0, 1),
+    'TEST.RPN_MIN_SIZE': (0, math.inf),
+    'TEST.RPN_NMS_THRESH': (0, 1),
     'TEST.SCALES': (1, math.inf),
     'TEST.MAX_SIZE': (1, math.inf),
     'TEST.IMS_PER_BATCH': (1, math.inf),
@@ -314,12 +334,6 @@ def _checked(key: str, value, source: str):
     for number in numbers:
         if not (math.isfinite(number) and low <= number <= high):
             raise ConfigError(f'{source}: {key} expects finite numbers in [{low}, {high}]; got {value!r}')
-    if ('RPN' in key) and result != default:
-        raise ConfigError(
-            f'{source}: {key} cannot be set to {value!r}: there is no region proposal network here, RoIs '
-            'come '
-            f'from proposals computed beforehand. Remove the setting.'
-        )
     return result
 
 

@@ -7,17 +7,25 @@ scores the earlier row comes first (the original left that order open).
 
 import numpy as np
 
-# Boxes compared at once: larger blocks waste work on boxes soon suppressed, smaller ones are all overhead
-_BLOCK = 128
+# Boxes taken at once: larger blocks waste work on boxes soon suppressed, smaller ones are all overhead
+_BLOCKS = 128, 512
+
+# Boxes of a block that are compared with all kept ones of like area
+_PART = 64
+
+# Pairs compared at once: their numbers stay in a core's own cache
+_PAIRS = 1 << 15
+
+_ONE = np.float32(1)
 
 
-def nms(dets: np.ndarray, thresh: float) -> np.ndarray:
+def nms(dets: np.ndarray, thresh: float, limit: int | None = None) -> np.ndarray:
     """Rows of `dets` (n, 5) = (x1, y1, x2, y2, score) that survive suppression at IoU >= `thresh`.
 
-    Returns int64 indices, best first.
+    Returns int64 indices, best first; with `limit` the first so many of them.
     """
     order = descending(dets[:, 4].astype(np.float32, copy=False))
-    suppressor = _scan(dets[order, :4], None, thresh, len(dets))
+    suppressor = _scan(dets[order, :4], None, thresh, len(dets) if limit is None else limit)
     return order[suppressor == np.arange(len(dets))]
 
 
@@ -49,54 +57,91 @@ def descending(scores: np.ndarray) -> np.ndarray:
 
 
 def _scan(boxes: np.ndarray, groups: np.ndarray | None, thresh: float, limit: int) -> np.ndarray:
-    """`suppressors` for boxes that are sorted already."""
-    limit_iou = _float32_at_least(thresh)
-    corners = np.ascontiguousarray(boxes.T, dtype=np.float32)
-    one = np.float32(1)
-    areas = (corners[2] - corners[0] + one) * (corners[3] - corners[1] + one)
+    """`suppressors` for boxes that are sorted already.
 
-    def hits(rows, columns):
-        """(len(rows), len(columns)) bool: the IoU of two boxes of one group reaches the threshold."""
-        # take, not corners[:, rows], whose memory layout would slow down every line below
-        a, b = corners.take(rows, axis=1)[:, :, None], corners.take(columns, axis=1)
-        width = np.minimum(a[2], b[2])
-        width -= np.maximum(a[0], b[0])
-        width += one
-        height = np.minimum(a[3], b[3])
-        height -= np.maximum(a[1], b[1])
-        height += one
-        shared = np.maximum(width, 0, out=width)
-        shared *= np.maximum(height, 0, out=height)
-        union = areas[rows, None] + areas[columns]
-        union -= shared
-        with np.errstate(invalid='ignore', divide='ignore'):  # boxes without pixels: 0 / 0 reaches nothing
-            reached = np.divide(shared, union, out=union) >= limit_iou
-        if groups is not None:
-            reached &= groups[rows, None] == groups[columns]
-        return reached
-
+    A block of boxes is compared with the kept ones, what is left of it within itself. Two boxes of IoU t have areas in
+    a ratio of t at least, so with both sorted by area a part of the block meets a part of the kept boxes only.
+    """
     n = len(boxes)
+    pairs = _Pairs(boxes, groups, thresh)
+    ratio = max(thresh * (1 - 1e-4), 0)  # less than the threshold by more than rounding makes of areas and IoU
     suppressor = np.full(n, -1, dtype=np.int64)
     kept = np.empty(0, dtype=np.int64)
-    for start in range(0, n, _BLOCK):
-        if len(kept) >= limit:
-            break
-        block = np.arange(start, min(start + _BLOCK, n))
+    start = 0
+    while start < n and len(kept) < limit:
+        size = min(max(len(kept), _BLOCKS[0]), _BLOCKS[1])
+        block = np.arange(start, min(start + size, n))
+        start += size
         if len(kept):
-            hit = hits(kept, block)
-            gone = hit.any(axis=0)
-            suppressor[block[gone]] = kept[hit[:, gone].argmax(axis=0)]
-            block = block[~gone]
-        hit = hits(block, block)
+            kept_by_area = kept[np.argsort(pairs.areas[kept])]
+            block_by_area = block[np.argsort(pairs.areas[block])]
+            for part in np.split(block_by_area, range(_PART, len(block), _PART)):
+                smallest, largest = pairs.areas[part[[0, -1]]]
+                near = kept_by_area
+                if ratio > 0:
+                    first, last = np.searchsorted(pairs.areas[near], (smallest * ratio, largest / ratio))
+                    near = near[first : last + 1]
+                suppressor[part] = pairs.first_to_reach(part, near)
+            block = block[suppressor[block] < 0]
+        hit = pairs.reached(block, block)
         np.fill_diagonal(hit, True)  # a box that is kept counts as its own suppressor, whatever its area
         chosen = np.array(_greedy(hit, limit - len(kept)), dtype=np.int64)
         if len(chosen):
             hit = hit[chosen]
-            reached = hit.any(axis=0)
+            gone = hit.any(axis=0)
             # the first of the kept rows to reach a box is the one that did it: those before it left it alone
-            suppressor[block[reached]] = block[chosen[hit[:, reached].argmax(axis=0)]]
+            suppressor[block[gone]] = block[chosen[hit[:, gone].argmax(axis=0)]]
             kept = np.concatenate((kept, block[chosen]))
     return suppressor
+
+
+class _Pairs:
+    """Which of `boxes` (n, 4) reach which: of one group (n,), if any are given, and of an IoU of `thresh` at least.
+
+    Attribute: areas (n,) float32.
+    """
+
+    def __init__(self, boxes: np.ndarray, groups: np.ndarray | None, thresh: float):
+        self._corners = np.ascontiguousarray(boxes.T, dtype=np.float32)
+        x1, y1, x2, y2 = self._corners
+        self.areas = (x2 - x1 + _ONE) * (y2 - y1 + _ONE)
+        self._groups = groups
+        self._least = _float32_at_least(thresh)
+        self._room = np.empty((3, min(_PAIRS, len(boxes) ** 2)), dtype=np.float32)
+
+    def first_to_reach(self, part: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """For each box of `part` the lowest of `others` that reaches it, -1 if none does: (len(part),) int64."""
+        reached = self.reached(part, others)
+        rows = np.flatnonzero(reached.any(axis=1))
+        first = np.full(len(part), -1, dtype=np.int64)
+        first[rows] = np.where(reached[rows], others, len(self.areas)).min(axis=1, initial=len(self.areas))
+        return first
+
+    def reached(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """(len(rows), len(columns)) bool."""
+        found = np.empty((len(rows), len(columns)), dtype=bool)
+        # take, not corners[:, rows], whose memory layout would slow down every line of _compare
+        a, b = self._corners.take(rows, axis=1)[:, :, None], self._corners.take(columns, axis=1)
+        areas = self.areas[rows, None], self.areas[columns]
+        step = max(self._room.shape[1] // max(len(columns), 1), 1)
+        for i in range(0, len(rows), step):
+            self._compare(a[:, i : i + step], b, areas[0][i : i + step], areas[1], found[i : i + step])
+        if self._groups is not None:
+            found &= self._groups[rows, None] == self._groups[columns]
+        return found
+
+    def _compare(self, a, b, areas_a, areas_b, out) -> None:
+        width, height, spare = (room[: out.size].reshape(out.shape) for room in self._room)
+        for low, high, side in ((0, 2, width), (1, 3, height)):
+            np.minimum(a[high], b[high], out=side)
+            side -= np.maximum(a[low], b[low], out=spare)
+            side += _ONE
+            np.maximum(side, 0, out=side)
+        shared = np.multiply(width, height, out=width)
+        union = np.add(areas_a, areas_b, out=spare)
+        union -= shared
+        with np.errstate(invalid='ignore', divide='ignore'):  # boxes without pixels: 0 / 0 reaches nothing
+            np.greater_equal(np.divide(shared, union, out=union), self._least, out=out)
 
 
 def _greedy(hit: np.ndarray, limit: int) -> list[int]:

@@ -6,6 +6,9 @@
                cls, bbox, loss (= cls + bbox) their means; by_class {class: rois, cls, bbox}, classes that
                occur
     mined      of the RoIs learned from: rois, fg, bg their numbers and, with OHEM, cls, bbox, loss as scored
+    proposals  of the net itself, over all sub-iterations (nets with an RPN and a RoI network only): rois their
+               number, objects that of the objects in the images, recall the share of those that a proposal covers
+               with an IoU of 0.5 or more (null without objects)
     seconds    step, the whole; of it data and mining (the Python layers), forward (the rest of it) and
                backward
     memory     host_peak_mb, and gpu_peak_mb on a GPU: the most so far
@@ -69,22 +72,35 @@ def read_record(path: str) -> list[dict]:
 class TrainingRecord:
     """Watches a solver by pycaffe's public names, and writes a line for each `start`, step, `finish`.
 
-    `data_layer` and `mining_layer` (or None) are the net's; `classes` the names of the classes, background
-    first. Lines of `path` from the solver's present iteration on are dropped. With a folder `tensorboard`,
-    event files go there too. `on_not_finite()` is called when the loss of a scored RoI is not finite, with
-    the blobs as they are.
+    `data_layer`, `mining_layer` and `roi_layer`, which samples among the net's own proposals, are the net's (None: it
+    has none); `classes` the names of the classes, background first. Lines of `path` from the solver's present
+    iteration on are dropped. With a folder `tensorboard`, event files go there too. `on_not_finite()` is called when
+    the loss of a scored RoI is not finite, with the blobs as they are.
     """
 
-    def __init__(self, path, solver, data_layer, mining_layer=None, classes=(), tensorboard=None, on_not_finite=None):
-        self._solver, self._mining = solver, mining_layer
+    def __init__(
+        self,
+        path,
+        solver,
+        data_layer,
+        mining_layer=None,
+        classes=(),
+        tensorboard=None,
+        on_not_finite=None,
+        roi_layer=None,
+    ):
+        self._solver, self._mining, self._rois = solver, mining_layer, roi_layer
         self._classes = [str(name).strip('_') for name in classes]
         self._on_not_finite = on_not_finite
         self._seconds = dict.fromkeys(PARTS, 0.0)
         self._batches = []  # of each sub-iteration: labels, cls_loss, bbox_loss, kept
         self._labels = []
+        self._proposals = []
         self._images = 0
         self._watched = []
         self._watch(data_layer, 'data', self._after_data)
+        if roi_layer is not None:
+            self._watch(roi_layer, 'data', self._after_rois)
         if mining_layer is not None:
             self._watch(mining_layer, 'mining', self._after_mining)
         self._has_hooks = all(hasattr(solver.net, name) for name in ('before_forward', 'after_backward'))
@@ -98,7 +114,7 @@ class TrainingRecord:
         """To be called before an iteration."""
         for part in PARTS:
             self._seconds[part] = 0.0
-        self._batches, self._labels, self._images = [], [], 0
+        self._batches, self._labels, self._proposals, self._images = [], [], [], 0
         self._iteration = self._solver.iter
         self._lr = getattr(self._solver, 'lr', None)
         self._started = time.perf_counter()
@@ -116,6 +132,13 @@ class TrainingRecord:
         else:
             labels = np.concatenate([*self._labels, np.zeros(0)])
             entry['mined'] = {'rois': len(labels), **_fg_bg(labels)}
+        if self._proposals:
+            rois, objects, found = np.sum(self._proposals, axis=0).tolist()
+            entry['proposals'] = {
+                'rois': rois,
+                'objects': objects,
+                'recall': _short(found / objects if objects else None),
+            }
         seconds = {'step': time.perf_counter() - self._started, **self._seconds}
         if self._has_hooks:
             seconds['forward'] = max(seconds['forward'] - seconds['data'] - seconds['mining'], 0.0)
@@ -186,8 +209,14 @@ class TrainingRecord:
 
     def _after_data(self, bottom, top) -> None:
         self._images += len(top[0].data)
-        if self._mining is None:
+        if self._mining is None and top[2].data.ndim == 1:  # labels; with an RPN it has objects, (G, 5) or (G, 6)
             self._labels.append(top[2].data.copy())
+
+    def _after_rois(self, bottom, top) -> None:
+        last = self._rois.last
+        self._proposals.append((last['rois'], last['objects'], last['found']))
+        if self._mining is None:
+            self._labels.append(top[1].data.copy())
 
     def _after_mining(self, bottom, top) -> None:
         last = self._mining.last

@@ -1,6 +1,6 @@
 """Testing: detect objects in images, and evaluate the detections on a data set.
 
-As test.py of Fast R-CNN and py-faster-rcnn, for proposals computed beforehand.
+As test.py of Fast R-CNN and py-faster-rcnn, for proposals computed beforehand or, with cfg.TEST.HAS_RPN, the net's own.
 """
 
 import os
@@ -48,33 +48,40 @@ def load_net(prototxt: str, caffemodel: str):
     return net
 
 
-def im_detect(net, im: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def im_detect(net, im: np.ndarray, boxes: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Class scores and boxes for the proposals `boxes` (R, 4) in the image `im` (H, W, 3), BGR, uint8.
 
-    `net` has the inputs data and rois, and the outputs cls_prob and, if cfg.TEST.BBOX_REG, bbox_pred. Returns
-    scores (R', K), K counting the background, and boxes (R', 4K) in pixels of `im`, cut to it; both float32.
+    `net` has the inputs data and rois, and the outputs cls_prob and, if cfg.TEST.BBOX_REG, bbox_pred. With
+    cfg.TEST.HAS_RPN its inputs are data and im_info, and the proposals are those of its blob rois: `boxes` is not
+    looked at. Returns scores (R', K), K counting the background, and boxes (R', 4K) in pixels of `im`, cut to it; both
+    float32.
 
     R' is R, row for row, unless results are pooled: over scales (cfg.TEST.SCALE_CHOICE 'all'; the OHEM
     paper's "+M") or over iterations (cfg.TEST.BBOX_ITERATIONS above 1; see `_rescored`). Raises ConfigError
-    if boxes are to be scored again that cannot move.
+    if boxes are to be scored again that cannot move, or if settings and net disagree on who proposes.
     """
-    return im_detect_batch(net, [im], [boxes])[0]
+    return im_detect_batch(net, [im], None if boxes is None else [boxes])[0]
 
 
-def im_detect_batch(net, images: list[np.ndarray], proposals: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+def im_detect_batch(
+    net, images: list[np.ndarray], proposals: list[np.ndarray] | None = None
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """What `im_detect` returns for each of `images`, all of one shape, in one forward pass a scale."""
-    if cfg.TEST.BBOX_ITERATIONS > 1 and not cfg.TEST.BBOX_REG:
-        raise ConfigError(
-            f'TEST.BBOX_ITERATIONS is {cfg.TEST.BBOX_ITERATIONS}, but with TEST.BBOX_REG False no box moves: '
-            'set the former to 1, or the latter True'
-        )
+    _check_settings(net, proposals)
     shape = images[0].shape
-    boxes = np.concatenate(proposals)
-    owners = np.repeat(np.arange(len(images)), [len(part) for part in proposals])
+    if not cfg.TEST.HAS_RPN:
+        boxes = np.concatenate(proposals)
+        owners = np.repeat(np.arange(len(images)), [len(part) for part in proposals])
     num_classes = net.blobs['cls_prob'].data.shape[1]
-    parts = [(owners[:0], np.zeros((0, num_classes), np.float32), np.zeros((0, 4 * num_classes), np.float32))]
-    for scales in _scale_groups(shape) if len(boxes) else ():
-        found = [(owners, *_score(net, shape, owners, boxes, scales, _image_pyramids(images, scales)))]
+    parts = [
+        (np.zeros(0, np.int64), np.zeros((0, num_classes), np.float32), np.zeros((0, 4 * num_classes), np.float32))
+    ]
+    for scales in _scale_groups(shape) if cfg.TEST.HAS_RPN or len(boxes) else ():
+        data = _image_pyramids(images, scales)
+        if cfg.TEST.HAS_RPN:
+            found = [_propose_and_score(net, shape, scales.item(), data)]
+        else:
+            found = [(owners, *_score(net, shape, owners, boxes, scales, data))]
         for _ in range(1, cfg.TEST.BBOX_ITERATIONS):
             found.append(_rescored(net, shape, *found[-1], scales))
         parts += found
@@ -97,7 +104,8 @@ def test_net(net, imdb, max_per_image: int = 100, thresh: float = 0.05, output_d
     started = time.perf_counter()
     progress = tqdm(total=imdb.num_images, desc='im_detect', unit='image', disable=None)
     for batch in _batches(imdb):
-        found = im_detect_batch(net, list(batch.values()), [imdb.proposals_of(i) for i in batch])
+        proposals = None if cfg.TEST.HAS_RPN else [imdb.proposals_of(i) for i in batch]
+        found = im_detect_batch(net, list(batch.values()), proposals)
         for i, (scores, boxes) in zip(batch, found, strict=True):
             if scores.shape[1] != imdb.num_classes:
                 raise ValueError(
@@ -149,6 +157,32 @@ def _batches(imdb) -> Iterator[dict[int, np.ndarray]]:
     yield from waiting.values()
 
 
+def _check_settings(net, proposals: list | None) -> None:
+    if cfg.TEST.BBOX_ITERATIONS > 1 and not cfg.TEST.BBOX_REG:
+        raise ConfigError(
+            f'TEST.BBOX_ITERATIONS is {cfg.TEST.BBOX_ITERATIONS}, but with TEST.BBOX_REG False no box moves: '
+            'set the former to 1, or the latter True'
+        )
+    if ('im_info' in net.blobs) != cfg.TEST.HAS_RPN:
+        raise ConfigError(
+            'the net has no input im_info, so it proposes no boxes itself: set TEST.HAS_RPN False'
+            if cfg.TEST.HAS_RPN
+            else 'the net has an input im_info, so it proposes boxes itself: set TEST.HAS_RPN True'
+        )
+    if not cfg.TEST.HAS_RPN:
+        if proposals is None:
+            raise ValueError('the net proposes no boxes itself (TEST.HAS_RPN is False): give proposals')
+    elif len(cfg.TEST.SCALES) > 1 and cfg.TEST.SCALE_CHOICE == 'nearest':
+        raise ConfigError(
+            f'TEST.SCALES are {cfg.TEST.SCALES}, and a net with an RPN proposes boxes at each: set TEST.SCALE_CHOICE '
+            "'all', or give one scale"
+        )
+    elif cfg.TEST.BBOX_ITERATIONS > 1 and _first_roi_layer(net) is None:
+        raise ConfigError(
+            'TEST.BBOX_ITERATIONS above 1 with an RPN needs a pycaffe that names the bottoms of layers: set it to 1'
+        )
+
+
 def _scale_groups(im_shape: tuple) -> list[np.ndarray]:
     """The factors by which the image is resized, in groups that run through the net as one pyramid.
 
@@ -185,15 +219,34 @@ def _score(
     else:
         net.blobs['rois'].data[...] = rois
         outputs = net.forward(start=_first_roi_layer(net))
-    scores = np.array((net.blobs['cls_score'].data if cfg.TEST.SVM else outputs['cls_prob']).reshape(len(rois), -1))
-    if cfg.TEST.BBOX_REG:
-        deltas = outputs['bbox_pred'].reshape(len(rois), -1)
-        predicted = clip_boxes(bbox_transform_inv(boxes, deltas), im_shape)
-    else:
-        predicted = np.tile(boxes.astype(np.float32), (1, scores.shape[1]))
+    scores, predicted = _results(net, outputs, boxes, im_shape)
     if cfg.DEDUP_BOXES > 0:
         scores, predicted = scores[inverse], predicted[inverse]
     return scores, predicted
+
+
+def _propose_and_score(
+    net, im_shape: tuple, scale: float, data: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The images that the net's own proposals lie in (R,), their scores (R, K) and where they move (R, 4K), for images
+    `data` resized by `scale`.
+    """
+    im_info = np.tile(np.float32([*data.shape[2:], scale]), (len(data), 1))
+    for name, array in (('data', data), ('im_info', im_info)):
+        net.blobs[name].reshape(*array.shape)
+    outputs = net.forward(data=data, im_info=im_info)
+    rois = net.blobs['rois'].data
+    return rois[:, 0].astype(np.int64), *_results(net, outputs, rois[:, 1:] / np.float32(scale), im_shape)
+
+
+def _results(net, outputs: dict, boxes: np.ndarray, im_shape: tuple) -> tuple[np.ndarray, np.ndarray]:
+    """Scores (R, K) and moved boxes (R, 4K), out of what the net has put out for `boxes` (R, 4)."""
+    num_classes = net.blobs['cls_prob'].data.shape[1]
+    scores = np.array(net.blobs['cls_score'].data if cfg.TEST.SVM else outputs['cls_prob']).reshape(-1, num_classes)
+    if not cfg.TEST.BBOX_REG:
+        return scores, np.tile(boxes.astype(np.float32), (1, num_classes))
+    deltas = outputs['bbox_pred'].reshape(-1, 4 * num_classes)
+    return scores, clip_boxes(bbox_transform_inv(boxes, deltas), im_shape)
 
 
 def _rescored(

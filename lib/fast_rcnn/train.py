@@ -13,7 +13,8 @@ floating point, hence the second.
 Beside them <prefix>[_<infix>]_record.jsonl grows by a line an iteration (see `record`).
 
 A run is reproducible, and may stop and resume anywhere: before iteration i the random generator is seeded by
-(cfg.RNG_SEED, i), and mini-batches are numbered, i * iter_size being the first of iteration i.
+(cfg.RNG_SEED, i), and mini-batches are numbered, i * iter_size being the first of iteration i. Layers that draw
+numbers of their own, those of an RPN, go by the number of the mini-batch too.
 """
 
 import collections
@@ -39,8 +40,9 @@ from fast_rcnn.model_card import ModelCard, ModelCardError, add_card, read_card_
 from fast_rcnn.record import TrainingRecord
 from roi_data_layer.layer import HardRoiMiningLayer
 from roi_data_layer.roidb import Roidb, add_bbox_regression_targets
+from rpn.proposal_target_layer import ProposalTargetLayer
 
-_FILLERS, _ITERATIONS = 3, 4  # streams of random numbers; those of roi_data_layer.order are 1 and 2
+_FILLERS, _ITERATIONS = 3, 4  # streams of random numbers; roi_data_layer.order has 1 and 2, rpn.sampling 6 and 7
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -129,7 +131,9 @@ class SolverWrapper:
         self.data_layer.set_roidb(roidb)
         self._classes = getattr(roidb, 'classes', ())
         self._dataset = getattr(roidb, 'name', '')
-        self._mining = next((layers[i] for i in range(len(layers)) if isinstance(layers[i], HardRoiMiningLayer)), None)
+        self._mining = _first(layers, HardRoiMiningLayer)
+        self._rois = _first(layers, ProposalTargetLayer)
+        self._numbered = [layers[i] for i in range(len(layers)) if hasattr(layers[i], 'set_position')]
         self._note_sampling(solver_prototxt)
         self._check_outputs('cls_score', getattr(roidb, 'num_classes', None), 1)
         self._regression = self._regression_statistics(roidb)
@@ -178,6 +182,7 @@ class SolverWrapper:
             self._classes,
             self._events,
             on_not_finite=self._stop_at_scored_roi,
+            roi_layer=self._rois,
         )
         self._log_solving()
         with (
@@ -187,7 +192,7 @@ class SolverWrapper:
         ):
             while self.solver.iter < max_iters:
                 caffe.set_random_seed(_seed(_ITERATIONS, self.solver.iter))
-                for layer in filter(None, (self.data_layer, self._mining)):
+                for layer in self._numbered:
                     layer.set_position(self.solver.iter * iter_size)
                 record.start()
                 self.solver.step(1)
@@ -383,6 +388,11 @@ class _Progress:
             sampled, seconds = np.mean(self._recent, axis=0)
             losses = f'loss {sampled:.3f}'
         self._bar.set_postfix_str(f'{losses}, {1 / seconds:.1f} images/s', refresh=False)
+
+
+def _first(layers, kind: type):
+    """The first of a net's `layers` that is of `kind`; None without any."""
+    return next((layers[i] for i in range(len(layers)) if isinstance(layers[i], kind)), None)
 
 
 def read_solver(path: str):

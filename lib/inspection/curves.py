@@ -59,6 +59,14 @@ def draw_curves(path: str, runs: dict[str, list[dict]], window: int, per_roi: di
             lambda ax: _seconds(ax, runs),
             lambda ax: _compare(ax, runs, 1, 'Learning rate', lambda e: e.get('lr'), log=True),
         ]
+        if any('rpn_cls_loss' in entries[0]['loss'] for entries in runs.values()):
+            panels += [
+                lambda ax: _compare(
+                    ax, runs, window, 'Loss of the anchors: object or not', _of('loss', 'rpn_cls_loss')
+                ),
+                lambda ax: _compare(ax, runs, window, 'Loss of the anchors: boxes', _of('loss', 'rpn_loss_bbox')),
+                lambda ax: _compare(ax, runs, window, 'Objects that proposals cover', _covered, percent=True),
+            ]
     if per_roi:
         panels.insert(0, lambda ax: _per_roi(ax, per_roi))
     columns = min(3, len(panels))
@@ -92,6 +100,11 @@ def _of(*keys) -> Callable[[dict], float | None]:
 def _objects(entry: dict) -> float | None:
     mined = entry.get('mined')
     return 100 * mined['fg'] / mined['rois'] if mined and mined['rois'] else None
+
+
+def _covered(entry: dict) -> float | None:
+    recall = entry.get('proposals', {}).get('recall')
+    return None if recall is None else 100 * recall
 
 
 def _series(entries: list[dict], value, window: int) -> tuple[np.ndarray, np.ndarray]:

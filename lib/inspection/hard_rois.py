@@ -160,7 +160,8 @@ def mined(net) -> MiniBatch:
     images, iou = [], np.zeros(len(rois))
     for i, entry in enumerate(entries):
         mine = np.flatnonzero(rois[:, 0] == i)
-        scale = _scale_of(entry, rois[mine, 1:])
+        told = 'im_info' in net.blobs  # by a net with an RPN
+        scale = float(net.blobs['im_info'].data[i, 2]) if told else _scale_of(entry, rois[mine, 1:])
         height, width = round(entry['height'] * scale), round(entry['width'] * scale)
         pixels = blob[i, :, :height, :width].transpose(1, 2, 0) + cfg.PIXEL_MEANS
         images.append(np.ascontiguousarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8)))

@@ -16,15 +16,16 @@ from roi_data_layer.mining_rules import DEFAULT_RULE, find_rule, mine, mining_rn
 from roi_data_layer.prefetch import BatchMaker, Prefetcher
 
 _TOPS = ('data', 'rois', 'labels')
+_RPN_TOPS = ('data', 'im_info', 'gt_boxes')
 _BBOX_TOPS = ('bbox_targets', 'bbox_inside_weights', 'bbox_outside_weights')
 
 
 class RoIDataLayer(caffe.Layer):
     """The data layer of Fast R-CNN.
 
-    Tops: data, rois, labels and, if cfg.TRAIN.BBOX_REG, bbox_targets, bbox_inside_weights,
-    bbox_outside_weights. Their shapes are those of `minibatch.get_minibatch`. Before the first forward pass
-    the layer needs `set_roidb`. `position` is the number of the next mini-batch.
+    Tops: data, rois, labels and, if cfg.TRAIN.BBOX_REG, bbox_targets, bbox_inside_weights, bbox_outside_weights; with
+    cfg.TRAIN.HAS_RPN instead data, im_info, gt_boxes. Their shapes are those of `minibatch.get_minibatch`. Before the
+    first forward pass the layer needs `set_roidb`. `position` is the number of the next mini-batch.
     """
 
     position = 0
@@ -33,11 +34,16 @@ class RoIDataLayer(caffe.Layer):
 
     def setup(self, bottom, top):
         self._num_classes = _num_classes(self)
-        self._names = _TOPS + (_BBOX_TOPS if cfg.TRAIN.BBOX_REG else ())
+        images = cfg.TRAIN.IMS_PER_BATCH
+        self._names = _RPN_TOPS if cfg.TRAIN.HAS_RPN else _TOPS + (_BBOX_TOPS if cfg.TRAIN.BBOX_REG else ())
         _check_count('RoIDataLayer', 'tops', len(top), self._names)
-        check_settings(cfg.TRAIN.IMS_PER_BATCH)
-        top[0].reshape(cfg.TRAIN.IMS_PER_BATCH, 3, max(cfg.TRAIN.SCALES), cfg.TRAIN.MAX_SIZE)
-        _reshape_roi_tops(top, 1, self._num_classes)
+        check_settings(images)
+        top[0].reshape(images, 3, max(cfg.TRAIN.SCALES), cfg.TRAIN.MAX_SIZE)
+        if cfg.TRAIN.HAS_RPN:
+            top[1].reshape(images, 3)
+            top[2].reshape(1, 5 if images == 1 else 6)
+        else:
+            _reshape_roi_tops(top, 1, self._num_classes)
 
     def set_roidb(self, roidb) -> None:
         """Train on `roidb`, a `roidb.Roidb` or another sequence of such entries, from `position` on."""
@@ -207,7 +213,7 @@ def _check_count(name: str, what: str, count: int, expected) -> None:
     if count != len(expected):
         raise ValueError(
             f'{name} has {count} {what}, expected {len(expected)}: {", ".join(expected)} '
-            f'(TRAIN.BBOX_REG is {cfg.TRAIN.BBOX_REG})'
+            f'(TRAIN.HAS_RPN is {cfg.TRAIN.HAS_RPN}, TRAIN.BBOX_REG is {cfg.TRAIN.BBOX_REG})'
         )
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from fast_rcnn.bbox_transform import targets_by_class
 from fast_rcnn.config import ConfigError, cfg
 from roi_data_layer.image_blob import image_scale, read_image, resized, stacked
 
@@ -13,13 +14,15 @@ def get_minibatch(entries: list[dict], num_classes: int, rng: np.random.Generato
     (Girshick: Fast R-CNN, ICCV 2015, section 2.3); with cfg.TRAIN.USE_OHEM they are all RoIs. Within an
     image, foreground comes first. Every random choice is drawn from `rng`.
 
-    Returns, all float32: data (N, 3, H, W); rois (R, 5) = (image, x1, y1, x2, y2) in pixels of `data`; labels
-    (R,); and if cfg.TRAIN.BBOX_REG, bbox_targets, bbox_inside_weights, bbox_outside_weights, each (R, 4 *
-    num_classes), zero but for the four columns of the RoI's class. Raises ValueError, naming the image, if it
-    cannot be used.
+    With cfg.TRAIN.HAS_RPN there are no RoIs: see `_with_objects`. Else it returns, all float32: data (N, 3, H, W);
+    rois (R, 5) = (image, x1, y1, x2, y2) in pixels of `data`; labels (R,); and if cfg.TRAIN.BBOX_REG, bbox_targets,
+    bbox_inside_weights, bbox_outside_weights, each (R, 4 * num_classes), zero but for the four columns of the RoI's
+    class. Raises ValueError, naming the image, if it cannot be used.
     """
     check_settings(len(entries))
     target_sizes = np.asarray(cfg.TRAIN.SCALES)[rng.integers(len(cfg.TRAIN.SCALES), size=len(entries))]
+    if cfg.TRAIN.HAS_RPN:
+        return _with_objects(entries, target_sizes)
     images, rois, labels, targets = [], [], [], []
     for i, (entry, target_size) in enumerate(zip(entries, target_sizes, strict=True)):
         image, scale = _network_image(entry, target_size)
@@ -36,11 +39,32 @@ def get_minibatch(entries: list[dict], num_classes: int, rng: np.random.Generato
         'labels': np.concatenate(labels).astype(np.float32),
     }
     if cfg.TRAIN.BBOX_REG:
-        expanded, inside = _by_class(np.concatenate(targets), num_classes)
+        expanded, inside = targets_by_class(np.concatenate(targets), num_classes, cfg.TRAIN.BBOX_INSIDE_WEIGHTS)
         blobs['bbox_targets'] = expanded
         blobs['bbox_inside_weights'] = inside
         blobs['bbox_outside_weights'] = (inside > 0).astype(np.float32)
     return blobs
+
+
+def _with_objects(entries: list[dict], target_sizes: np.ndarray) -> dict[str, np.ndarray]:
+    """Blobs for a net that proposes boxes itself: images, their sizes, and the objects in them.
+
+    All float32: data (N, 3, H, W); im_info (N, 3) = (height, width, scale) of each image in `data`; gt_boxes, in
+    pixels of `data`: (G, 5) = (x1, y1, x2, y2, class) for a single image, as in py-faster-rcnn, and (G, 6) = (image,
+    x1, y1, x2, y2, class) for several. G may be 0.
+    """
+    images, scales = zip(*map(_network_image, entries, target_sizes), strict=True)
+    objects = []
+    for i, (entry, scale) in enumerate(zip(entries, scales, strict=True)):
+        rows = np.flatnonzero(entry['gt_classes'])
+        boxes = entry['boxes'][rows] * np.float64(scale)
+        objects.append(np.column_stack((np.full(len(rows), i), boxes, entry['gt_classes'][rows])))
+    gt_boxes = np.concatenate(objects).astype(np.float32)
+    return {
+        'data': stacked(images),
+        'im_info': np.float32([(*image.shape[:2], scale) for image, scale in zip(images, scales, strict=True)]),
+        'gt_boxes': gt_boxes[:, 1:] if len(entries) == 1 else gt_boxes,
+    }
 
 
 def check_settings(num_images: int) -> None:
@@ -52,6 +76,12 @@ def check_settings(num_images: int) -> None:
     if cfg.TRAIN.USE_OHEM and cfg.TRAIN.BG_THRESH_LO != 0:
         raise ConfigError(
             f'TRAIN.USE_OHEM mines among all RoIs: set TRAIN.BG_THRESH_LO to 0.0, not {cfg.TRAIN.BG_THRESH_LO}'
+        )
+    measured = cfg.TRAIN.BBOX_NORMALIZE_TARGETS and not cfg.TRAIN.BBOX_NORMALIZE_TARGETS_PRECOMPUTED
+    if cfg.TRAIN.HAS_RPN and cfg.TRAIN.BBOX_REG and measured:
+        raise ConfigError(
+            'TRAIN.HAS_RPN makes RoIs as training goes, so their targets cannot be measured before: set '
+            'TRAIN.BBOX_NORMALIZE_TARGETS_PRECOMPUTED True, or TRAIN.BBOX_NORMALIZE_TARGETS False'
         )
 
 
@@ -98,14 +128,3 @@ def _choose_rois(entry: dict, num_images: int, rng: np.random.Generator) -> tupl
 def _sample(indices: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
     """`size` of `indices` without repetition, or all of them (in random order) if there are fewer."""
     return rng.choice(indices, size=min(size, len(indices)), replace=False)
-
-
-def _by_class(targets: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Compact targets (R, 5) = (class, dx, dy, dw, dh) as (R, 4 * num_classes) targets and inside weights."""
-    expanded = np.zeros((len(targets), num_classes, 4), dtype=np.float32)
-    inside = np.zeros_like(expanded)
-    rows = np.flatnonzero(targets[:, 0] > 0)
-    classes = targets[rows, 0].astype(np.int64)
-    expanded[rows, classes] = targets[rows, 1:]
-    inside[rows, classes] = cfg.TRAIN.BBOX_INSIDE_WEIGHTS
-    return expanded.reshape(len(targets), -1), inside.reshape(len(targets), -1)

@@ -19,7 +19,8 @@ class Roidb(Sequence):
 
     `imdb` offers num_images, num_classes, name, image_path_at(i), annotation(i) and proposals_of(i) (see
     `detection_data.imdb`). `use_flipped` is cfg.TRAIN.USE_FLIPPED unless given. The images are gone through once,
-    to leave out those that have no RoI to train on and to measure the regression targets.
+    to leave out those that have no RoI to train on and to measure the regression targets. With cfg.TRAIN.HAS_RPN
+    proposals are not looked at, and all images stay, even those without objects: there is background in each.
 
     roidb[i] is a dictionary:
         image: path of the image file.
@@ -47,7 +48,7 @@ class Roidb(Sequence):
         unusable = []
         for i in range(imdb.num_images):
             entry = self._entry(i, flipped=False)
-            if _trainable(entry['max_overlaps']):
+            if cfg.TRAIN.HAS_RPN or _trainable(entry['max_overlaps']):
                 self._images.append(i)
                 sizes.append((entry['width'], entry['height']))
                 moments.add(entry['bbox_targets'])
@@ -93,7 +94,7 @@ class Roidb(Sequence):
         annotation = self._imdb.annotation(i)
         known = ~np.asarray(annotation['difficult'], dtype=bool)
         gt_boxes = annotation['boxes'][known]
-        proposals = self._imdb.proposals_of(i)
+        proposals = np.zeros((0, 4), np.float32) if cfg.TRAIN.HAS_RPN else self._imdb.proposals_of(i)
         if 'crowd' in annotation:  # of COCO only
             proposals = outside(proposals, annotation['boxes'][annotation['crowd']])
         boxes = np.concatenate((gt_boxes.reshape(-1, 4), proposals.reshape(-1, 4))).astype(np.float32)

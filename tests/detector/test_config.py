@@ -31,6 +31,17 @@ def test_published_ohem_file_loads_as_it_is(tmp_path):
     assert cfg.TRAIN.BG_THRESH_HI == 0.5  # not mentioned: as it was
 
 
+def test_the_published_file_of_faster_rcnn_loads_as_it_is(tmp_path):
+    from_text(
+        tmp_path,
+        'EXP_DIR: faster_rcnn_end2end\nTRAIN:\n  HAS_RPN: True\n  IMS_PER_BATCH: 1\n'
+        '  BBOX_NORMALIZE_TARGETS_PRECOMPUTED: True\n  RPN_POSITIVE_OVERLAP: 0.7\n  RPN_BATCHSIZE: 256\n'
+        '  PROPOSAL_METHOD: gt\n  BG_THRESH_LO: 0.0\nTEST:\n  HAS_RPN: True\n',
+    )
+    assert (cfg.TRAIN.HAS_RPN, cfg.TEST.HAS_RPN, cfg.TRAIN.PROPOSAL_METHOD) == (True, True, 'gt')
+    assert cfg.TEST.RPN_POST_NMS_TOP_N == 300  # not mentioned: as it was
+
+
 @pytest.mark.parametrize('name', ['fast_rcnn', 'fast_rcnn_ohem'])
 def test_our_files_load_and_name_their_output(name):
     cfg_from_file(f'{cfg.ROOT_DIR}/experiments/cfgs/{name}.yml')
@@ -70,8 +81,9 @@ def test_command_line_values():
         ('EXP_DIR: 2007', ['quote it', 'int 2007']),
         ('TRAIN:\n  FG_FRACTION: 25', ['TRAIN.FG_FRACTION', '[0, 1]']),
         ('EPS: .nan', ['finite']),
-        ('TRAIN:\n  HAS_RPN: True', ['TRAIN.HAS_RPN', 'no region proposal network']),
-        ('TRAIN:\n  RPN_BATCHSIZE: 128', ['TRAIN.RPN_BATCHSIZE', 'Remove']),
+        ('TRAIN:\n  HAS_RPN: 1', ['TRAIN.HAS_RPN', 'True or False']),
+        ('TRAIN:\n  RPN_BATCHSIZE: 0', ['TRAIN.RPN_BATCHSIZE', '[1, inf]']),
+        ('TEST:\n  RPN_POSITIVE_OVERLAP: 0.5', ['TEST.RPN_POSITIVE_OVERLAP', 'TRAIN.RPN_POSITIVE_OVERLAP?']),
         ('TRAIN: 3', ['TRAIN is a group of settings']),
         ('just words', ['KEY: VALUE']),
         ('EXP_DIR: a\nEXP_DIR: b', ['EXP_DIR is given twice']),

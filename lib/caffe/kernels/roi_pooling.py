@@ -225,7 +225,7 @@ def rows_that_repeat(x: torch.Tensor, down: Bins, across: Bins, image: torch.Ten
 
 def _levels(bins: Bins, size: int) -> int:
     """How many powers of two the longest bin needs; on a GPU, not to wait for it, the longest possible."""
-    longest = size if bins.low.is_cuda else int((bins.high - bins.low).max())
+    longest = size if bins.low.is_cuda or not bins.low.numel() else int((bins.high - bins.low).max())
     return max(longest, 1).bit_length()
 
 

@@ -1,0 +1,105 @@
+"""What the RPN's Python layers have in common: their parameters, their phase, and which forward pass is the next."""
+
+import numpy as np
+import yaml
+
+import caffe
+from rpn.generate_anchors import generate_anchors
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML of plain values, plus the `!!python/tuple` in published prototxts for COCO."""
+
+
+_Loader.add_constructor('tag:yaml.org,2002:python/tuple', lambda loader, node: loader.construct_sequence(node))
+
+
+class RPNLayer(caffe.Layer):
+    """A layer without gradient whose tops get their shapes in forward.
+
+    `position` is the number of the next forward pass, which random choices depend on: 0 at the start, one more at every
+    pass, or what `set_position` says.
+    """
+
+    position = 0
+
+    def set_position(self, n: int) -> None:
+        """Make the next forward pass number `n`."""
+        self.position = int(n)
+
+    def reshape(self, bottom, top):
+        pass  # the shapes are known in forward
+
+    def backward(self, top, propagate_down, bottom):
+        pass  # neither anchors nor proposals have a gradient
+
+
+def parameters(layer, **kinds: type | tuple) -> dict:
+    """The layer's param_str, YAML such as "'feat_stride': 16", as a dictionary.
+
+    `kinds` are the parameters that it may have and their types. Raises ValueError for others. Fast R-CNN's Caffe calls
+    the text param_str_.
+    """
+    text = getattr(layer, 'param_str', None) or getattr(layer, 'param_str_', '')
+    name = type(layer).__name__
+    try:
+        found = yaml.load(text, _Loader)  # a SafeLoader: makes plain values only
+    except yaml.YAMLError as error:
+        raise ValueError(f'{name}: param_str is not valid YAML: {error}') from None
+    found = {} if found is None else found
+    if not isinstance(found, dict):
+        raise ValueError(f'{name}: param_str gives parameters as in "\'feat_stride\': 16"; got {text!r}')
+    for key, value in found.items():
+        if key not in kinds:
+            raise ValueError(f'{name}: param_str has no parameter {key!r}; there are: {", ".join(kinds)}')
+        if not isinstance(value, kinds[key]) or isinstance(value, bool):
+            raise ValueError(f'{name}: {key} in param_str is {value!r}, of a type that it cannot have')
+    return found
+
+
+def needed(layer, found: dict, key: str, least: int) -> int:
+    """The whole number `key` of the parameters `found`, `least` or more. Raises ValueError."""
+    value = found.get(key)
+    if value is None or value < least:
+        raise ValueError(
+            f'{type(layer).__name__}: param_str must give {key}, {least} or more, as in "\'{key}\': {max(least, 16)}"; '
+            f'got {found!r}'
+        )
+    return value
+
+
+def anchors_of(layer, found: dict) -> np.ndarray:
+    """The anchors (A, 4) that the parameters `found` describe by `scales` and `ratios`. Raises ValueError."""
+    given = {key: found[key] for key in ('ratios', 'scales') if key in found}
+    for key, values in given.items():
+        if not values or not all(isinstance(v, int | float) and not isinstance(v, bool) and v > 0 for v in values):
+            raise ValueError(f'{type(layer).__name__}: {key} in param_str are numbers above 0; got {values!r}')
+    return generate_anchors(**given)
+
+
+def phase_of(layer) -> str:
+    """'TRAIN' or 'TEST'. pycaffe says 0 or 1, that of Fast R-CNN 'TRAIN' or 'TEST'."""
+    return 'TRAIN' if str(layer.phase) in ('TRAIN', '0') else 'TEST'
+
+
+def objects_by_image(layer, gt_boxes: np.ndarray, num_images: int) -> list[np.ndarray]:
+    """The objects (G, 5) = (x1, y1, x2, y2, class) of each image, out of the blob gt_boxes.
+
+    That has these five columns for a single image, and the image before them, (image, x1, y1, x2, y2, class), for
+    several. Raises ValueError.
+    """
+    columns = gt_boxes.shape[1] if gt_boxes.ndim == 2 else None
+    if columns not in (5, 6) or (columns == 5 and num_images != 1):
+        raise ValueError(
+            f'{type(layer).__name__}: gt_boxes has shape {gt_boxes.shape} for {num_images} images; expected rows of '
+            'x1, y1, x2, y2, class for one image, and of image, x1, y1, x2, y2, class for several'
+        )
+    if columns == 5:
+        return [gt_boxes]
+    return [gt_boxes[gt_boxes[:, 0] == image, 1:] for image in range(num_images)]
+
+
+def fill(blob, values: np.ndarray) -> None:
+    """Give `blob` the shape of `values`, and these."""
+    blob.reshape(*values.shape)
+    blob.data[...] = values

@@ -1,0 +1,59 @@
+"""The layer that proposes boxes: `type: "Python"  python_param { module: "rpn.proposal_layer"  layer: "ProposalLayer"
+param_str: "'feat_stride': 16" }`.
+"""
+
+import numpy as np
+
+from fast_rcnn.config import cfg
+from rpn.generate_anchors import anchor_grid
+from rpn.layer import RPNLayer, anchors_of, fill, needed, parameters, phase_of
+from rpn.proposals import propose
+
+
+class ProposalLayer(RPNLayer):
+    """The best boxes of each image, by the settings of cfg.TRAIN or cfg.TEST: see `proposals.propose`.
+
+    Bottoms: rpn_cls_prob_reshape (N, 2A, H, W), the second half of whose channels scores objects; rpn_bbox_pred
+    (N, 4A, H, W); im_info (N, 3) = (height, width, scale). Tops: rois (R, 5) = (image, x1, y1, x2, y2) in pixels of the
+    net's input, image by image, the best of an image first, and, if the prototxt names it, their scores (R, 1).
+
+    Parameters: feat_stride, in pixels; scales, ratios of the anchors (8, 16, 32 and 0.5, 1, 2).
+    """
+
+    def setup(self, bottom, top):
+        found = parameters(self, feat_stride=int, scales=list, ratios=list)
+        self._stride = needed(self, found, 'feat_stride', 1)
+        self._anchors = anchors_of(self, found)
+        self._phase = phase_of(self)
+        count = len(self._anchors)
+        channels = bottom[0].data.shape[1], bottom[1].data.shape[1]
+        if channels != (2 * count, 4 * count):
+            raise ValueError(
+                f'ProposalLayer: {count} anchors need {2 * count} channels of scores and {4 * count} of regressions, '
+                f'the bottoms have {channels[0]} and {channels[1]}; make num_output of rpn_cls_score and '
+                'rpn_bbox_pred agree with scales and ratios'
+            )
+        top[0].reshape(1, 5)
+        if len(top) > 1:
+            top[1].reshape(1, 1)
+
+    def forward(self, bottom, top):
+        count = len(self._anchors)
+        scores = _by_cell(bottom[0].data[:, count:], 1)[..., 0]
+        deltas = _by_cell(bottom[1].data, 4)
+        im_info = bottom[2].data
+        grid = anchor_grid(self._anchors, *bottom[0].data.shape[2:], self._stride)
+        rois, roi_scores = [], []
+        for image in range(len(scores)):
+            boxes, box_scores = propose(scores[image], deltas[image], grid, im_info[image], cfg[self._phase])
+            rois.append(np.column_stack((np.full(len(boxes), image, np.float32), boxes)))
+            roi_scores.append(box_scores[:, None])
+        self.position += 1
+        fill(top[0], np.concatenate(rois))
+        if len(top) > 1:
+            fill(top[1], np.concatenate(roi_scores))
+
+
+def _by_cell(maps: np.ndarray, size: int) -> np.ndarray:
+    """Maps (N, A * size, H, W) as rows (N, H * W * A, size), in the order of `anchor_grid`."""
+    return maps.transpose(0, 2, 3, 1).reshape(len(maps), -1, size)

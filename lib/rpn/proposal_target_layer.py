@@ -1,0 +1,64 @@
+"""The layer that chooses proposals to learn from: `type: "Python"  python_param { module: "rpn.proposal_target_layer"
+layer: "ProposalTargetLayer"  param_str: "'num_classes': 21" }`.
+"""
+
+import numpy as np
+
+from fast_rcnn.bbox_transform import bbox_overlaps
+from fast_rcnn.config import cfg
+from rpn.layer import RPNLayer, fill, needed, objects_by_image, parameters
+from rpn.proposal_targets import choose_rois, roi_targets
+from rpn.sampling import ROIS, sampling_rng
+
+
+class ProposalTargetLayer(RPNLayer):
+    """RoIs of a mini-batch, out of the proposals and the objects themselves: see `proposal_targets`.
+
+    Bottoms: rpn_rois (R, 5) = (image, x1, y1, x2, y2); gt_boxes (see `layer.objects_by_image`). Tops, image by image,
+    foreground first: rois (S, 5); labels (S,); and, if the prototxt names them, bbox_targets, bbox_inside_weights,
+    bbox_outside_weights (S, 4 * num_classes). S is cfg.TRAIN.BATCH_SIZE at most, or R and the objects with
+    cfg.TRAIN.USE_OHEM.
+
+    Parameter: num_classes, with the background.
+
+    `last` says of the last forward pass: rois, how many proposals came in; objects, how many objects; found, how many
+    of those a proposal covers with an IoU of 0.5 or more. None before it.
+    """
+
+    last = None
+
+    def setup(self, bottom, top):
+        found = parameters(self, num_classes=int)
+        self._num_classes = needed(self, found, 'num_classes', 2)
+        if len(top) not in (2, 5):
+            raise ValueError(
+                f'ProposalTargetLayer has {len(top)} tops, expected rois, labels and, to learn box regression, '
+                'bbox_targets, bbox_inside_weights, bbox_outside_weights'
+            )
+        top[0].reshape(1, 5)
+        top[1].reshape(1)
+        for i in range(2, len(top)):
+            top[i].reshape(1, 4 * self._num_classes)
+
+    def forward(self, bottom, top):
+        proposals, gt_boxes = bottom[0].data, bottom[1].data
+        last = int(max(proposals[:, 0].max(initial=0), gt_boxes[:, 0].max(initial=0)))
+        images = 1 if gt_boxes.shape[1] == 5 else max(cfg.TRAIN.IMS_PER_BATCH, last + 1)
+        quota = cfg.TRAIN.BATCH_SIZE // images
+        parts, found = [], 0
+        for image, objects in enumerate(objects_by_image(self, gt_boxes, images)):
+            proposed = proposals[proposals[:, 0] == image, 1:]
+            found += int((bbox_overlaps(proposed, objects[:, :4]).max(axis=0, initial=0) >= 0.5).sum())
+            boxes = np.concatenate((proposed, objects[:, :4]))
+            rng = sampling_rng(cfg.RNG_SEED, ROIS, self.position, image)
+            rows, classes, nearest = choose_rois(boxes, objects[:, :4], objects[:, 4], quota, rng)
+            boxes = boxes[rows]
+            part = [np.column_stack((np.full(len(rows), image, np.float32), boxes)), classes]
+            if len(top) == 5:
+                targets, inside = roi_targets(boxes, classes, objects[:, :4], nearest, self._num_classes)
+                part += [targets, inside, (inside > 0).astype(np.float32)]
+            parts.append(part)
+        self.position += 1
+        self.last = {'rois': len(proposals), 'objects': len(gt_boxes), 'found': found}
+        for i, values in enumerate(zip(*parts, strict=True)):
+            fill(top[i], np.concatenate(values))

@@ -1,0 +1,107 @@
+"""Faster R-CNN by the commands of its users: no proposals beforehand, training by each way, testing, drawing."""
+
+import json
+import re
+import shutil
+
+import pytest
+from commands import SMALL, run
+
+from detection_data.proposals import Proposals
+
+# The small net on images of 120 pixels: a step takes a moment
+SETTINGS = ['--set', 'TRAIN.SCALES', '(120,)', 'TEST.SCALES', '(120,)', 'TRAIN.RPN_POST_NMS_TOP_N', '100']
+
+
+@pytest.fixture(scope='module')
+def images(tmp_path_factory):
+    """A data set of 4 training and 2 test images, without proposals."""
+    folder = tmp_path_factory.mktemp('data') / 'few'
+    run('data/scripts/make_demo_data.py', '--out', folder, '--train', 4, '--test', 2)
+    return folder
+
+
+def after(name, *more):
+    """The flags that every command of an experiment ends with."""
+    return ['--cfg', f'experiments/cfgs/demo_faster_rcnn{name}.yml', *SETTINGS, *more]
+
+
+@pytest.mark.parametrize('name', ['', '_ohem'])
+def test_end_to_end(images, tmp_path, name):
+    nets = SMALL / f'faster_rcnn_end2end{name}'
+    here = ['ROOT_DIR', tmp_path]
+    run(
+        'tools/train_net.py', '--gpu', 'cpu', '--solver', nets / 'solver.prototxt', '--imdb', f'folder:{images}:train',
+        '--iters', 2, *after(name, *here),
+    )  # fmt: skip
+    folder = tmp_path / 'output' / f'demo_faster_rcnn{name}' / 'few_train'
+    model = folder / f'small_faster_rcnn{name}_iter_2.caffemodel'
+    line = json.loads((folder / f'small_faster_rcnn{name}_record.jsonl').read_text().splitlines()[-1])
+    assert set(line['loss']) == {'rpn_cls_loss', 'rpn_loss_bbox', 'loss_cls', 'loss_bbox'}
+    assert 0 < line['mined']['rois'] <= 128
+    if name:
+        assert line['all']['rois'] == line['proposals']['rois'] + line['proposals']['objects']  # none sampled away
+    test = ['--gpu', 'cpu', '--def', nets / 'test.prototxt', '--net', model]
+    done = run('tools/test_net.py', *test, '--imdb', f'folder:{images}:test', *after(name, *here))
+    assert re.search(r'^mean ', done.stdout, re.M)
+    photographs = [images / 'JPEGImages' / f'{n}.jpg' for n in (images / 'ImageSets/Main/test.txt').read_text().split()]
+    run('tools/demo.py', *test, '--images', *photographs, '--out', tmp_path / 'out', *after(name))
+    assert len(list((tmp_path / 'out').glob('*.png'))) == 2
+
+
+def test_four_stages_stopped_and_gone_on_with(images, tmp_path):
+    def train(into, *flags, status=0):
+        done = run(
+            'tools/train_faster_rcnn_alt_opt.py', '--gpu', 'cpu', '--net_name', 'small',
+            '--imdb', f'folder:{images}:train', '--iters', 2, 1, 2, 1, *flags,
+            *after('_alt_opt', 'ROOT_DIR', tmp_path / into, 'TRAIN.SNAPSHOT_ITERS', '1'), status=status,
+        )  # fmt: skip
+        return done, tmp_path / into / 'output' / 'demo_faster_rcnn_alt_opt' / 'few_train'
+
+    done, folder = train('whole')
+    final = folder / 'small_faster_rcnn_final.caffemodel'
+    assert f'Final model: {final}' in done.stdout
+    proposals = Proposals(str(folder / 'small_rpn_stage1_iter_2_proposals.h5'))
+    assert len(proposals) == 4 and 0 < proposals.num_boxes <= 4 * 2000
+
+    # As after a kill in the third stage: its first snapshot is there, nothing that comes later
+    rest = tmp_path / 'rest'
+    shutil.copytree(tmp_path / 'whole', rest)
+    stopped = rest / 'output' / 'demo_faster_rcnn_alt_opt' / 'few_train'
+    for path in stopped.iterdir():
+        later = 'fast_rcnn_stage2' in path.name or 'rpn_stage2_iter_2' in path.name or 'final' in path.name
+        if (later and not path.name.startswith('small_rpn_stage2_iter_2.caffemodel.command')) or (
+            path.name.startswith('small_rpn_stage2_resume_iter_2')
+        ):
+            path.unlink()
+    for note in stopped.glob('*.command'):
+        note.write_text(note.read_text().replace(str(tmp_path / 'whole'), str(rest)))
+    done, _ = train('rest')
+    assert 'small_rpn_stage2_resume_iter_1.solverstate' in done.stdout
+    assert (stopped / final.name).read_bytes() == final.read_bytes()
+
+    done, _ = train('rest', '--weights', final, status=1)
+    assert 'was made, or begun, by another command' in done.stderr
+
+
+def test_an_rpn_s_proposals_as_a_method_of_their_own(images, tmp_path):
+    folder = shutil.copytree(images, tmp_path / 'few')
+    rpn = SMALL / 'faster_rcnn_alt_opt'
+    settings = [*after('_alt_opt'), 'TRAIN.HAS_RPN', 'True', 'TRAIN.BBOX_REG', 'False', 'TRAIN.IMS_PER_BATCH', '1']
+    run(
+        'tools/train_net.py', '--gpu', 'cpu', '--solver', rpn / 'stage1_rpn_solver1k1k.pt',
+        '--imdb', f'folder:{folder}:train', '--iters', 1, *settings, 'ROOT_DIR', tmp_path,
+    )  # fmt: skip
+    model = tmp_path / 'output' / 'demo_faster_rcnn_alt_opt' / 'few_train' / 'small_rpn_iter_1.caffemodel'
+    command = [
+        'tools/rpn_generate.py', '--gpu', 'cpu', '--def', rpn / 'rpn_test.pt', '--net', model,
+        '--imdb', f'folder:{folder}:test', '--method', 'my_rpn', *after('_alt_opt'),
+    ]  # fmt: skip
+    assert 'Wrote RPN proposals' in run(*command).stdout
+    assert 'is there already' in run(*command).stdout
+    done = run(*command, 'TEST.RPN_POST_NMS_TOP_N', '20', status=1)
+    assert 'remove it' in done.stderr
+    detector = SMALL / 'faster_rcnn_end2end' / 'test.prototxt'
+    done = run(*[detector if word == rpn / 'rpn_test.pt' else word for word in command], status=1)
+    assert 'has no output rois; give an RPN alone' in done.stderr
+    assert 'recall' in run('tools/eval_recall.py', '--imdb', f'folder:{folder}:test', '--method', 'my_rpn').stdout
