@@ -100,16 +100,3 @@ def test_a_ratio_of_0_switches_it_off(phase, more, in_place):
 def test_a_ratio_below_0_or_from_1_on_is_refused(ratio):
     with pytest.raises(LayerError, match=r'dropout_ratio must be at least 0 .* and less than 1'):
         run_layer(prototxt(ratio), [np.ones(3)])
-
-
-def test_scaling_may_wait_for_the_test_as_in_nets_of_zf():
-    """`scale_train: false` of Faster R-CNN's Caffe: mask alone in TRAIN, times 1 - dropout_ratio in TEST."""
-    text = 'type: "Dropout" dropout_param { dropout_ratio: 0.4 scale_train: false }'
-    x = np.random.default_rng(0).standard_normal((3, 7)).astype(np.float32)
-    (y,) = run_layer(text, [x], phase='TRAIN')
-    np.testing.assert_array_equal(y[y != 0], x[y != 0])
-    for in_place in (False, True):
-        run = RunningLayer(text, [x], in_place=in_place)
-        np.testing.assert_allclose(run.forward()[0], 0.6 * x, rtol=1e-6)
-        np.testing.assert_allclose(run.backward([x])[0], 0.6 * x, rtol=1e-6)
-    check_gradient(text, [x], phase='TRAIN')

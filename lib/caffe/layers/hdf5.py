@@ -121,6 +121,8 @@ class _Rows:
 
 def _numbers(dataset) -> np.ndarray:
     """All of a dataset, as float32; a file that is damaged may speak of more than there can be."""
+    import h5py
+
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in 'fiub':
         raise LayerError(f'{dataset.file.filename}: {dataset.name} does not hold numbers')
     check_room(dataset.size * max(4, dataset.dtype.itemsize), f'{dataset.file.filename}: {dataset.name}')
