@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 
-import PIL
-
 
 def offer() -> None:
-    """Lets `PIL.Image` load at its first use, which `import PIL` alone does not. Costs nothing until then."""
+    """Lets `PIL.Image` load at its first use, which `import PIL` alone does not. Without Pillow there is none."""
+    try:
+        import PIL
+    except ImportError:
+        return
 
     def load(name: str):
         if name != 'Image':
