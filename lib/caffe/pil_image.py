@@ -8,13 +8,13 @@ import importlib
 def offer() -> None:
     """Lets `PIL.Image` load at its first use, which `import PIL` alone does not. Without Pillow there is none."""
     try:
-        import PIL
+        PIL = importlib.import_module('PIL')
     except ImportError:
         return
 
     def load(name: str):
         if name != 'Image':
-            raise AttributeError(f'module {PIL.__name__!r} has no attribute {name!r}')
+            raise AttributeError(f"module 'PIL' has no attribute {name!r}")
         return importlib.import_module('PIL.Image')
 
     if '__getattr__' not in vars(PIL):
