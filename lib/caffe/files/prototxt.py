@@ -205,13 +205,13 @@ def _reason(error: str, text: str, line: int | None, column: int | None, message
         descriptor = pool.FindMessageTypeByName(match[1])
         if match[2] in ('layer', 'layers'):  # they stand in a net alone
             return f'{descriptor.name} has no field "{match[2]}": is the brace before it not closed?'
-        return f'{descriptor.name} has no field "{match[2]}"{_nearest(match[2], descriptor.fields_by_name)}'
+        return f'{descriptor.name} has no field "{match[2]}"{_nearest(match[2], descriptor.fields_by_name.keys())}'
     if match := re.search(r'Enum type "([\w.]+)" has no value named ("?)(\w+)"?', reason):
         descriptor = pool.FindEnumTypeByName(match[1])
         owner = descriptor.containing_type
         name = f'{owner.name}.{descriptor.name}' if owner else descriptor.name
         quotes = ' (a name without quotes)' if match[2] else ''
-        return f'{name}{quotes} has no value "{match[3]}"{_nearest(match[3], descriptor.values_by_name)}'
+        return f'{name}{quotes} has no value "{match[3]}"{_nearest(match[3], descriptor.values_by_name.keys())}'
     if match := re.search(r"Expected string but found: '(\w+)'", reason):
         number = caffe_pb2.V1LayerParameter.LayerType.DESCRIPTOR.values_by_name.get(match[1])
         string = V1_TYPES[number.number] if number else match[1]
@@ -244,6 +244,7 @@ _TAKES = {
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:
+    # of a descriptor's ..._by_name, ask for the keys(): protobuf 4.21.0 to 4.21.2 run over the values
     by_lower = {known.lower(): known for known in names}
     near = difflib.get_close_matches(name.lower(), by_lower, n=1)
     if near:
