@@ -8,8 +8,8 @@ import pytest
 from gradient import RunningLayer, check_gradient
 
 import caffe
-from caffe import device
 from caffe.layer import layer_type_list
+from caffe.process import device
 
 RNG = np.random.default_rng(0)
 X = np.array([[-2.5, -1.2, -0.3], [0.4, 1.1, 3.0]])
