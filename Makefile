@@ -40,7 +40,7 @@ bench: .venv/installed
 	$(PY) experiments/bench.py
 
 lint: .venv/installed
-	$(PY) -m ruff check . && $(PY) -m ruff format --check .
+	$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
 
 clean:
 	rm -rf .venv .venv-oldest output data/demo .pytest_cache .ruff_cache

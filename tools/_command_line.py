@@ -99,7 +99,7 @@ def run(main: Callable[[], int | None]) -> None:
         sys.exit(status)
     except KeyboardInterrupt as stop:
         _interrupts.end_at_once()
-        print(f'{prog}: {stop or "interrupted"}', file=sys.stderr)
+        print(f'{prog}: {str(stop) or "interrupted"}', file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         sys.stdout.flush()

@@ -145,7 +145,7 @@ def compute(data_set: imdb, settings: dict, folder: str, jobs: int) -> Iterator[
             ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-    return (boxes for piece in pieces for boxes in load_piece(*piece[:2]))
+    return (boxes for path, key, _, _ in pieces for boxes in saved_piece(path, key))
 
 
 def file_sizes(data_set: imdb, indices: Sequence[int]) -> list[int]:
@@ -178,6 +178,14 @@ def compute_piece(path: str, key: str, ids: list[str], image_paths: list[str], s
         )
     with whole_file.in_memory(path) as file:
         np.savez(file, key=key, counts=[len(b) for b in boxes], boxes=np.concatenate(boxes))
+
+
+def saved_piece(path: str, key: str) -> list[np.ndarray]:
+    """The boxes of a piece that has been saved. Raises RuntimeError if it is gone."""
+    boxes = load_piece(path, key)
+    if boxes is None:
+        raise RuntimeError(f'{path}: was written and is gone or changed; give the same command again')
+    return boxes
 
 
 def load_piece(path: str, key: str) -> list[np.ndarray] | None:

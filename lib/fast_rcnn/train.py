@@ -25,6 +25,7 @@ import sys
 import threading
 import warnings
 import weakref
+from typing import Any
 
 import numpy as np
 from google.protobuf import text_format
@@ -107,7 +108,7 @@ class SolverWrapper:
         self._prefix = os.path.join(output_dir, os.path.basename(self.solver_param.snapshot_prefix) or 'model') + infix
         self._lock = TrainingLock(self._prefix)
         weakref.finalize(self, self._lock.release)
-        self._model_paths = []
+        self._model_paths: list[str] = []
         self._on_terminal = sys.stderr.isatty()
         self._events = os.path.join(output_dir, 'tensorboard') if tensorboard else None
 
@@ -329,7 +330,7 @@ class _Progress:
     """
 
     def __init__(self, max_iters: int, start: int, average_loss: int):
-        self._recent = collections.deque(maxlen=max(average_loss, 1))
+        self._recent: collections.deque[tuple] = collections.deque(maxlen=max(average_loss, 1))
         self._bar = tqdm(
             total=max_iters,
             initial=start,
@@ -394,7 +395,8 @@ def _deferred_signals():
 
     Signals that this process was started to ignore stay ignored (nohup, a shell's background processes).
     """
-    received, before = [], {}
+    received: list[int] = []
+    before: dict[int, Any] = {}
     # After a terminal's ^C a new line; in a log an empty one would stop BVLC's parse_log.py.
     start = b'\n' if sys.stderr.isatty() else b''
 

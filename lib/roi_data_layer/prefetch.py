@@ -5,6 +5,7 @@ when.
 """
 
 import weakref
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
@@ -38,7 +39,7 @@ class Prefetcher:
 
     def __init__(self, roidb, num_classes: int):
         self._workers = cfg.TRAIN.PREFETCH_WORKERS
-        self._pending = {}
+        self._pending: dict[int, Future] = {}
         self._pool = WorkerPool(self._workers, _start_worker, (roidb, num_classes, cfg))
         self._closer = weakref.finalize(self, self._pool.shutdown, wait=True, cancel_futures=True)
 
@@ -81,4 +82,5 @@ def _start_worker(roidb, num_classes: int, settings: dict) -> None:
 
 
 def _make(n: int) -> tuple[dict, np.ndarray]:
+    assert _maker is not None  # `_start_worker` has run
     return _maker(n)

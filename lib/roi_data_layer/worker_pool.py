@@ -21,12 +21,13 @@ class WorkerPool(ProcessPoolExecutor):
     """
 
     def __init__(self, workers: int, initializer: Callable[..., None] | None = None, initargs: tuple = ()):
-        super().__init__(
-            workers,
-            mp_context=multiprocessing.get_context('spawn'),
-            initializer=_start,
-            initargs=(initializer, initargs),
-        )
+        with _signals_held():  # multiprocessing's resource tracker may be started by it
+            super().__init__(
+                workers,
+                mp_context=multiprocessing.get_context('spawn'),
+                initializer=_start,
+                initargs=(initializer, initargs),
+            )
 
     def submit(self, function: Callable, /, *args, **kwargs) -> Future:
         """As of the base class. Processes may be started by it: signals wait meanwhile, and never reach those."""
