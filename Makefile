@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 
-.PHONY: all demo test test-slow lint clean bench
+.PHONY: all demo test test-slow test-oldest lint clean bench
 
 all: .venv/installed
 
@@ -23,12 +23,24 @@ test: .venv/installed
 test-slow: .venv/installed
 	$(PY) -m pytest -m slow
 
+# The oldest versions that pyproject.toml promises. Where one cannot be had: make test-oldest PYTHON_OLDEST=python3.11 TORCH=2.5.0
+PYTHON_OLDEST ?= python3.10
+TORCH ?= 2.2.0
+
+test-oldest: .venv-oldest/installed
+	OMP_NUM_THREADS=1 PYTHONPATH=$(CURDIR)/lib .venv-oldest/bin/python -m pytest -n 2
+
+.venv-oldest/installed: requirements-oldest.txt
+	$(PYTHON_OLDEST) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet -r requirements-oldest.txt torch==$(TORCH)
+	@touch $@
+
 bench: .venv/installed
 	$(PY) experiments/bench_parts.py
 	$(PY) experiments/bench.py
 
 lint: .venv/installed
-	$(PY) -m ruff check . && $(PY) -m ruff format --check .
+	$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
 
 clean:
-	rm -rf .venv output data/demo .pytest_cache .ruff_cache
+	rm -rf .venv .venv-oldest output data/demo .pytest_cache .ruff_cache

@@ -30,8 +30,8 @@ INTRO = """# Layers
 Made by `docs/make_layers_page.py`; run it again when a layer, an option or a test changes.
 
 Every type runs in CPU and in GPU mode. *host* means that its forward pass works in the host's memory in both,
-as layers that read files do, and sends its tops to the GPU. *Gradient* names the test file that compares the
-backward pass with finite differences; *none* means that there is no gradient, or only zeros, as in Caffe.
+as layers that read files do, and sends its tops to the GPU. *Gradient*: *checked* against finite differences by
+`tests/caffe/test_every_type.py`; *none* means that there is no gradient, or only zeros, as in Caffe.
 *Recorded* names the cases of `tests/golden/layers`, whose outputs and gradients come from the original Caffe;
 they run in CPU mode and on the simulated device.
 """
@@ -44,13 +44,13 @@ phase, loss_weight, param, propagate_down, include, exclude.
 
 def page() -> str:
     """The page's text."""
-    gradients, recorded = gradient_checks(), recorded_cases()
+    gradients, recorded = gradients_checked(), recorded_cases()
     rows = ['| type | bottoms | tops | mode | gradient | recorded |', '| --- | --- | --- | --- | --- | --- |']
     sections = []
     for name in native_types():
         cls = native_type(name)
         mode = 'host' if works_on_host(cls) else 'CPU, GPU'
-        gradient = ', '.join(gradients[name]) or ('' if has_gradient(cls) else 'none')
+        gradient = 'checked' if name in gradients else 'none'
         cells = (count(cls.num_bottom), count(cls.num_top), mode, gradient, ', '.join(recorded[name]))
         rows.append(f'| [{name}](#{name.lower()}) | {" | ".join(cells)} |')
         sections.append(section(name, cls))
@@ -83,13 +83,6 @@ def option_fields(cls: type) -> list[str]:
     """The fields of LayerParameter that a type reads."""
     shared = [f for f in ('transform_param', 'loss_param') if f'layer_param.{f}' in source_of(cls)]
     return ([cls.param_field] if cls.param_field else []) + shared
-
-
-def has_gradient(cls: type) -> bool:
-    """Whether the backward pass writes diffs, or the top's are the bottom's."""
-    backward = inspect.getsource(cls.backward)
-    writes = re.search(r'(write|add|own)_diff|super\(\)', backward)
-    return writes is not None or 'share_diff' in source_of(cls)
 
 
 def option(field: FieldDescriptor) -> str:
@@ -136,39 +129,12 @@ def recorded_cases() -> dict[str, list[str]]:
     return cases
 
 
-def gradient_checks() -> dict[str, list[str]]:
-    """Type -> the files of tests/caffe with a test that calls `check_gradient` on it."""
-    files = defaultdict(list)
-    for path in sorted((ROOT / 'tests/caffe').glob('test_*.py')):
-        text = path.read_text()
-        if 'check_gradient' not in text:
-            continue
-        for name in sorted(types_checked(text) & set(native_types())):
-            files[name].append(path.name)
-    return files
-
-
-def types_checked(text: str) -> set[str]:
-    """The words in quotes in tests that call `check_gradient`, and in what they name at the top level."""
-    parts = {}  # name at the top level -> the source of what it is
-    for node in ast.parse(text).body:
-        targets = getattr(node, 'targets', [])
-        names = [node.name] if hasattr(node, 'name') else [t.id for t in targets if hasattr(t, 'id')]
-        first = min([node.lineno, *(d.lineno for d in getattr(node, 'decorator_list', []))])
-        source = '\n'.join(text.split('\n')[first - 1 : node.end_lineno])
-        parts.update(dict.fromkeys(names, source))
-    words = set()
-    for name, source in parts.items():
-        if not (name.startswith('test_') and 'check_gradient(' in source):
-            continue
-        seen, waiting = set(), [source]
-        while waiting:
-            part = waiting.pop()
-            words.update(re.findall(r'["\'](\w+)["\']', part))
-            used = {n for n in re.findall(r'\w+', part) if n in parts and not n.startswith('test_')} - seen
-            seen |= used
-            waiting += [parts[n] for n in used]
-    return words
+def gradients_checked() -> set[str]:
+    """The types that have an example in tests/caffe/test_every_type.py, which fails where a type has none."""
+    tree = ast.parse((ROOT / 'tests/caffe/test_every_type.py').read_text())
+    assigned = [node for node in tree.body if isinstance(node, ast.Assign)]
+    (examples,) = [node.value for node in assigned if ast.unparse(node.targets[0]) == 'EXAMPLES']
+    return set(map(ast.literal_eval, examples.keys))
 
 
 if __name__ == '__main__':

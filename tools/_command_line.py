@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import pprint
 import sys
 import traceback
 from collections.abc import Callable
+
+import _interrupts
+import _standard_streams
 
 
 def parser_of(doc: str) -> argparse.ArgumentParser:
@@ -39,8 +43,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def configure(args: argparse.Namespace) -> None:
     """Applies --cfg, --set and --gpu to `cfg` and to Caffe, and prints what came of it."""
-    import caffe
-    from fast_rcnn.config import cfg, cfg_from_file, cfg_from_list
+    with _interrupts.ending_at_once():
+        import caffe
+        from fast_rcnn.config import cfg, cfg_from_file, cfg_from_list
 
     print('Called with args:')
     print(args)
@@ -89,10 +94,15 @@ def _has_gpu() -> bool:
 def run(main: Callable[[], int | None]) -> None:
     """Runs a tool's main and exits with its status. An error is one line and status 1; --debug shows its traceback."""
     prog = os.path.basename(sys.argv[0])
+    _standard_streams.never_fail()
+    _interrupts.raise_again()
     try:
-        sys.exit(main() or 0)
+        status = main() or 0
+        _interrupts.end_at_once()
+        sys.exit(status)
     except KeyboardInterrupt as stop:
-        print(f'{prog}: {stop or "interrupted"}', file=sys.stderr)
+        _interrupts.end_at_once()
+        print(f'{prog}: {str(stop) or "interrupted"}', file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         sys.stdout.flush()
@@ -101,7 +111,20 @@ def run(main: Callable[[], int | None]) -> None:
         else:
             foreseen = isinstance(error, (ValueError, OSError, RuntimeError, ImportError))
             kind = '' if foreseen else f'{type(error).__name__}: '
-            notes = ''.join(f' ({note})' for note in getattr(error, '__notes__', []))
+            notes = ''.join(f' ({note})' for note in [*getattr(error, '__notes__', []), *_notes_on_import(error)])
             hint = '' if foreseen else ' (run again with --debug to see where)'
             print(f'{prog}: error: {kind}{error}{notes}{hint}', file=sys.stderr)
         sys.exit(1)
+
+
+def _notes_on_import(error: Exception) -> list[str]:
+    """What to say of a Caffe that comes first on the path and cannot be imported: its sources, never built."""
+    missing = getattr(error, 'name', None) or ''
+    if not isinstance(error, ImportError) or not missing.startswith('caffe'):
+        return []
+    spec = importlib.util.find_spec('caffe')
+    folder = os.path.dirname(os.path.dirname(spec.origin)) if spec and spec.origin else 'another folder'
+    return [
+        f'caffe was found in {folder}, a Caffe that is not built: build it (make pycaffe), or take this folder from '
+        'PYTHONPATH, and the one that comes with these tools is used'
+    ]

@@ -6,6 +6,11 @@
 import os
 import sys
 
+import _interrupts
+
+if os.path.dirname(os.path.abspath(sys.argv[0])) == os.path.dirname(os.path.abspath(__file__)):
+    _interrupts.end_at_once()  # until `_command_line.run`
+
 LIB = os.path.realpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 if LIB not in map(os.path.realpath, sys.path):
     sys.path.append(LIB)

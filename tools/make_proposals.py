@@ -8,24 +8,25 @@ beside the output while the work goes on, so an interrupted run continues when t
 again.
 """
 
+import _init_paths  # noqa: F401
+
+# isort: split
+
 import argparse
 import hashlib
 import json
 import os
 import shutil
-import signal
 import sys
 import zipfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
-import _init_paths  # noqa: F401
 import whole_file
 from _command_line import run
 from detection_data.factory import get_imdb
@@ -33,6 +34,7 @@ from detection_data.imdb import JoinedImdb, imdb
 from detection_data.proposal_methods import check_edge_model
 from detection_data.proposals import METHODS, Proposals, ProposalsError, propose, write_proposals
 from detection_data.recall import best_overlaps, recall_at
+from roi_data_layer.worker_pool import WorkerPool
 
 PIECE = 8  # images computed and saved together; Ctrl-C waits for the pieces at work
 
@@ -129,8 +131,7 @@ def compute(data_set: imdb, settings: dict, folder: str, jobs: int) -> Iterator[
     missing = [piece for piece in pieces if load_piece(*piece[:2]) is None]
     done = sum(len(ids) for _, _, ids, _ in pieces) - sum(len(ids) for _, _, ids, _ in missing)
     if missing:
-        # Spawned, not forked: a fork would copy the state of OpenCV's threads.
-        pool = ProcessPoolExecutor(min(jobs, len(missing)), get_context('spawn'), initializer=start_worker)
+        pool = WorkerPool(min(jobs, len(missing)))
         try:
             with tqdm(total=data_set.num_images, initial=done, unit='image', desc=data_set.name) as bar:
                 futures = {pool.submit(compute_piece, *piece, settings): len(piece[2]) for piece in missing}
@@ -144,7 +145,7 @@ def compute(data_set: imdb, settings: dict, folder: str, jobs: int) -> Iterator[
             ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-    return (boxes for piece in pieces for boxes in load_piece(*piece[:2]))
+    return (boxes for path, key, _, _ in pieces for boxes in saved_piece(path, key))
 
 
 def file_sizes(data_set: imdb, indices: Sequence[int]) -> list[int]:
@@ -154,11 +155,6 @@ def file_sizes(data_set: imdb, indices: Sequence[int]) -> list[int]:
 
 def digest(sizes: Sequence[int]) -> str:
     return hashlib.md5(json.dumps(sizes).encode(), usedforsecurity=False).hexdigest()
-
-
-def start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which lets running pieces finish
-    cv2.setNumThreads(1)
 
 
 def compute_piece(path: str, key: str, ids: list[str], image_paths: list[str], settings: dict) -> None:
@@ -182,6 +178,14 @@ def compute_piece(path: str, key: str, ids: list[str], image_paths: list[str], s
         )
     with whole_file.in_memory(path) as file:
         np.savez(file, key=key, counts=[len(b) for b in boxes], boxes=np.concatenate(boxes))
+
+
+def saved_piece(path: str, key: str) -> list[np.ndarray]:
+    """The boxes of a piece that has been saved. Raises RuntimeError if it is gone."""
+    boxes = load_piece(path, key)
+    if boxes is None:
+        raise RuntimeError(f'{path}: was written and is gone or changed; give the same command again')
+    return boxes
 
 
 def load_piece(path: str, key: str) -> list[np.ndarray] | None:

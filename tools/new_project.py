@@ -58,7 +58,7 @@ def main() -> int:
     if not os.path.isdir(args.images):
         raise FileNotFoundError(f'there is no folder {args.images} (--images)')
 
-    said = Counter()
+    said: Counter[str] = Counter()
     images = ImageFolder(args.images)
     kind, photographs = read_labels(args.labels or args.images, images, said, args.format)
     photographs = renamed(photographs, args.rename)

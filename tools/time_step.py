@@ -148,7 +148,7 @@ def time_steps(solver, iter_size: int, steps: int, on_gpu: bool) -> Times:
     solver.step(1)  # allocates, chooses kernels
     as_it_is = step()
     if not hasattr(net, 'before_backward'):  # BVLC Caffe before 1.0
-        return Times(as_it_is, *seconds.values(), 0.0)
+        return Times(as_it_is, seconds['forward'], seconds['backward'], 0.0)
     net.before_forward(start)
     net.after_forward(stop('forward'))
     net.before_backward(start)

@@ -31,6 +31,7 @@ from caffe.files.prototxt import PrototxtError
 from caffe.kernels import host_memory
 from caffe.layer import LayerError
 from caffe.net_spec import NetSpec, params, to_proto
+from caffe.process.forking import use_one_thread_in_forked_children
 from caffe.process.precision import set_precision
 from caffe.proto.caffe_pb2 import TEST, TRAIN
 from caffe.pycaffe import (
@@ -46,6 +47,7 @@ from caffe.pycaffe import (
 )
 from caffe.solver import SolverError
 
+use_one_thread_in_forked_children()
 host_memory.keep_freed()
 pil_image.offer()
 

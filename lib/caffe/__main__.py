@@ -44,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command. Returns the exit status: 0, 1 for an error (one line on stderr), 130 for Ctrl-C."""
+    _open_closed_streams()
     argv = sys.argv[1:] if argv is None else argv
     # gflags takes -solver for --solver, and so do people's scripts.
     argv = [f'-{word}' if re.match(r'-[a-z]{2}', word) else word for word in argv]
@@ -63,6 +64,17 @@ def main(argv: list[str] | None = None) -> int:
             print(f'caffe {args.command}: error: {_one_line(error)}', file=sys.stderr)
         return 1
     return 0
+
+
+def _open_closed_streams() -> None:
+    """A standard stream that is closed (2>&-) is the null device: else the next file that is opened would be it."""
+    for number, name in enumerate(('stdin', 'stdout', 'stderr')):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, 'r' if number == 0 else 'w', closefd=False))  # noqa: SIM115
 
 
 def _one_line(error: Exception) -> str:

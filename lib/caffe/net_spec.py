@@ -52,7 +52,7 @@ def assign_proto(proto: Message, name: str, value) -> None:
     fields = proto.DESCRIPTOR.fields_by_name
     kind = proto.DESCRIPTOR.name
     if name not in fields:
-        raise AttributeError(f'{kind} has no field {name!r}{_nearest(name, fields)}')
+        raise AttributeError(f'{kind} has no field {name!r}{_nearest(name, fields.keys())}')
     field = getattr(proto, name)
     try:
         if hasattr(field, 'extend'):
@@ -137,7 +137,7 @@ class Function:
         """What to say of an option that is neither the layer's own nor a field of LayerParameter."""
         fields = caffe_pb2.LayerParameter.DESCRIPTOR.fields_by_name
         if own in fields:
-            options = fields[own].message_type.fields_by_name
+            options = fields[own].message_type.fields_by_name.keys()
             return f'{self.type_name} has no option {key!r}{_nearest(key, options)}'
         try:
             home = native_type(self.type_name).param_field
@@ -258,7 +258,7 @@ class Parameters:
     def __getattr__(self, name: str):
         if name.startswith('_'):
             raise AttributeError(name)
-        messages = [n.removesuffix('Parameter') for n in caffe_pb2.DESCRIPTOR.message_types_by_name]
+        messages = [n.removesuffix('Parameter') for n in caffe_pb2.DESCRIPTOR.message_types_by_name.keys()]  # noqa: SIM118
         if name not in messages:
             raise AttributeError(f'caffe.proto has no {name}Parameter{_nearest(name, messages)}')
         return _Constants(getattr(caffe_pb2, name + 'Parameter'))
@@ -272,12 +272,12 @@ class _Constants:
         values = self._message.DESCRIPTOR.enum_values_by_name
         if name not in values:
             raise AttributeError(
-                f'{self._message.DESCRIPTOR.name} has no constant {name!r}; it has {", ".join(values)}'
+                f'{self._message.DESCRIPTOR.name} has no constant {name!r}; it has {", ".join(values.keys())}'
             )
         return values[name].number
 
     def __dir__(self):
-        return list(self._message.DESCRIPTOR.enum_values_by_name)
+        return list(self._message.DESCRIPTOR.enum_values_by_name.keys())
 
 
 _param_names = param_name_dict()

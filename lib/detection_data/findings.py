@@ -58,7 +58,7 @@ class RawObject(NamedTuple):
 
     where: str
     name: str
-    box: tuple[float, float, float, float] | None
+    box: tuple[float, ...] | None
     """x1, y1, x2, y2 in the file's own count; None if there are no four numbers."""
 
 
@@ -127,6 +127,7 @@ def look_at(name: str, method: str = 'selective_search', jobs: int = 1, seen: Ca
         problem = str(e)
     if problem is not None and not name.startswith((factory.FOLDER, 'voc_')):
         raise ValueError(problem)  # nothing of it can be read
+    classes: Sequence[str]
     if isinstance(data_set, coco):
         classes, images, first, reach = data_set.classes[1:], _coco_images(data_set), 0, STRAY
     else:
@@ -138,7 +139,7 @@ def look_at(name: str, method: str = 'selective_search', jobs: int = 1, seen: Ca
             report.add('set', problem)
     report.objects = Counter(dict.fromkeys(classes, 0))
     proposals = _proposals(data_set, method, report)
-    ends = Counter()
+    ends: Counter[str] = Counter()
     withheld = data_set is not None and data_set.withheld
     with ThreadPoolExecutor(jobs) as pool:
         for chunk in _chunks(images, AT_A_TIME):
@@ -366,7 +367,7 @@ def _voc_images(root: str, ids: Sequence[str]) -> Iterator[RawImage]:
         yield image
 
 
-def _numbers(node) -> tuple[float, float, float, float] | None:
+def _numbers(node) -> tuple[float, ...] | None:
     try:
         box = tuple(float(node.findtext(f'bndbox/{c}') or '') for c in ('xmin', 'ymin', 'xmax', 'ymax'))
     except ValueError:

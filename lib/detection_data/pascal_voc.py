@@ -116,7 +116,7 @@ def listed_ids(root: str, split: str) -> list[str]:
     for line in read_lines(os.path.join(root, 'ImageSets', 'Main', split + '.txt')):
         columns = re.fullmatch(r'(\S+)\s+(?:-1|0|1)', line)
         whole = columns is None or os.path.isfile(os.path.join(root, 'Annotations', line + '.xml'))
-        ids.append(line if whole else columns[1])
+        ids.append(line if whole or columns is None else columns[1])
     return ids
 
 
@@ -249,6 +249,6 @@ def _read_box(node: ElementTree.Element, where: str, width: int | None, height: 
     if x2 <= x1 or y2 <= y1:
         raise AnnotationError(f'{where}: {shown} has zero or negative size (xmin, ymin, xmax, ymax); {REMEDY}')
     size = f'{width}x{height}' if width else 'unknown size'
-    if x1 < 1 or y1 < 1 or (width and (x2 > width or y2 > height)):
+    if x1 < 1 or y1 < 1 or (width and height and (x2 > width or y2 > height)):
         raise AnnotationError(f'{where}: {shown} lies outside its image ({size}; VOC counts pixels from 1); {REMEDY}')
     return box

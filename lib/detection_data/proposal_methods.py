@@ -144,6 +144,7 @@ def edge_boxes(
 @lru_cache(maxsize=1)
 def _edge_detector(model: str | None):
     check_edge_model(model)
+    assert model is not None
     return cv2.ximgproc.createStructuredEdgeDetection(model)
 
 

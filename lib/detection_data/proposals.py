@@ -20,7 +20,7 @@ import os
 import shlex
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
@@ -97,7 +97,7 @@ class Proposals:
         return {'path': self.path, 'made_for': self.made_for}
 
     def __setstate__(self, state: dict) -> None:
-        self.__init__(**state)
+        self.__init__(**state)  # type: ignore[misc]
 
     def __len__(self) -> int:
         """Number of images."""
@@ -167,7 +167,8 @@ def write_proposals(
         stop = start + 4 * np.dtype(dtype).itemsize * sum(counts)
         raw.seek(0)
         whole_file.write(
-            path, itertools.chain([about.content(0, start)], _as_type(raw, dtype), [about.content(stop, about.size)])
+            path,
+            itertools.chain[Any]([about.content(0, start)], _as_type(raw, dtype), [about.content(stop, about.size)]),
         )
 
 
@@ -212,7 +213,8 @@ def _write_raw(
 ) -> tuple[list[int], type]:
     """Check the boxes and write them as float32, bare. Returns how many each image has and the type that
     holds them all: how long a contiguous data set has to be, and of what, is known only at the end."""
-    counts, whole = [], True
+    counts: list[int] = []
+    whole = True
     for array in boxes:
         array = np.ascontiguousarray(array, np.float32)
         if len(counts) == len(image_ids):

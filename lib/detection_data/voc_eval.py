@@ -86,7 +86,7 @@ def match_detections(
         ``(scores, outcome)`` of all detections in order of descending score: float (n,), and int8 (n,) of
         TRUE_POSITIVE, FALSE_POSITIVE or IGNORED.
     """
-    outcome, scores, matched = [], [], []
+    outcomes, all_scores, matches = [], [], []
     boxes_before = 0
     for dets, gt, hard in zip(detections, boxes, difficult, strict=True):
         dets = np.asarray(dets, np.float64).reshape(-1, 5)
@@ -99,14 +99,14 @@ def match_detections(
             result[overlaps] = np.where(np.asarray(hard, bool)[nearest[overlaps]], IGNORED, TRUE_POSITIVE)
             best[overlaps] = boxes_before + nearest[overlaps]
         boxes_before += len(gt)
-        outcome.append(result)
-        scores.append(dets[:, 4])
-        matched.append(best)
-    if not outcome:
+        outcomes.append(result)
+        all_scores.append(dets[:, 4])
+        matches.append(best)
+    if not outcomes:
         return np.zeros(0), np.zeros(0, np.int8)
-    scores = np.concatenate(scores)
+    scores = np.concatenate(all_scores)
     order = np.argsort(-scores, kind='stable')
-    outcome, matched = np.concatenate(outcome)[order], np.concatenate(matched)[order]
+    outcome, matched = np.concatenate(outcomes)[order], np.concatenate(matches)[order]
 
     # Of the detections that match one box, the first (highest score) finds it and the others are duplicates.
     right = np.flatnonzero(outcome == TRUE_POSITIVE)

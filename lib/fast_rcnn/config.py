@@ -14,6 +14,7 @@ import difflib
 import math
 import os
 import re
+from collections.abc import Iterable
 
 import numpy as np
 import yaml
@@ -290,7 +291,13 @@ class _Loader(yaml.SafeLoader):
 _Loader.add_implicit_resolver(
     'tag:yaml.org,2002:float', re.compile(r'[-+]?\d+(?:\.\d*)?[eE][-+]?\d+$'), list('-+0123456789')
 )
-_Loader.add_constructor('tag:yaml.org,2002:python/tuple', lambda loader, node: tuple(loader.construct_sequence(node)))
+
+
+def _construct_tuple(loader: yaml.SafeLoader, node: yaml.SequenceNode) -> tuple:
+    return tuple(loader.construct_sequence(node))
+
+
+_Loader.add_constructor('tag:yaml.org,2002:python/tuple', _construct_tuple)
 
 
 def _literal(text):
@@ -330,7 +337,7 @@ def _checked(key: str, value, source: str):
     if key in _CHOICES and result not in _CHOICES[key]:
         raise ConfigError(f'{source}: {key} is one of {", ".join(_CHOICES[key])}; got {value!r}')
     low, high = _RANGES.get(key, (-math.inf, math.inf))
-    numbers = np.ravel(result) if isinstance(default, (int, float, tuple, np.ndarray)) else []
+    numbers: Iterable = np.ravel(result) if isinstance(default, (int, float, tuple, np.ndarray)) else []
     for number in numbers:
         if not (math.isfinite(number) and low <= number <= high):
             raise ConfigError(f'{source}: {key} expects finite numbers in [{low}, {high}]; got {value!r}')

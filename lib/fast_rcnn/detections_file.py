@@ -27,7 +27,7 @@ def save_detections(path: str, all_boxes: list, classes: list[str], image_ids: l
         'classes': np.array(classes, dtype=str),
     }
     with whole_file.in_memory(path) as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
 def load_detections(path: str) -> tuple[list, list[str], list[str]]:

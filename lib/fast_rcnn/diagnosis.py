@@ -111,7 +111,7 @@ def _dump(folder: str, summary: dict, arrays: dict[str, np.ndarray], picture: np
     if picture is not None:
         write_picture(os.path.join(folder, 'image.png'), picture)
     with whole_file.in_memory(os.path.join(folder, 'blobs.npz')) as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
 def _drawn(data: np.ndarray, box: np.ndarray | None) -> np.ndarray:

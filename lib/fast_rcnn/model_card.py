@@ -208,7 +208,7 @@ def _fields(file, size: int) -> Iterator[tuple[int, int]]:
     try:
         while file.tell() < size:
             number, kind = divmod(_read_varint(file), 8)
-            length = {_FIXED64: 8, _FIXED32: 4, _BYTES: None, _VARINT: 0}[kind]
+            length = {_FIXED64: 8, _FIXED32: 4, _BYTES: 0, _VARINT: 0}[kind]
             if kind == _VARINT:
                 _read_varint(file)
             elif kind == _BYTES:

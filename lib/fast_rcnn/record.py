@@ -25,6 +25,7 @@ import resource
 import sys
 import time
 import warnings
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -121,7 +122,7 @@ class TrainingRecord:
 
     def finish(self, losses: dict[str, float]) -> dict:
         """To be called after it, with its weighted losses by blob; writes its line and returns that."""
-        entry = {
+        entry: dict[str, Any] = {
             'iteration': int(self._iteration),
             'lr': _short(self._lr),
             'images': self._images,

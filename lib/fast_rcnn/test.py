@@ -147,7 +147,7 @@ def detections(scores: np.ndarray, boxes: np.ndarray, max_per_image: int, thresh
 def _batches(imdb) -> Iterator[dict[int, np.ndarray]]:
     """The images by number, cfg.TEST.IMS_PER_BATCH of one shape at a time; the rest of a shape last."""
     size = cfg.TEST.IMS_PER_BATCH
-    waiting = defaultdict(dict)
+    waiting: dict[tuple, dict[int, np.ndarray]] = defaultdict(dict)
     for i in range(imdb.num_images):
         image = read_image(imdb.image_path_at(i))
         waiting[image.shape][i] = image
@@ -189,7 +189,7 @@ def _scale_groups(im_shape: tuple) -> list[np.ndarray]:
     'nearest': one group, every RoI goes to one of its levels. 'all': a group for each factor, so that memory
     does not grow with the number of scales; those that MAX_SIZE makes equal run once.
     """
-    factors = [image_scale(*im_shape[:2], size, cfg.TEST.MAX_SIZE) for size in cfg.TEST.SCALES]
+    factors = [image_scale(im_shape[0], im_shape[1], size, cfg.TEST.MAX_SIZE) for size in cfg.TEST.SCALES]
     if cfg.TEST.SCALE_CHOICE == 'nearest':
         return [np.array(factors)]
     return [np.array([factor]) for factor in dict.fromkeys(factors)]

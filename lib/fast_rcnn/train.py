@@ -25,6 +25,8 @@ import signal
 import sys
 import threading
 import warnings
+import weakref
+from typing import Any
 
 import numpy as np
 from google.protobuf import text_format
@@ -38,6 +40,7 @@ from fast_rcnn.config import cfg
 from fast_rcnn.diagnosis import no_box_loss, not_finite
 from fast_rcnn.model_card import ModelCard, ModelCardError, add_card, read_card_of_state
 from fast_rcnn.record import TrainingRecord
+from fast_rcnn.training_lock import TrainingLock
 from roi_data_layer.layer import HardRoiMiningLayer
 from roi_data_layer.roidb import Roidb, add_bbox_regression_targets
 from rpn.proposal_target_layer import ProposalTargetLayer
@@ -46,7 +49,7 @@ _FILLERS, _ITERATIONS = 3, 4  # streams of random numbers; roi_data_layer.order 
 
 
 class TrainingInterrupted(KeyboardInterrupt):
-    """Training was stopped by Ctrl-C or SIGTERM; a snapshot has been written, which the message names."""
+    """Training was stopped by Ctrl-C, SIGTERM or SIGHUP; a snapshot has been written, which the message names."""
 
 
 def get_training_roidb(imdb) -> Roidb:
@@ -83,7 +86,7 @@ class SolverWrapper:
     are written to `output_dir`. Training starts from the net's fillers, from the weights in
     `pretrained_model` (a .caffemodel), or goes on from `snapshot` (a .solverstate). With `tensorboard`, what
     the record holds goes to event files in `output_dir`/tensorboard as well. Raises ValueError if net and
-    roidb do not fit together.
+    roidb do not fit together, RuntimeError if another process writes the same files (see `training_lock`).
     """
 
     def __init__(
@@ -105,7 +108,9 @@ class SolverWrapper:
         self.solver_param = read_solver(solver_prototxt)
         infix = f'_{cfg.TRAIN.SNAPSHOT_INFIX}' if cfg.TRAIN.SNAPSHOT_INFIX else ''
         self._prefix = os.path.join(output_dir, os.path.basename(self.solver_param.snapshot_prefix) or 'model') + infix
-        self._model_paths = []
+        self._lock = TrainingLock(self._prefix)
+        weakref.finalize(self, self._lock.release)
+        self._model_paths: list[str] = []
         self._on_terminal = sys.stderr.isatty()
         self._events = os.path.join(output_dir, 'tensorboard') if tensorboard else None
 
@@ -164,8 +169,8 @@ class SolverWrapper:
     def train_model(self, max_iters: int) -> list[str]:
         """Train up to iteration `max_iters`, with a snapshot at its end; returns the models written (paths).
 
-        Raises FloatingPointError when a loss is not a finite number, and TrainingInterrupted after Ctrl-C or
-        SIGTERM, once the iteration is done and a snapshot written; a second Ctrl-C stops at once.
+        Raises FloatingPointError when a loss is not a finite number, and TrainingInterrupted after Ctrl-C, SIGTERM
+        or SIGHUP, once the iteration is done and a snapshot written; a second Ctrl-C stops at once.
         """
         if self.solver.iter > max_iters:
             raise ValueError(
@@ -248,8 +253,9 @@ class SolverWrapper:
         return f'{self._prefix}_resume_iter_{self.solver.iter}.solverstate' + ('.h5' if in_hdf5 else '')
 
     def close(self) -> None:
-        """End the processes that prepare mini-batches."""
+        """End the processes that prepare mini-batches, and let others train with this prefix."""
         self.data_layer.close()
+        self._lock.release()
 
     def _own_solver_file(self) -> str:
         """The solver prototxt as used: snapshots only on request, and to the output folder."""
@@ -357,7 +363,7 @@ class _Progress:
     """
 
     def __init__(self, max_iters: int, start: int, average_loss: int):
-        self._recent = collections.deque(maxlen=max(average_loss, 1))
+        self._recent: collections.deque[tuple] = collections.deque(maxlen=max(average_loss, 1))
         self._bar = tqdm(
             total=max_iters,
             initial=start,
@@ -438,20 +444,27 @@ def _losses(net) -> dict[str, float]:
 
 @contextlib.contextmanager
 def _deferred_signals():
-    """Yields a list that becomes non-empty on Ctrl-C or SIGTERM; a second one acts as ever."""
-    received, before = [], {}
+    """Yields a list that becomes non-empty on Ctrl-C, SIGTERM or SIGHUP; a second one acts as ever.
+
+    Signals that this process was started to ignore stay ignored (nohup, a shell's background processes).
+    """
+    received: list[int] = []
+    before: dict[int, Any] = {}
     # After a terminal's ^C a new line; in a log an empty one would stop BVLC's parse_log.py.
     start = b'\n' if sys.stderr.isatty() else b''
 
     def note(number, frame):
         received.append(number)
         with contextlib.suppress(OSError):  # not by print, in the middle of which this may come
-            os.write(sys.stderr.fileno(), start + b'Stopping after this iteration (again to stop at once) ...\n')
+            os.write(2, start + b'Stopping after this iteration (again to stop at once) ...\n')
         for each, handler in before.items():
             signal.signal(each, handler)
 
     if threading.current_thread() is threading.main_thread():
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        for name in ('SIGINT', 'SIGTERM', 'SIGHUP'):
+            number = getattr(signal, name, None)  # no SIGHUP on Windows
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, note)
     try:
         yield received
     finally:

@@ -29,8 +29,8 @@ class RoIDataLayer(caffe.Layer):
     """
 
     position = 0
-    _maker = None
-    _indices = ()  # of the last mini-batch, in the roidb
+    _maker: BatchMaker | Prefetcher | None = None
+    _indices: np.ndarray | tuple = ()  # of the last mini-batch, in the roidb
 
     def setup(self, bottom, top):
         self._num_classes = _num_classes(self)
@@ -176,7 +176,7 @@ def _params(layer) -> tuple[object, str]:
     """What the layer's param_str holds, YAML such as "'num_classes': 21", and the text. Fast R-CNN's Caffe says
     param_str_.
     """
-    text = getattr(layer, 'param_str', None) or getattr(layer, 'param_str_', '')
+    text: str = getattr(layer, 'param_str', '') or getattr(layer, 'param_str_', '')
     try:
         return yaml.safe_load(text), text
     except yaml.YAMLError as error:

@@ -36,6 +36,7 @@ def roi_losses(
     cls_loss = -np.log(np.maximum(probability, probability.dtype.type(np.finfo(float).eps))).astype(np.float64)
     bbox_loss = np.zeros(len(labels))
     if bbox_targets is not None:
+        assert bbox_pred is not None and bbox_inside_weights is not None and bbox_outside_weights is not None
         rows = np.flatnonzero(labels > 0)
         weighted = bbox_inside_weights[rows] * (bbox_pred[rows] - bbox_targets[rows])
         bbox_loss[rows] = (bbox_outside_weights[rows] * _smooth_l1(weighted.astype(np.float64))).sum(axis=1)

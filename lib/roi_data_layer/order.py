@@ -29,7 +29,7 @@ class BatchOrder:
         self._wide = np.asarray(widths) >= np.asarray(heights)
         self._size = ims_per_batch
         self._grouping = aspect_grouping and ims_per_batch > 1
-        self._epoch = None
+        self._epoch: int | None = None
         if len(self._wide) == 0:
             raise ValueError('the training set has no images')
 

@@ -4,21 +4,16 @@ Mini-batch n is a pure function of (settings, roidb, n), so it does not matter w
 when.
 """
 
-import multiprocessing
-import os
-import signal
-import threading
 import weakref
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 
-import cv2
 import numpy as np
 
 from fast_rcnn.config import cfg
 from roi_data_layer.minibatch import get_minibatch
 from roi_data_layer.order import BatchOrder, sampling_rng
+from roi_data_layer.worker_pool import WorkerPool
 
 
 class BatchMaker:
@@ -39,20 +34,13 @@ class BatchMaker:
 class Prefetcher:
     """`BatchMaker` in cfg.TRAIN.PREFETCH_WORKERS processes, which work ahead of the mini-batch asked for.
 
-    An error in a worker is raised by the call that asks for its mini-batch. Workers leave Ctrl-C to this
-    process, and end with it, however it ends.
+    An error in a worker is raised by the call that asks for its mini-batch.
     """
 
     def __init__(self, roidb, num_classes: int):
         self._workers = cfg.TRAIN.PREFETCH_WORKERS
-        self._pending = {}
-        # Not `fork`: a forked copy of a process that runs threads or a GPU may hang
-        self._pool = ProcessPoolExecutor(
-            self._workers,
-            mp_context=multiprocessing.get_context('spawn'),
-            initializer=_start_worker,
-            initargs=(roidb, num_classes, cfg),
-        )
+        self._pending: dict[int, Future] = {}
+        self._pool = WorkerPool(self._workers, _start_worker, (roidb, num_classes, cfg))
         self._closer = weakref.finalize(self, self._pool.shutdown, wait=True, cancel_futures=True)
 
     def __call__(self, n: int) -> tuple[dict, np.ndarray]:
@@ -62,8 +50,7 @@ class Prefetcher:
         try:
             for key in wanted:
                 if key not in self._pending:
-                    with _interrupts_held():
-                        self._pending[key] = self._pool.submit(_make, key)
+                    self._pending[key] = self._pool.submit(_make, key)
             return self._pending.pop(n).result()
         except BrokenProcessPool:
             raise RuntimeError(
@@ -85,32 +72,15 @@ def _sizes(roidb) -> tuple:
     return [entry['width'] for entry in roidb], [entry['height'] for entry in roidb]
 
 
-@contextmanager
-def _interrupts_held():
-    """Ctrl-C waits meanwhile, and is not for processes that are started meanwhile: they never get it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 _maker: BatchMaker | None = None  # in a worker process: what it makes mini-batches with
 
 
 def _start_worker(roidb, num_classes: int, settings: dict) -> None:
     global _maker
-    cv2.setNumThreads(1)  # the processes are the parallelism
     cfg.update(settings)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     _maker = BatchMaker(roidb, num_classes)
 
 
-def _end_with_parent() -> None:
-    """A parent that is killed cannot tell its workers to end: without this they would wait for ever."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
-
-
 def _make(n: int) -> tuple[dict, np.ndarray]:
+    assert _maker is not None  # `_start_worker` has run
     return _maker(n)

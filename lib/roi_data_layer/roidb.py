@@ -77,7 +77,7 @@ class Roidb(Sequence):
     def __len__(self) -> int:
         return len(self.widths)
 
-    def __getitem__(self, i: int) -> dict:
+    def __getitem__(self, i: int) -> dict:  # type: ignore[override]
         if not -len(self) <= i < len(self):
             raise IndexError(f'roidb entry {i} of {len(self)}')
         i %= len(self)

@@ -8,13 +8,14 @@ import io
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 from whole_file.failure import explained
 from whole_file.leftovers import begin, begin_folder
 
 
-def write(path: str | os.PathLike, pieces: bytes | Iterable[bytes]) -> None:
+def write(path: str | os.PathLike, pieces: Any) -> None:
     """Writes bytes, or pieces of them (anything with the buffer protocol, C-contiguous) one after another, to a file.
 
     They go to a new file beside `path`, which takes its place once all is on the disk. If that fails, the new

@@ -171,6 +171,17 @@ def test_ctrl_c_stops_after_the_iteration_and_a_hang_up_saves():
     assert last != saved  # snapshot_after_train saves where it stopped
 
 
+@pytest.mark.parametrize('redirection', ['2>&-', '>&- 2>&-', '2>/dev/full', '2>&1 | true'])
+def test_training_goes_on_without_its_log(redirection):
+    Path('solver.prototxt').write_text(SOLVER)
+    command = f'set -o pipefail; "{sys.executable}" -m caffe train --solver solver.prototxt {redirection}'
+    done = subprocess.run(
+        ['bash', '-c', command], env=os.environ | {'PYTHONPATH': str(Path(caffe.__file__).parent.parent)}, timeout=300
+    )
+    assert done.returncode == 0
+    assert Path('out_iter_6.caffemodel').exists()
+
+
 def test_signal_effects_are_chosen_by_flags():
     process = start_training('--sigint_effect', 'snapshot', '--sighup_effect', 'none')
     process.send_signal(signal.SIGHUP)

@@ -61,7 +61,7 @@ def test_messages_live_beside_another_caffe_proto():
     other.message_type.add(name='NetParameter').field.add(name='theirs', number=1, type=9, label=1)
     descriptor_pool.Default().AddSerializedFile(other.SerializeToString())
     theirs = descriptor_pool.Default().FindMessageTypeByName('caffe.NetParameter')
-    assert list(theirs.fields_by_name) == ['theirs']
+    assert [field.name for field in theirs.fields] == ['theirs']
     assert 'layer' in caffe_pb2.NetParameter.DESCRIPTOR.fields_by_name
 
 

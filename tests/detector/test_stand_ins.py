@@ -42,8 +42,10 @@ def by_definition(features, rois, size, scale):
         bin_w = np.float32(max(x2 - x1 + 1, 1)) / np.float32(size[1])
         for ph in range(size[0]):
             for pw in range(size[1]):
-                ys = range(max(int(np.floor(ph * bin_h)) + y1, 0), min(int(np.ceil((ph + 1) * bin_h)) + y1, height))
-                xs = range(max(int(np.floor(pw * bin_w)) + x1, 0), min(int(np.ceil((pw + 1) * bin_w)) + x1, width))
+                top_left = np.floor(np.float32(ph) * bin_h), np.floor(np.float32(pw) * bin_w)
+                bottom_right = np.ceil(np.float32(ph + 1) * bin_h), np.ceil(np.float32(pw + 1) * bin_w)
+                ys = range(max(int(top_left[0]) + y1, 0), min(int(bottom_right[0]) + y1, height))
+                xs = range(max(int(top_left[1]) + x1, 0), min(int(bottom_right[1]) + x1, width))
                 for c in range(features.shape[1]):
                     cells = [(features[int(image), c, y, x], -(y * width + x)) for y in ys for x in xs]
                     if cells:

@@ -213,7 +213,7 @@ def _reason(error: str, text: str, line: int | None, column: int | None, message
         owner = descriptor.containing_type
         name = f'{owner.name}.{descriptor.name}' if owner else descriptor.name
         quotes = ' (a name without quotes)' if match[2] else ''
-        return f'{name}{quotes} has no value "{match[3]}"{_nearest(match[3], descriptor.values_by_name)}'
+        return f'{name}{quotes} has no value "{match[3]}"{_nearest(match[3], descriptor.values_by_name.keys())}'
     if match := re.search(r"Expected string but found: '(\w+)'", reason):
         number = caffe_pb2.V1LayerParameter.LayerType.DESCRIPTOR.values_by_name.get(match[1])
         string = V1_TYPES[number.number] if number else match[1]
@@ -246,7 +246,8 @@ _TAKES = {
 
 
 def _hint(field: str, owner: Descriptor) -> str:
-    return forks.field_hint(field, owner.fields_by_name) or _nearest(field, owner.fields_by_name)
+    known = owner.fields_by_name.keys()  # not the table itself: protobuf 4.21.0 to 4.21.2 run over its values
+    return forks.field_hint(field, known) or _nearest(field, known)
 
 
 def _other_unknowns(text: str, descriptor: Descriptor) -> str:

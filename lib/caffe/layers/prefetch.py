@@ -33,6 +33,11 @@ class Prefetch(Generic[T]):
     def next(self) -> T:
         """The next result, waited for if it is not there yet."""
         if not self._thread.is_alive():
+            if self._thread.ident is not None:
+                raise RuntimeError(
+                    'this process was forked from one whose data layers read ahead, and their threads are not in it: '
+                    'make the net after the fork'
+                )
             self._thread.start()
         result, error = self._results.get()
         if error is not None:
@@ -50,9 +55,11 @@ def _work(make: Callable, results: queue.Queue, stop: threading.Event) -> None:
 
 
 def _end(thread: threading.Thread, results: queue.Queue, stop: threading.Event) -> None:
+    if not thread.is_alive():  # never started, or in a forked process, where it may have left the queue locked
+        return
     stop.set()
     while not results.empty():  # the thread may be waiting for a free place
         results.get_nowait()
     # The garbage collector may run this in any thread.
-    if thread.is_alive() and thread is not threading.current_thread():
+    if thread is not threading.current_thread():
         thread.join()

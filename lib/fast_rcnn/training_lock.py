@@ -1,0 +1,59 @@
+"""One training at a time writes the files of a prefix: two would mix their snapshots and records."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+
+class TrainingLock:
+    """The file <prefix>.lock, locked for this process until `release`, or until the process ends in any way.
+
+    Raises RuntimeError if another process holds it. A process may lock a prefix several times. Where the file system
+    knows no locks, there is none.
+    """
+
+    def __init__(self, prefix: str):
+        self._path = f'{prefix}.lock'
+        self._lock()
+        while not self._is_there():  # its holder removed it between our opening and locking it
+            self._stream.close()
+            self._lock()
+        self._stream.truncate(0)
+        self._stream.write(f'process {os.getpid()} on {socket.gethostname()}')
+        self._stream.flush()
+
+    def _lock(self) -> None:
+        self._stream = open(self._path, 'a+', encoding='utf-8')  # noqa: SIM115 - held until `release`
+        try:
+            if fcntl is not None:
+                fcntl.lockf(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            self._stream.seek(0)
+            holder = self._stream.read().strip() or 'another process'
+            self._stream.close()
+            raise RuntimeError(
+                f'{self._path}: {holder} trains here already, and the files of both would mix; wait for its end, or '
+                'give this training an output folder of its own (--set EXP_DIR name) or another TRAIN.SNAPSHOT_INFIX'
+            ) from None
+        except OSError:  # no locks on this file system
+            pass
+
+    def _is_there(self) -> bool:
+        try:
+            return os.path.samestat(os.fstat(self._stream.fileno()), os.stat(self._path))
+        except FileNotFoundError:
+            return False
+
+    def release(self) -> None:
+        """Removes the file and gives up the lock."""
+        if not self._stream.closed:
+            with contextlib.suppress(OSError):
+                os.remove(self._path)
+            self._stream.close()

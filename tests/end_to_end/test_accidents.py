@@ -1,0 +1,196 @@
+"""What happens to the processes of a command when a terminal, a disk, a reader or the command itself goes away."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from commands import ROOT, SMALL
+
+NET = SMALL / 'fast_rcnn_ohem' / 'test.prototxt'
+ENVIRONMENT = {**os.environ, 'PYTHONPATH': str(ROOT / 'lib'), 'OMP_NUM_THREADS': '1'}
+
+
+def training(tiny, tmp_path, *settings, iters=2):
+    """The command of a small training."""
+    return [
+        sys.executable, 'tools/train_net.py', '--gpu', 'cpu', '--solver',
+        str(SMALL / 'fast_rcnn_ohem' / 'solver.prototxt'), '--imdb', f'folder:{tiny}:train', '--iters', str(iters),
+        '--cfg', 'experiments/cfgs/demo_ohem.yml', '--set', 'ROOT_DIR', str(tmp_path), 'EXP_DIR', 'e',
+        'TRAIN.SCALES', '(120,)', *settings,
+    ]  # fmt: skip
+
+
+def start(command, **more):
+    """The process, in a group of its own as a shell's jobs are."""
+    return subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, text=True, start_new_session=True, **more)
+
+
+def until(process, text):
+    """What a process says up to a line with `text`."""
+    said = ''
+    for line in process.stdout:
+        said += line
+        if text in line:
+            return said
+    raise AssertionError(f'{text!r} was never said:\n{said}')
+
+
+def members(group):
+    """Processes of a group that are alive (Linux)."""
+    found = []
+    for entry in filter(str.isdigit, os.listdir('/proc')):
+        with contextlib.suppress(OSError), open(f'/proc/{entry}/stat', encoding='ascii', errors='replace') as stream:
+            state, _, of_group = stream.read().rpartition(')')[2].split()[:3]
+            if int(of_group) == group and state != 'Z':
+                found.append(int(entry))
+    return found
+
+
+def assert_all_end(group):
+    """Waits until all processes of a group have ended; those that do not within two minutes are killed."""
+    limit = time.monotonic() + 120
+    while members(group) and time.monotonic() < limit:
+        time.sleep(0.05)
+    left = members(group)
+    for each in left:
+        os.kill(each, signal.SIGKILL)
+    assert not left, 'processes live on'
+
+
+# -- standard error and output
+
+
+@pytest.mark.parametrize('redirection', ['2>&-', '>&- 2>&-', '2>/dev/full', '>/dev/full 2>&1', '2>&1 | head -c 1000'])
+def test_training_goes_on_without_its_log(tiny, tmp_path, redirection):
+    if '/dev/full' in redirection and not os.path.exists('/dev/full'):
+        pytest.skip('no /dev/full')
+    script = f'set -o pipefail; "$@" {redirection}'
+    done = subprocess.run(
+        ['bash', '-c', script, 'bash', *training(tiny, tmp_path)],
+        cwd=ROOT, env=ENVIRONMENT, capture_output=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (folder,) = tmp_path.glob('output/e/*')
+    assert (folder / 'small_fast_rcnn_ohem_iter_2.caffemodel').is_file()
+
+
+# -- signals
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP])
+def test_a_snapshot_is_taken_when_the_terminal_closes(tiny, tmp_path, number):
+    command = training(tiny, tmp_path, 'TRAIN.USE_PREFETCH', 'True', 'TRAIN.PREFETCH_WORKERS', '1', iters=10**6)
+    process = start(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    until(process, 'Iteration 0, loss')
+    if number == signal.SIGHUP:
+        os.killpg(process.pid, number)  # as a terminal does: to the workers too
+    else:
+        process.send_signal(number)
+    said = process.communicate(timeout=300)[0]
+    assert process.returncode == 130, said[-2000:]
+    assert re.search(r'stopped at iteration \d+; to go on, resume from \S+\.solverstate', said)
+    assert 'Traceback' not in said
+    assert_all_end(process.pid)
+
+
+def test_a_hang_up_that_is_to_be_ignored_is_ignored(tiny, tmp_path):
+    process = start(['nohup', *training(tiny, tmp_path, iters=5)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    until(process, 'Iteration 0, loss')
+    os.killpg(process.pid, signal.SIGHUP)
+    process.communicate(timeout=300)
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize('tool', ['train_net', 'test_net', 'make_proposals'])
+def test_ctrl_c_while_a_tool_starts(tool, tiny, tmp_path):
+    """At several places on the way, some of them within imports."""
+    commands = {
+        'train_net': training(tiny, tmp_path, iters=10**6),
+        'test_net': [sys.executable, 'tools/test_net.py', '--gpu', 'cpu', '--def', str(NET), '--net', 'x', '--wait'],
+        'make_proposals': [sys.executable, 'tools/make_proposals.py', '--imdb', f'folder:{tiny}:train', '--help'],
+    }
+    # that a part of this package has been imported, or what is printed
+    marks = {'train_net': [' numpy.', ' torch.', ' cv2.'], 'test_net': ['Waiting for x'], 'make_proposals': [' numpy.']}
+    for mark in marks[tool]:
+        command = [sys.executable, '-u', '-X', 'importtime', *commands[tool][1:]]
+        process = start(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        until(process, mark)
+        os.killpg(process.pid, signal.SIGINT)
+        said = process.communicate(timeout=300)[0]
+        assert process.returncode == 130, said[-2000:]
+        assert 'Traceback' not in said
+        assert 'interrupted' in said or 'resume from' in said
+
+
+def test_ctrl_c_twice_in_training(tiny, tmp_path):
+    command = training(tiny, tmp_path, 'TRAIN.USE_PREFETCH', 'True', 'TRAIN.PREFETCH_WORKERS', '2', iters=10**6)
+    process = start(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    until(process, 'Iteration 0, loss')
+    os.killpg(process.pid, signal.SIGINT)
+    until(process, 'Stopping after this iteration')
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=300)[0]
+    assert process.returncode == 130, said[-2000:]
+    assert 'Traceback' not in said
+    assert_all_end(process.pid)
+
+
+# -- killed
+
+
+@pytest.mark.skipif(not os.path.exists('/proc/self/stat'), reason='reads /proc')
+def test_workers_end_with_make_proposals_however_it_ends(tiny_copy):
+    for path in (tiny_copy / 'proposals').glob('*'):
+        path.unlink()
+    command = [
+        sys.executable, 'tools/make_proposals.py', '--imdb', f'folder:{tiny_copy}:train',
+        '--method', 'selective_search_quality', '--jobs', '2',
+    ]  # fmt: skip
+    process = start(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    limit = time.monotonic() + 120
+    while len(members(process.pid)) < 3 and time.monotonic() < limit:  # itself, the resource tracker, a worker
+        time.sleep(0.02)
+    assert len(members(process.pid)) >= 3
+    process.kill()
+    process.wait()
+    assert_all_end(process.pid)
+
+
+# -- two of them
+
+
+def test_a_second_training_in_one_folder_is_refused(tiny, tmp_path):
+    first = start(training(tiny, tmp_path, iters=10**6), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    until(first, 'Iteration 0, loss')
+    second = subprocess.run(
+        training(tiny, tmp_path), cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=300
+    )
+    first.send_signal(signal.SIGINT)
+    first.communicate(timeout=300)
+    assert second.returncode == 1
+    assert f'process {first.pid} on' in second.stderr and 'trains here already' in second.stderr
+    assert second.stderr.count('error:') == 1 and 'Traceback' not in second.stderr
+    assert not list(tmp_path.glob('output/e/*/*.lock'))
+
+
+# -- another Caffe
+
+
+def test_the_sources_of_a_caffe_that_is_not_built_are_named(tmp_path):
+    package = tmp_path / 'caffe' / 'python' / 'caffe'
+    package.mkdir(parents=True)
+    (package / '__init__.py').write_text('from .pycaffe import Net\n')
+    (package / 'pycaffe.py').write_text('from ._caffe import Net\n')  # as BVLC Caffe's does
+    (tmp_path / 'x').write_text('')
+    done = subprocess.run(
+        [sys.executable, 'tools/train_net.py', '--gpu', 'cpu', '--solver', str(tmp_path / 'x')],
+        cwd=ROOT, env={**ENVIRONMENT, 'PYTHONPATH': str(package.parent)}, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert f'caffe was found in {package.parent}, a Caffe that is not built' in done.stderr
+    assert 'Traceback' not in done.stderr
