@@ -29,8 +29,10 @@ from _command_line import add_flags, configure, parser_of, run
 
 TOOLS = os.path.dirname(os.path.abspath(__file__))
 # Nothing is proposed beforehand, and there are no boxes of RoIs to regress
-RPN_SETTINGS = ('TRAIN.HAS_RPN', 'True', 'TRAIN.BBOX_REG', 'False', 'TRAIN.PROPOSAL_METHOD', 'gt')
-RPN_SETTINGS += ('TRAIN.IMS_PER_BATCH', '1')
+RPN_SETTINGS = (
+    *('TRAIN.HAS_RPN', 'True', 'TRAIN.BBOX_REG', 'False', 'TRAIN.PROPOSAL_METHOD', 'gt'),
+    *('TRAIN.IMS_PER_BATCH', '1'),
+)
 GENERATE_SETTINGS = ('TEST.RPN_PRE_NMS_TOP_N', '-1', 'TEST.RPN_POST_NMS_TOP_N', '2000')
 FAST_RCNN_SETTINGS = ('TRAIN.HAS_RPN', 'False', 'TRAIN.PROPOSAL_METHOD', 'rpn', 'TRAIN.IMS_PER_BATCH', '2')
 
@@ -122,10 +124,10 @@ class Stages:
         model = os.path.join(self._output, f'{prefix}_iter_{iterations}.caffemodel')
         command = ['train_net.py', '--solver', solver, '--iters', str(iterations), *more]
         start = [] if weights is None else ['--weights', weights]
-        resume = [os.path.join(self._output, name) for name in os.listdir(self._output)]
+        there = [os.path.join(self._output, name) for name in os.listdir(self._output)]
         resume = sorted(
             (int(found.group(1)), path)
-            for path in resume
+            for path in there
             if (found := re.search(re.escape(prefix) + r'_resume_iter_(\d+)\.solverstate(\.h5)?$', path))
         )
         start_now = ['--snapshot', resume[-1][1]] if resume else start

@@ -69,7 +69,7 @@ def im_detect_batch(
     """What `im_detect` returns for each of `images`, all of one shape, in one forward pass a scale."""
     _check_settings(net, proposals)
     shape = images[0].shape
-    if not cfg.TEST.HAS_RPN:
+    if not cfg.TEST.HAS_RPN and proposals is not None:
         boxes = np.concatenate(proposals)
         owners = np.repeat(np.arange(len(images)), [len(part) for part in proposals])
     num_classes = net.blobs['cls_prob'].data.shape[1]
@@ -231,7 +231,7 @@ def _propose_and_score(
     """The images that the net's own proposals lie in (R,), their scores (R, K) and where they move (R, 4K), for images
     `data` resized by `scale`.
     """
-    im_info = np.tile(np.float32([*data.shape[2:], scale]), (len(data), 1))
+    im_info = np.tile(np.array([*data.shape[2:], scale], np.float32), (len(data), 1))
     for name, array in (('data', data), ('im_info', im_info)):
         net.blobs[name].reshape(*array.shape)
     outputs = net.forward(data=data, im_info=im_info)

@@ -5,6 +5,8 @@ param_str: "'num_classes': 21" }`, and the same with `HardRoiMiningLayer`, which
 `OHEMDataLayer`. That layer's param_str may also name a mining rule: `"{'num_classes': 21, 'rule': mine_stratified}"`.
 """
 
+from typing import Any
+
 import numpy as np
 import yaml
 
@@ -172,7 +174,7 @@ class HardRoiMiningLayer(caffe.Layer):
 OHEMDataLayer = HardRoiMiningLayer
 
 
-def _params(layer) -> tuple[object, str]:
+def _params(layer) -> tuple[Any, str]:
     """What the layer's param_str holds, YAML such as "'num_classes': 21", and the text. Fast R-CNN's Caffe says
     param_str_.
     """

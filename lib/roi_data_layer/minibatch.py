@@ -62,7 +62,7 @@ def _with_objects(entries: list[dict], target_sizes: np.ndarray) -> dict[str, np
     gt_boxes = np.concatenate(objects).astype(np.float32)
     return {
         'data': stacked(images),
-        'im_info': np.float32([(*image.shape[:2], scale) for image, scale in zip(images, scales, strict=True)]),
+        'im_info': np.array([(*im.shape[:2], scale) for im, scale in zip(images, scales, strict=True)], np.float32),
         'gt_boxes': gt_boxes[:, 1:] if len(entries) == 1 else gt_boxes,
     }
 
