@@ -22,7 +22,7 @@ path, mapped, *others = sys.argv[1:]
 size = os.path.getsize(path)
 try:
     import resource
-    signal.setitimer(signal.ITIMER_PROF, 0.7 + size / 50e6)
+    signal.setitimer(signal.ITIMER_PROF, 0.4 + size / 50e6)
     with open('/proc/self/statm') as f:
         most = int(f.read().split()[0]) * resource.getpagesize() + 200_000_000 + size
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
