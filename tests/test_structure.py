@@ -40,10 +40,10 @@ ARROWS = {
     'caffe': set(),
     'caffe_stand_ins': {'caffe'},
     'detection_data': set(),
-    'roi_data_layer': {'caffe', 'caffe_stand_ins', 'fast_rcnn'},
+    'roi_data_layer': {'caffe', 'caffe_stand_ins', 'detection_data', 'fast_rcnn'},
     'rpn': {'caffe', 'fast_rcnn', 'roi_data_layer'},
     'fast_rcnn': {'caffe', 'caffe_stand_ins', 'detection_data', 'roi_data_layer', 'rpn'},
-    'projects': set(),
+    'projects': {'detection_data'},
     'inspection': {'caffe', 'caffe_stand_ins', 'detection_data', 'fast_rcnn', 'roi_data_layer', 'rpn'},
 }
 DETECTOR = [f'lib/{package}' for package in ARROWS if package != 'caffe']

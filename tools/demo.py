@@ -14,6 +14,7 @@ boxes were made; random boxes where OpenCV lacks it. A net with an RPN proposes 
 import argparse
 import json
 import os
+import sys
 
 import _init_paths  # noqa: F401
 from _command_line import add_flags, configure, parser_of, run
@@ -46,7 +47,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
+def main() -> int:
     args = parse_args()
     args.images = [*args.photographs, *args.images]
     if not args.images:
@@ -76,13 +77,13 @@ def main() -> None:
     from tqdm import tqdm
 
     import whole_file
+    from detection_data.image_file import ImageError, image_scale, read_image
     from detection_data.pascal_voc import VOC_CLASSES, listed_classes
     from detection_data.proposal_methods import propose
     from fast_rcnn.config import cfg
     from fast_rcnn.model_card import class_names, note_other_settings, read_card
     from fast_rcnn.test import detections, im_detect, load_net
     from inspection.draw import draw_detections
-    from roi_data_layer.image_blob import read_image
     from whole_file.picture import write_picture
 
     card = read_card(args.caffemodel)
@@ -99,9 +100,15 @@ def main() -> None:
     if args.proposals == 'auto' and not cfg.TEST.HAS_RPN and not hasattr(cv2, 'ximgproc'):
         print('This OpenCV has no selective search (opencv-contrib-python-headless has): random boxes instead')
     os.makedirs(args.out, exist_ok=True)
-    found = {}
+    found, unread = {}, []
     for path, target in zip(tqdm(args.images, unit='image', disable=None), targets, strict=True):
-        image = read_image(path)
+        try:
+            image = read_image(path)
+            image_scale(image.shape[0], image.shape[1], min(cfg.TEST.SCALES), cfg.TEST.MAX_SIZE)
+        except ImageError as error:
+            unread.append(path)
+            print(f'left out: {error if path in str(error) else f"{path}: {error}"}', file=sys.stderr)
+            continue
         method, width, boxes = args.proposals, None, None
         if method == 'auto':
             method = 'selective_search' if hasattr(cv2, 'ximgproc') else 'random'
@@ -127,6 +134,9 @@ def main() -> None:
         f'{sum(map(len, found.values()))} detections in {len(found)} images: pictures and detections.json '
         f'are in {args.out}'
     )
+    if unread:
+        print(f'{len(unread)} of {len(args.images)} photographs were left out', file=sys.stderr)
+    return int(bool(unread))
 
 
 if __name__ == '__main__':

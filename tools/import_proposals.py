@@ -35,10 +35,10 @@ def parse_args() -> argparse.Namespace:
         '--order',
         choices=('yx', 'xy'),
         default='yx',
-        help='of coordinates in a folder of files (default: yx)',
+        help='of coordinates: y1, x1, y2, x2 or x1, y1, x2, y2 (default: yx)',
     )
     parser.add_argument(
-        '--max_boxes', type=int, default=2000, help='at most so many an image, of a folder (default: 2000)'
+        '--max_boxes', type=int, help='at most so many an image (default: 2000 of a folder, all of a file)'
     )
     parser.add_argument('--overwrite', action='store_true', help='replace proposals that are there')
     parser.add_argument('--debug', action='store_true', help='show the traceback of an error')
@@ -49,7 +49,7 @@ def main() -> None:
     args = parse_args()
     if not args.method.isidentifier() or args.method == 'gt':
         raise ValueError(f"--method {args.method!r}: expected a name of letters, digits and _, and not 'gt'")
-    if args.max_boxes < 1:
+    if args.max_boxes is not None and args.max_boxes < 1:
         raise ValueError(f'--max_boxes is {args.max_boxes}; expected 1 or more')
     data_set = get_imdb(args.imdb)
     if isinstance(data_set, JoinedImdb):
@@ -60,11 +60,14 @@ def main() -> None:
     if os.path.exists(path) and not args.overwrite:
         raise FileExistsError(f'{path} is there already; --overwrite replaces it')
     if os.path.isdir(args.source):
-        source = {'source': os.path.basename(os.path.abspath(args.source)), 'max_boxes': args.max_boxes}
-        boxes = of_folder(data_set, args.source, args.order, args.max_boxes)
+        max_boxes = args.max_boxes or 2000
+        source = {'source': os.path.basename(os.path.abspath(args.source)), 'max_boxes': max_boxes}
+        boxes = of_folder(data_set, args.source, args.order, max_boxes)
         write_proposals(path, data_set.image_index, boxes, args.method, source)
     elif os.path.isfile(args.source):
-        proposals_mat.convert(args.source, path, data_set.image_index, args.method)
+        proposals_mat.convert(
+            args.source, path, data_set.image_index, args.method, data_set.image_size, args.order, args.max_boxes
+        )
     else:
         raise FileNotFoundError(f'--source {args.source}: there is no such file or folder')
     made = Proposals(path)

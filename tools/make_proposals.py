@@ -22,6 +22,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
+from typing import Any
 
 import cv2
 import numpy as np
@@ -30,6 +31,7 @@ from tqdm import tqdm
 import whole_file
 from _command_line import run
 from detection_data.factory import get_imdb
+from detection_data.image_file import read_image
 from detection_data.imdb import JoinedImdb, imdb
 from detection_data.proposal_methods import check_edge_model
 from detection_data.proposals import METHODS, Proposals, ProposalsError, propose, write_proposals
@@ -50,6 +52,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--seed', type=int, default=3, help='of the order of the boxes')
     parser.add_argument('--resize_to', type=int, default=None, help='search in images scaled to this width')
     parser.add_argument('--edge_model', metavar='FILE', help="for edge_boxes: OpenCV's model of structured forests")
+    parser.add_argument(
+        '--extend', action='store_true', help='keep the proposals that are there, and compute those of new images'
+    )
     parser.add_argument('--recall', action='store_true', help='report the recall of the ground truth when done')
     parser.add_argument('--debug', action='store_true', help='show the traceback of an error')
     args = parser.parse_args(argv)
@@ -91,24 +96,33 @@ def make(data_set: imdb, args: argparse.Namespace) -> None:
         there = Proposals(path, made_for=data_set.spec, method=args.method)
         # A newer OpenCV is no reason to throw the boxes away.
         immaterial = {'opencv': None, 'edge_model': None, 'images': None}
-        same = {**there.parameters, **immaterial} == {**settings, **immaterial}
-        if not same or there.image_ids != data_set.image_index:
+        if {**there.parameters, **immaterial} != {**settings, **immaterial}:
             raise ProposalsError(
-                f'{path} is there, but of other images or settings ({json.dumps(there.parameters)}, now '
+                f'{path} is there, but of other settings ({json.dumps(there.parameters)}, now '
                 f'{json.dumps(settings)}); remove it to make it anew'
             )
-        if there.parameters.get('images', images) != images:  # older files do not say
+        row_of = {image_id: i for i, image_id in enumerate(data_set.image_index)}
+        gone = [image_id for image_id in there.image_ids if image_id not in row_of]
+        new = [i for i, image_id in enumerate(data_set.image_index) if image_id not in there]
+        known = [row_of[image_id] for image_id in there.image_ids if image_id in row_of]
+        then = digest(file_sizes(data_set, known))
+        if not gone and there.parameters.get('images', then) != then:  # older files do not say
             raise ProposalsError(
                 f'{path} is there, but image files of {data_set.spec} have changed since it was made; remove it to '
                 'make it anew'
             )
-        print(f'{path} is there already')
+        if there.image_ids == data_set.image_index:
+            print(f'{path} is there already')
+        elif args.extend:
+            write(path, data_set, new, {**settings, 'images': images}, args.jobs, there)
+        else:
+            raise ProposalsError(
+                f'{path} is there, but {data_set.spec} has changed since it was made: of its '
+                f'{data_set.num_images} images {len(new)} are new, {len(gone)} are gone, or their order is another; '
+                '--extend keeps what is there and computes what is new'
+            )
     else:
-        boxes = compute(data_set, settings, path + '.partial', args.jobs)
-        write_proposals(path, data_set.image_index, boxes, args.method, {**settings, 'images': images})
-        shutil.rmtree(path + '.partial')
-        made = Proposals(path)
-        print(f'wrote {path}: {len(made)} images, {made.num_boxes / len(made):.0f} boxes an image')
+        write(path, data_set, range(data_set.num_images), {**settings, 'images': images}, args.jobs)
     if args.recall:
         data_set.set_proposal_method(args.method)
         best, _ = best_overlaps(data_set)
@@ -116,12 +130,29 @@ def make(data_set: imdb, args: argparse.Namespace) -> None:
             print(f'recall of {data_set.name} at IoU {threshold}: {recall_at(best, threshold):.4f}')
 
 
-def compute(data_set: imdb, settings: dict, folder: str, jobs: int) -> Iterator[np.ndarray]:
-    """The boxes of all images, in order. Pieces are saved in ``folder``; those found there are not redone."""
+def write(
+    path: str, data_set: imdb, missing: Sequence[int], parameters: dict, jobs: int, there: Proposals | None = None
+) -> None:
+    """Write the proposals of a set: of the images ``missing`` they are computed, of the others taken from ``there``."""
+    settings = {key: value for key, value in parameters.items() if key != 'images'}
+    computed = compute(data_set, missing, settings, path + '.partial', jobs)
+    new = {data_set.image_index[i] for i in missing}
+    boxes = (
+        next(computed) if there is None or image_id in new else there.of(image_id) for image_id in data_set.image_index
+    )
+    write_proposals(path, data_set.image_index, boxes, settings['method'], parameters)
+    shutil.rmtree(path + '.partial')
+    made = Proposals(path)
+    kept = f', {len(made) - len(new)} of them as they were' if there is not None else ''
+    print(f'wrote {path}: {len(made)} images{kept}, {made.num_boxes / len(made):.0f} boxes an image')
+
+
+def compute(data_set: imdb, images: Sequence[int], settings: dict, folder: str, jobs: int) -> Iterator[np.ndarray]:
+    """The boxes of ``images``, in order. Pieces are saved in ``folder``; those found there are not redone."""
     os.makedirs(folder, exist_ok=True)
     pieces = []
-    for start in range(0, data_set.num_images, PIECE):
-        indices = range(start, min(start + PIECE, data_set.num_images))
+    for start in range(0, len(images), PIECE):
+        indices = images[start : start + PIECE]
         ids = [data_set.image_index[i] for i in indices]
         key = json.dumps([settings, ids, file_sizes(data_set, indices)])
         pieces.append(
@@ -133,7 +164,7 @@ def compute(data_set: imdb, settings: dict, folder: str, jobs: int) -> Iterator[
     if missing:
         pool = WorkerPool(min(jobs, len(missing)))
         try:
-            with tqdm(total=data_set.num_images, initial=done, unit='image', desc=data_set.name) as bar:
+            with tqdm(total=len(images), initial=done, unit='image', desc=data_set.name) as bar:
                 futures = {pool.submit(compute_piece, *piece, settings): len(piece[2]) for piece in missing}
                 for future in as_completed(futures):
                     future.result()
@@ -161,21 +192,12 @@ def compute_piece(path: str, key: str, ids: list[str], image_paths: list[str], s
     """Compute and save the boxes of a few images (in a worker process)."""
     boxes = []
     for image_id, image_path in zip(ids, image_paths, strict=True):
-        # Annotations are in the pixels as stored, so a rotation in the EXIF data must not be applied.
-        image = cv2.imread(image_path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-        if image is None:
-            raise ValueError(f'{image_path}: not an image that can be read; replace it or take its id out of the set')
-        boxes.append(
-            propose(
-                image,
-                settings['method'],
-                image_id,
-                settings['seed'],
-                settings['max_boxes'],
-                settings['resize_to'],
-                settings.get('edge_model'),
-            )
-        )
+        arguments: dict[str, Any] = {k: settings.get(k) for k in ('seed', 'max_boxes', 'resize_to', 'edge_model')}
+        image = read_image(image_path)
+        try:
+            boxes.append(propose(image, settings['method'], image_id, **arguments))
+        except ValueError as e:
+            raise ValueError(f'{image_path}: {e}') from None
     with whole_file.in_memory(path) as file:
         np.savez(file, key=key, counts=[len(b) for b in boxes], boxes=np.concatenate(boxes))
 

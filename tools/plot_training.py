@@ -43,7 +43,7 @@ def main() -> None:
         raise ValueError(f'--names gives {len(args.names)} names for {len(paths)} records: one each, please')
     runs = {}
     for path, name in zip(paths, args.names or _names(paths), strict=True):
-        runs[name] = read_record(path)
+        runs[name] = read_record(path, needed=('loss', 'seconds', 'memory'))
         if not runs[name]:
             raise ValueError(f'{path} holds no iteration yet')
         print(f'{name}: iterations {runs[name][0]["iteration"]} to {runs[name][-1]["iteration"]}')

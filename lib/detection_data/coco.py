@@ -19,10 +19,16 @@ import numpy as np
 
 import whole_file
 from detection_data.imdb import imdb, nan_to_null
-from detection_data.pascal_voc import AnnotationError
+from detection_data.labels import AnnotationError, RawObject, Style, check_names_differ, flag_value
 
 KEYS = ('images', 'annotations', 'categories')
-STRAY = 1.0  # pixels by which a box may reach out of its image: labelling tools round
+STYLE = Style(
+    fields='(x, y, width, height)',
+    edges=lambda box: (box[0], box[1], box[0] + box[2], box[1] + box[3]),
+    least=0,
+    counts='',
+    remedy='correct the file, or take the annotation out of it',
+)
 # What COCOeval.summarize reports, in its order: s, m, l are small, medium and large objects; a number
 # after AR is the detections an image.
 NUMBERS = ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl', 'AR1', 'AR10', 'AR100', 'ARs', 'ARm', 'ARl')
@@ -47,13 +53,16 @@ class coco(imdb):
     ):
         self.annotation_file = annotation_file
         self.image_dir = image_dir
-        images, objects, categories = _load(annotation_file)
+        images, objects, categories, notes = _load(annotation_file)
         super().__init__(name, [c['name'] for c in categories], [str(image['id']) for image in images])
         self._proposals_pattern = proposals_pattern
-        self._published = published
-        self._category_ids = np.array([c['id'] for c in categories], np.int64)
-        self._image_ids = np.array([image['id'] for image in images], np.int64)
+        self.published = published
+        self._texts = notes.texts
+        self._flags = notes.flags
+        self._category_ids = np.array([notes.number_of(c['id']) for c in categories], np.int64)
+        self._image_ids = np.array([notes.number_of(image['id']) for image in images], np.int64)
         self._file_names = [image['file_name'] for image in images]
+        # 0 x 0 where the file does not say: measured when asked for
         self._sizes = np.array([[image['width'], image['height']] for image in images], np.int32).reshape(-1, 2)
         self._index_objects(objects)
 
@@ -72,7 +81,7 @@ class coco(imdb):
         self._starts = np.searchsorted(row[by_image], np.arange(self.num_images + 1))
         self._empty = ~(np.minimum(self._objects['w'], self._objects['h']) > 0)  # a nan is no size either
         self._empty |= self._objects['area'] == 0
-        if self._published and self._empty.any():
+        if self.published and self._empty.any():
             print(f'{self.name}: {self._empty.sum()} of {len(objects)} objects left out: they have no area')
 
     def set_class_order(self, classes: Sequence[str]) -> None:
@@ -84,56 +93,83 @@ class coco(imdb):
     def _check_unique(self, ids: np.ndarray, what: str) -> None:
         values, counts = np.unique(ids, return_counts=True)
         if (counts > 1).any():
-            raise ValueError(f'{self.annotation_file}: {what} {values[counts > 1][0]} is given twice')
+            raise ValueError(f'{self.annotation_file}: {what} {self._id(values[counts > 1][0])!r} is given twice')
+
+    def _id(self, number: int) -> int | str:
+        """An id as the file has it: texts have numbers of our own."""
+        return self._texts.get(int(number), int(number))
 
     def _check_known(self, objects: np.ndarray, known: np.ndarray, key: str) -> None:
         if not known.all():
             wrong = objects[~known]
             raise ValueError(
-                f'{self.annotation_file}: {len(wrong)} annotations, the first of id {wrong["id"][0]}, '
-                f'have a {key} that the file does not describe ({wrong[key][0]})'
+                f'{self.annotation_file}: {len(wrong)} annotations, the first of id {self._id(wrong["id"][0])}, '
+                f'have a {key} that the file does not describe ({self._id(wrong[key][0])})'
             )
 
     # ------------------------------------------------------------------ one image
 
     def image_path_at(self, i: int) -> str:
-        path = os.path.join(self.image_dir, self._file_names[i])
-        if not os.path.isfile(path):
+        name = self._file_names[i]
+        path = os.path.join(self.image_dir, name)
+        if os.path.isfile(path):
+            return path
+        other = os.path.join(self.image_dir, name.replace('\\', '/'))  # written on Windows
+        if os.path.isfile(other):
+            return other
+        found = _in_any_case(other)
+        if found is None:
             raise AnnotationError(
                 f'{self.name}: image {self.image_index[i]} not found: there is no {path}; add the file, or '
                 f'take the image out of {self.annotation_file}'
             )
-        return path
+        return found
 
     def file_name_at(self, i: int) -> str:
         """Name of the image file of image ``i``, as the annotation file gives it."""
         return self._file_names[i]
 
-    def raw_objects(self, i: int) -> list[tuple[str, str, tuple[float, float, float, float]]]:
-        """The objects of image ``i`` as they stand in the file: (where, class, (x, y, w, h))."""
-        rows = slice(self._starts[i], self._starts[i + 1])
-        return [
-            (
-                f'{self.annotation_file}: annotation {int(o["id"])} of image {self.image_index[i]}',
-                self.classes[c],
-                (float(o['x']), float(o['y']), float(o['w']), float(o['h'])),
+    def raw_objects(self, i: int) -> list[RawObject]:
+        """The objects of image ``i`` as they stand in the file."""
+        objects = []
+        for k in range(self._starts[i], self._starts[i + 1]):
+            if self._empty[k] and self.published:
+                continue
+            each, where = self._objects[k], f'{self.annotation_file}: annotation {self._id(self._objects["id"][k])}'
+            numbers = tuple(float(each[v]) for v in 'xywh')
+            known = all(map(math.isfinite, numbers))
+            problem = '' if known else f': bbox is {numbers}, with a coordinate that is no number'
+            flags = {'iscrowd': self._flags[int(each['flag'])]} if each['flag'] >= 0 else {}
+            objects.append(
+                RawObject(
+                    f'{where} of image {self.image_index[i]}',
+                    self.classes[self._classes[k]],
+                    numbers if known else None,
+                    problem,
+                    flags,
+                    outline=bool(each['outline']),
+                )
             )
-            for o, c, empty in zip(self._objects[rows], self._classes[rows], self._empty[rows], strict=True)
-            if not (empty and self._published)
-        ]
+        return objects
 
     def size_at(self, i: int) -> tuple[int, int]:
-        """(width, height) of image ``i`` as annotated."""
+        """(width, height) of image ``i`` as annotated; (0, 0) if the file does not say."""
         return int(self._sizes[i, 0]), int(self._sizes[i, 1])
+
+    def image_size(self, i: int) -> tuple[int, int]:
+        size = self.size_at(i)
+        if not size[0]:
+            size = self._measured_size(i)
+            self._sizes[i] = size
+        return size
 
     def _read_annotation(self, i: int) -> dict:
         """As for every imdb, and ``crowd``: bool (n,), the regions that hold many objects of a class."""
-        width, height = self.size_at(i)
-        if not self._published:
-            for where, name, box in self.raw_objects(i):
-                _check_box(box, width, height, f'{where} ({name})')
+        width, height = self.image_size(i)
+        if not self.published:
+            self._judge(i, self.raw_objects(i), (width, height), STYLE)
         rows = np.arange(self._starts[i], self._starts[i + 1])
-        if self._published:
+        if self.published:
             rows = rows[~self._empty[rows]]
         objects = self._objects[rows]
         crowd = objects['crowd'].astype(bool)
@@ -216,8 +252,8 @@ class coco(imdb):
         texts = (
             json.dumps(
                 {
-                    'image_id': int(image_id),
-                    'category_id': int(category_id),
+                    'image_id': self._id(image_id),
+                    'category_id': self._id(category_id),
                     'bbox': [round(v, 3) for v in (x, y, w, h)],
                     'score': round(score, 6),
                 }
@@ -245,7 +281,7 @@ class coco(imdb):
     def _ground_truth(self) -> dict:
         """The file's content, as far as the evaluation of boxes needs it."""
         image_of = np.repeat(self._image_ids, np.diff(self._starts))
-        kept = np.flatnonzero(~self._empty) if self._published else np.arange(len(self._objects))
+        kept = np.flatnonzero(~self._empty) if self.published else np.arange(len(self._objects))
         annotations = []
         # Ids of our own, from 1: pycocotools takes an object of id 0 for none.
         for number, k in enumerate(kept.tolist(), start=1):
@@ -273,7 +309,7 @@ class coco(imdb):
     def _summary(self, evaluation, found: list[int]) -> dict:
         numbers = {n: _mean([v]) for n, v in zip(NUMBERS, evaluation.stats.tolist(), strict=True)}
         precision = evaluation.eval['precision'][:, :, :, 0, -1]  # IoU, recall, category; of all sizes
-        kept = ~self._empty if self._published else np.ones(len(self._objects), bool)
+        kept = ~self._empty if self.published else np.ones(len(self._objects), bool)
         crowd = self._objects['crowd'].astype(bool)
         column = {c: k for k, c in enumerate(evaluation.params.catIds)}
         classes = {}
@@ -340,20 +376,6 @@ def format_table(results: dict) -> str:
     return '\n'.join(lines)
 
 
-def _check_box(box: tuple[float, float, float, float], width: int, height: int, where: str) -> None:
-    x, y, w, h = box
-    shown = f'box ({x:g}, {y:g}, {w:g}, {h:g})'
-    remedy = 'correct the file, or take the annotation out of it'
-    if not all(map(math.isfinite, box)):
-        raise AnnotationError(f'{where}: {shown} has a coordinate that is no number; {remedy}')
-    if w <= 0 or h <= 0:
-        raise AnnotationError(f'{where}: {shown} has zero or negative size (x, y, width, height); {remedy}')
-    if x < -STRAY or y < -STRAY or x + w > width + STRAY or y + h > height + STRAY:
-        raise AnnotationError(
-            f'{where}: {shown} (x, y, width, height) lies outside its image, {width}x{height}; {remedy}'
-        )
-
-
 def _mean(values) -> float:
     """The mean of what is known: pycocotools writes -1 where there is nothing to find."""
     values = np.asarray(values, np.float64)
@@ -370,83 +392,164 @@ def _without_detections(COCO, truth):
 
 # ---------------------------------------------------------------------- the annotation file
 
+# flag: the row of a text that iscrowd has and that means nothing, -1 for none; outline: the box is that of a polygon
 _OBJECT = np.dtype(
-    [('id', 'i8'), ('image_id', 'i8'), ('category_id', 'i8'), ('crowd', '?'), ('area', 'f8')]
+    [('id', 'i8'), ('image_id', 'i8'), ('category_id', 'i8'), ('crowd', '?'), ('flag', 'i4'), ('outline', '?')]
+    + [('area', 'f8')]
     + [(k, 'f8') for k in 'xywh']
 )
 _INT64 = np.iinfo(np.int64)
+_FIRST_TEXT = -(2**50)  # our number of the first id that is a text; float64, in which results are kept, has it exactly
+BACKGROUND = '__background__'
 
 
-def _load(path: str) -> tuple[list[dict], np.ndarray, list[dict]]:
-    """(images, objects as an array of _OBJECT, categories) of an annotation file."""
+class _Notes:
+    """What the arrays of objects cannot hold: ids that are texts, and crowd flags that mean nothing."""
+
+    def __init__(self):
+        self.texts: dict[int, str] = {}
+        self.flags: list = []
+        self._numbers: dict[str, int] = {}
+
+    def number_of(self, value) -> int | None:
+        """A whole number for an id: itself, that of its digits, or one of our own for a text; None if it is no id."""
+        if type(value) is int:
+            return value if _INT64.min <= value <= _INT64.max else None
+        if type(value) is float and value.is_integer() and abs(value) < 2**53:
+            return int(value)
+        if type(value) is not str or not value.strip():
+            return None
+        if value not in self._numbers:
+            plain = value.isascii() and value.isdigit() and len(value) < 18 and str(int(value)) == value
+            number = int(value) if plain else _FIRST_TEXT - len(self.texts)
+            self._numbers[value] = number
+            if not plain:
+                self.texts[number] = value
+        return self._numbers[value]
+
+    def compact(self, pairs: list[tuple]):
+        """An annotation as a tuple of what is used of it; any other JSON object as a dictionary."""
+        entry = dict(pairs)
+        if 'image_id' not in entry:
+            return entry
+        box, outline = entry.get('bbox'), False
+        try:
+            if box is None or len(box) == 0:
+                box, outline = _bounds(entry.get('segmentation')), True
+            x, y, w, h = (float(v) for v in box)
+            image_id, category_id = self.number_of(entry['image_id']), self.number_of(entry['category_id'])
+            if image_id is None or category_id is None:
+                return entry
+            number = self.number_of(entry.get('id', 0))
+            area = entry.get('area')
+            area = w * h if area is None else float(area)
+        except (TypeError, ValueError, KeyError, OverflowError):
+            return entry
+        crowd, flag = flag_value(entry.get('iscrowd')), -1
+        if crowd is None:
+            self.flags.append(entry['iscrowd'])
+            crowd, flag = False, len(self.flags) - 1
+        return (number or 0, image_id, category_id, crowd, flag, outline, area, x, y, w, h)
+
+
+def _bounds(polygons) -> tuple[float, float, float, float]:
+    """x, y, w, h of the box around polygons [[x, y, x, y, ...], ...]. Raises an error if they are none."""
+    points = np.array([float(v) for polygon in polygons for v in polygon]).reshape(-1, 2)
+    (x1, y1), (x2, y2) = points.min(axis=0), points.max(axis=0)
+    return x1, y1, x2 - x1, y2 - y1
+
+
+def _load(path: str) -> tuple[list[dict], np.ndarray, list[dict], _Notes]:
+    """(images, objects as an array of _OBJECT, categories, notes) of an annotation file."""
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no annotation file {path}; expected a JSON file in COCO's format")
+    notes = _Notes()
     try:
         with open(path, encoding='utf-8-sig') as f:  # a byte order mark, which some tools write, is skipped
             # Objects become tuples as they are parsed: as dictionaries, those of COCO would need 3 GB.
-            content = json.load(f, object_pairs_hook=_compact)
+            content = json.load(f, object_pairs_hook=notes.compact)
     except (ValueError, RecursionError) as e:
         raise ValueError(f'{path}: not a JSON file ({e})') from None
     if not isinstance(content, dict) or not isinstance(content.get('images'), list) or 'categories' not in content:
         raise ValueError(
             f"{path}: not in COCO's format: expected an object with the lists {', '.join(KEYS)} at its top"
         )
-    images, categories = content['images'], content['categories']
+    images = content['images']
     annotations = content.get('annotations', [])
     if not isinstance(annotations, list):
         raise ValueError(f"{path}: not in COCO's format: annotations is {str(annotations)[:100]}, expected a list")
-    _check_entries(path, 'images', images, {'id': int, 'file_name': str, 'width': int, 'height': int})
-    _check_entries(path, 'categories', categories, {'id': int, 'name': str})
-    names, ids = [c['name'] for c in categories], [c['id'] for c in categories]
-    if len(set(names)) < len(names) or len(set(ids)) < len(ids) or not names:
-        raise ValueError(f'{path}: expected categories of different ids and names; got {ids} and {names}')
+    _check_entries(path, 'images', images, ('file_name',), notes)
     if not images:
         raise ValueError(f'{path}: it describes no image')
     for k, image in enumerate(images):
-        if not all(0 < image[side] < 2**31 for side in ('width', 'height')):
-            raise ValueError(
-                f'{path}: images[{k}], {image["file_name"]}, has width {image["width"]} and height {image["height"]}; '
-                'expected its size in pixels'
-            )
+        image['width'], image['height'] = _stated_size(path, k, image)
     for k, each in enumerate(annotations):
         if not isinstance(each, tuple):
             raise ValueError(
                 f'{path}: annotations[{k}] is {str(each)[:100]}; expected image_id, category_id (whole '
-                f'numbers) and bbox (x, y, width, height)'
+                f'numbers or texts) and bbox (x, y, width, height), or a segmentation of polygons'
             )
-    return images, np.array(annotations, _OBJECT), categories
+    objects = np.array(annotations, _OBJECT)
+    return images, objects, _categories(path, content['categories'], objects, notes), notes
 
 
-def _compact(pairs: list[tuple]):
-    """An annotation as a tuple of what is used of it; any other JSON object as a dictionary."""
-    entry = dict(pairs)
-    box = entry.get('bbox')
-    if box is None or 'image_id' not in entry:
-        return entry
-    try:
-        x, y, w, h = (float(v) for v in box)
-        image_id, category_id = entry['image_id'], entry['category_id']
-        if not (_is_id(image_id) and _is_id(category_id)):
-            return entry
-        number = entry.get('id', 0)
-        area = entry.get('area')
-        area = w * h if area is None else float(area)
-        number, crowd = (number if _is_id(number) else 0), bool(entry.get('iscrowd', 0))
-        return (number, image_id, category_id, crowd, area, x, y, w, h)
-    except (TypeError, ValueError, KeyError):
-        return entry
+def _categories(path: str, categories, objects: np.ndarray, notes: _Notes) -> list[dict]:
+    """The categories but the background, which is no class of an object; names without blanks about them."""
+    _check_entries(path, 'categories', categories, ('name',), notes)
+    categories = [{**c, 'name': c['name'].strip()} for c in categories]
+    for c in categories:
+        n = int((objects['category_id'] == notes.number_of(c['id'])).sum())
+        if c['name'] == BACKGROUND and n:
+            raise ValueError(
+                f'{path}: {n} annotations are of the category {BACKGROUND}, which is no class of an object: it is what '
+                'lies outside all boxes. Give the category another name, or take them out'
+            )
+    categories = [c for c in categories if c['name'] != BACKGROUND]
+    names, ids = [c['name'] for c in categories], [notes.number_of(c['id']) for c in categories]
+    if len(set(names)) < len(names) or len(set(ids)) < len(ids) or not names or not all(names):
+        raise ValueError(f'{path}: expected categories of different ids and names; got {ids} and {names}')
+    check_names_differ(names, path, 'Give their annotations one category_id, or the categories names that differ')
+    return categories
 
 
-def _is_id(value) -> bool:
-    return type(value) is int and _INT64.min <= value <= _INT64.max
+def _stated_size(path: str, k: int, image: dict) -> tuple[int, int]:
+    """(width, height) as the file has it, (0, 0) where it has none."""
+    size = image.get('width'), image.get('height')
+    if size == (None, None):
+        return 0, 0
+    width, height = map(_whole_pixels, size)
+    if not (width and height):
+        raise ValueError(
+            f'{path}: images[{k}], {image["file_name"]}, has width {size[0]} and height {size[1]}; '
+            'expected its size in pixels, or neither: then it is measured'
+        )
+    return width, height
 
 
-def _check_entries(path: str, key: str, entries, types: dict[str, type]) -> None:
+def _whole_pixels(value: object) -> int:
+    """A side in pixels, 0 if the value is none."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < 2**31 and value == int(value):
+        return int(value)
+    return 0
+
+
+def _check_entries(path: str, key: str, entries, texts: Sequence[str], notes: _Notes) -> None:
     if not isinstance(entries, list):
         raise ValueError(f"{path}: not in COCO's format: {key} is no list")
     for k, entry in enumerate(entries):
-        for name, kind in types.items():
-            value = entry.get(name) if isinstance(entry, dict) else None
-            if not (_is_id(value) if kind is int else type(value) is kind):
-                expected = 'a whole number of 64 bits' if kind is int else 'a text'
-                raise ValueError(f'{path}: {key}[{k}] has {name} {value!r}; expected {expected}')
+        value = entry.get('id') if isinstance(entry, dict) else None
+        if notes.number_of(value) is None:
+            raise ValueError(f'{path}: {key}[{k}] has id {value!r}; expected a whole number of 64 bits, or a text')
+        for name in texts:
+            if type(entry.get(name)) is not str:
+                raise ValueError(f'{path}: {key}[{k}] has {name} {entry.get(name)!r}; expected a text')
+
+
+def _in_any_case(path: str) -> str | None:
+    """The one file whose path differs from ``path`` in the case of its name alone, None if there is none."""
+    folder, name = os.path.split(path)
+    try:
+        found = [file for file in os.listdir(folder) if file.lower() == name.lower()]
+    except OSError:
+        return None
+    return os.path.join(folder, found[0]) if len(found) == 1 else None

@@ -6,60 +6,49 @@ cannot be opened at all. What training would refuse is told apart from what mere
 
 from __future__ import annotations
 
-import math
 import os
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import cv2
-import numpy as np
-from PIL import Image
-
-from detection_data import factory, pascal_voc
-from detection_data.coco import STRAY, coco
+from detection_data import factory, labels, pascal_voc
+from detection_data.coco import STYLE as COCO_STYLE
+from detection_data.coco import coco
+from detection_data.image_file import ImageError, damage_of, image_scale, read_header, read_image
 from detection_data.imdb import imdb
+from detection_data.labels import NOTED, PUT_RIGHT, REFUSED, RawObject, flag_value
 
-EXIF_ORIENTATION = 0x0112
 SHOWN = 3  # places of each kind
 AT_A_TIME = 512  # images looked at together
+LARGE = 30_000_000  # pixels; of such images one is read at a time, whatever the number of threads
 
-# kind -> (what it is, whether training refuses it)
+# kind -> (what it is, what becomes of it)
 KINDS = {
-    'set': ('the set cannot be opened', True),
-    'listed twice': ('image listed twice in the split', True),
-    'no image': ('image missing', True),
-    'unreadable image': ('image that cannot be read', True),
-    'damaged image': ('image with damaged or missing data, partly grey when read', False),
-    'size': ('size in the annotation differs from that of the image', True),
-    'turned size': ('annotated as shown, turned by its EXIF data: boxes and stored pixels differ', True),
-    'turned': ('image that EXIF data turns when shown; it is used as stored', False),
-    'annotation': ('annotation missing or malformed', True),
-    'class': ('object of an unknown class', True),
-    'no box': ('object without four numbers for its box', True),
-    'swapped': ('box with swapped corners', True),
-    'zero size': ('box of zero width or height', True),
-    'begins at 0': ('box that begins at pixel 0, where VOC counts from 1', True),
-    'out of frame': ('box that reaches out of its image', True),
-    'twice': ('object given twice: same class, same box', False),
-    'no objects': ('image without objects', False),
-    'empty class': ('class without examples', False),
-    'proposals': ('proposals missing or broken', True),
-    'not proposed': ('image that the proposals file lacks', True),
-    'no proposals': ('image without proposals', False),
-    'far proposals': ('image with proposals beyond its edge: made of another image?', False),
+    'set': ('the set cannot be opened', REFUSED),
+    'listed twice': ('image listed twice in the split', REFUSED),
+    'no image': ('image missing', REFUSED),
+    'unreadable image': ('image that cannot be read', REFUSED),
+    'thin image': ('image of which a side becomes 0 pixels when it is scaled', REFUSED),
+    'damaged image': ('image with damaged or missing data, partly grey when read', NOTED),
+    'pixels': ('image of other than 8-bit colours or greys: made so when read', NOTED),
+    'size': ('size in the annotation differs from that of the image', REFUSED),
+    'turned size': ('annotated as shown, turned by its EXIF data: boxes and stored pixels differ', REFUSED),
+    'turned': ('image that EXIF data turns when shown; it is used as stored', NOTED),
+    'annotation': ('annotation missing or malformed', REFUSED),
+    **labels.KINDS,
+    'no objects': ('image without objects', NOTED),
+    'empty class': ('class without examples', NOTED),
+    'all difficult': ('class of which all objects are difficult, or crowds: nothing is learned of it', NOTED),
+    'nothing to learn': ('no object to train on in the whole set', REFUSED),
+    'proposals': ('proposals missing or broken', REFUSED),
+    'not proposed': ('image that the proposals file lacks', REFUSED),
+    'wrong proposals': ('image with proposals that are none, or beyond its edge: made of another image?', REFUSED),
+    'no proposals': ('image without proposals', NOTED),
+    'far proposals': ('image with proposals beyond its edge by a pixel at most', NOTED),
 }
-
-
-class RawObject(NamedTuple):
-    """An object as its file has it."""
-
-    where: str
-    name: str
-    box: tuple[float, ...] | None
-    """x1, y1, x2, y2 in the file's own count; None if there are no four numbers."""
 
 
 @dataclass
@@ -68,6 +57,8 @@ class RawImage:
 
     image_id: str
     path: str | None
+    missing: str = ''
+    """Why there is no path."""
     width: int | None = None
     height: int | None = None
     objects: list[RawObject] = field(default_factory=list)
@@ -86,6 +77,7 @@ class Report:
         places: kind (see KINDS) -> the first few places.
         counts: kind -> how many.
         advice: sentences about the set as a whole.
+        turned: paths of the images of kind 'turned size', all of them.
     """
 
     name: str
@@ -94,6 +86,7 @@ class Report:
     places: dict[str, list[str]] = field(default_factory=dict)
     counts: Counter = field(default_factory=Counter)
     advice: list[str] = field(default_factory=list)
+    turned: list[str] = field(default_factory=list)
 
     def add(self, kind: str, place: str) -> None:
         self.counts[kind] += 1
@@ -103,10 +96,17 @@ class Report:
     @property
     def refused(self) -> bool:
         """Whether training would refuse the set."""
-        return any(KINDS[kind][1] for kind in self.counts)
+        return any(KINDS[kind][1] == REFUSED for kind in self.counts)
 
 
-def look_at(name: str, method: str = 'selective_search', jobs: int = 1, seen: Callable | None = None) -> Report:
+def look_at(
+    name: str,
+    method: str = 'selective_search',
+    jobs: int = 1,
+    seen: Callable | None = None,
+    scales: Sequence[int] = (600,),
+    max_size: int = 1000,
+) -> Report:
     """Look at every image and annotation of a data set that is not joined.
 
     Args:
@@ -114,6 +114,7 @@ def look_at(name: str, method: str = 'selective_search', jobs: int = 1, seen: Ca
         method: whose proposals to look at; 'gt' for none.
         jobs: threads that decode images.
         seen: called with the number of images done, now and then.
+        scales, max_size: to what images will be scaled, see ``image_file.image_scale``.
 
     Raises as ``get_imdb`` does for a name or folder that does not exist.
     """
@@ -129,33 +130,41 @@ def look_at(name: str, method: str = 'selective_search', jobs: int = 1, seen: Ca
         raise ValueError(problem)  # nothing of it can be read
     classes: Sequence[str]
     if isinstance(data_set, coco):
-        classes, images, first, reach = data_set.classes[1:], _coco_images(data_set), 0, STRAY
+        classes, images, style = data_set.classes[1:], _coco_images(data_set), COCO_STYLE
     else:
         root, split = _voc_place(name)
         ids = _listed(root, split, report)
         classes = data_set.classes[1:] if data_set else _known_classes(root, ids)
-        images, first, reach = _voc_images(root, ids), 1, 0
+        images, style = _voc_images(root, ids), pascal_voc.STYLE
         if problem is not None and 'listed twice' not in report.counts:
             report.add('set', problem)
     report.objects = Counter(dict.fromkeys(classes, 0))
     proposals = _proposals(data_set, method, report)
     ends: Counter[str] = Counter()
+    difficult: Counter[str] = Counter()
+    indices = {name: k for k, name in enumerate(('', *classes))}
+    # What reading for training does not refuse of a published set is no reason to refuse it
+    lenient = data_set is not None and getattr(data_set, 'published', False)
     withheld = data_set is not None and data_set.withheld
     with ThreadPoolExecutor(jobs) as pool:
         for chunk in _chunks(images, AT_A_TIME):
             measured = pool.map(lambda image: measure(image.path), chunk)
             for image, found in zip(chunk, measured, strict=True):
-                size = _look_at_image(image, found, report)
+                size = _look_at_image(image, found, scales, max_size, report)
                 if not withheld:
-                    _look_at_objects(image, size, first, reach, report, ends)
+                    _look_at_objects(image, size, indices, style, lenient, report, ends, difficult)
                 if proposals is not None:
                     _look_at_proposals(proposals, image.image_id, size, report)
             report.images += len(chunk)
             if seen:
                 seen(len(chunk))
-    for c, n in report.objects.items():
-        if n == 0 and not withheld:
+    for c, n in report.objects.items() if not withheld else ():
+        if n == 0:
             report.add('empty class', c)
+        elif n == difficult[c]:
+            report.add('all difficult', f'{c}: {n} objects')
+    if not withheld and report.objects.total() == difficult.total() and 'annotation' not in report.counts:
+        report.add('nothing to learn', f'{report.objects.total()} objects, {difficult.total()} of them difficult')
     _advise(report, ends)
     return report
 
@@ -167,24 +176,42 @@ class Measured(NamedTuple):
     height: int | None = None
     orientation: int = 1
     damage: str | None = None
+    mode: str = ''
+    problem: str = ''
+    """Why it cannot be read."""
+
+
+_large = threading.Lock()
 
 
 def measure(path: str | None) -> Measured:
     """Read an image file: the size of the stored pixels, its EXIF orientation (1: none), and damage."""
     if path is None:
         return Measured()
-    picture = cv2.imread(path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    if picture is None:
-        return Measured()
-    height, width = picture.shape[:2]
-    orientation, damage = 1, None
+    header = read_header(path)
+    if header and header.width * header.height > LARGE:
+        with _large:
+            return _measured(path, header)
+    return _measured(path, header)
+
+
+def _measured(path: str, header) -> Measured:
     try:
-        with Image.open(path) as image:
-            orientation = image.getexif().get(EXIF_ORIENTATION, 1)
-            image.load()  # OpenCV fills in what is missing, and says nothing
-    except Exception as e:  # Pillow raises many kinds for a damaged file
-        damage = str(e)
-    return Measured(width, height, orientation if orientation in range(1, 9) else 1, damage)
+        height, width = read_image(path).shape[:2]
+    except ImageError as e:
+        return Measured(problem=str(e))
+    return Measured(
+        width, height, header.orientation if header else 1, damage_of(path), _unusual(header.mode if header else '')
+    )
+
+
+def _unusual(mode: str) -> str:
+    """What is to be said of the pixels of Pillow's mode, if anything."""
+    if mode.startswith(('I', 'F')):
+        return '16 bits or more a channel, scaled to 8: dim if they use a part of their range'
+    if mode in ('RGBA', 'LA', 'PA', 'La', 'RGBa'):
+        return 'with transparency, which is left out'
+    return {'CMYK': 'CMYK', 'P': 'of a palette', '1': 'black and white'}.get(mode, '')
 
 
 def format_report(report: Report) -> str:
@@ -197,9 +224,10 @@ def format_report(report: Report) -> str:
     if not report.counts:
         return '\n'.join([*lines, '  nothing found'])
     lines.append('   count  training  finding')
-    for kind in sorted(report.counts, key=lambda k: (not KINDS[k][1], list(KINDS).index(k))):
-        title, stops = KINDS[kind]
-        lines.append(f'{report.counts[kind]:8d}  {"refuses" if stops else "goes on":8}  {title}')
+    order = (REFUSED, PUT_RIGHT, NOTED)
+    for kind in sorted(report.counts, key=lambda k: (order.index(KINDS[k][1]), list(KINDS).index(k))):
+        title, becomes = KINDS[kind]
+        lines.append(f'{report.counts[kind]:8d}  {becomes:9} {title}')
         lines += [f'{"":20}{place}' for place in report.places[kind]]
         more = report.counts[kind] - len(report.places[kind])
         if more:
@@ -210,66 +238,65 @@ def format_report(report: Report) -> str:
 # ---------------------------------------------------------------------- the parts of it
 
 
-def _look_at_image(image: RawImage, found: Measured, report: Report) -> tuple[int | None, int | None]:
+def _look_at_image(
+    image: RawImage, found: Measured, scales: Sequence[int], max_size: int, report: Report
+) -> tuple[int, int] | None:
     """Note what is wrong with the image file; returns the size to hold boxes against."""
     if image.path is None:
-        report.add('no image', image.image_id)
-    elif found.width is None:
-        report.add('unreadable image', image.path)
+        report.add('no image', f'{image.image_id}: {image.missing}')
+    elif found.width is None or found.height is None:
+        report.add('unreadable image', found.problem)
     else:
         if found.damage:
             report.add('damaged image', f'{image.path}: {found.damage}')
+        if found.mode:
+            report.add('pixels', f'{image.path}: {found.mode}')
+        try:
+            for scale in scales:
+                image_scale(found.height, found.width, scale, max_size)
+        except ImageError as e:
+            report.add('thin image', f'{image.path}: {e}')
         stated, stored = (image.width, image.height), (found.width, found.height)
         sizes = f'{image.path}: {found.width}x{found.height}'
         if image.width and stated != stored:
             turned = found.orientation >= 5 and stated == stored[::-1]
             report.add('turned size' if turned else 'size', f'{sizes}, annotated {image.width}x{image.height}')
+            report.turned += [image.path] * turned
         elif found.orientation != 1:
             report.add('turned', f'{sizes}, EXIF orientation {found.orientation}')
-    return (image.width, image.height) if image.width else (found.width, found.height)
+        if not image.width and image.problem is None:
+            report.add('no size', sizes)
+    if image.width and image.height:
+        return image.width, image.height
+    return (found.width, found.height) if found.width and found.height else None
 
 
-def _look_at_objects(image: RawImage, size, first: int, reach: float, report: Report, ends: Counter) -> None:
-    """``first``: what the file calls the first pixel; ``reach``: pixels that boxes may reach out of the
-    image; ``ends`` counts the boxes that end at the very edge."""
+def _look_at_objects(
+    image: RawImage,
+    size: tuple[int, int] | None,
+    classes: dict[str, int],
+    style: labels.Style,
+    lenient: bool,
+    report: Report,
+    ends: Counter,
+    difficult: Counter,
+) -> None:
+    """``ends`` counts the boxes that end at the very edge, ``difficult`` the difficult objects of each class."""
     if image.problem:
         report.add('annotation', image.problem)
         return
     if not image.objects:
         report.add('no objects', image.image_id)
-    before = set()
-    for where, name, box in image.objects:
-        if name in report.objects:
-            report.objects[name] += 1
-        else:
-            report.add('class', f'{where}: {name!r}')
-        if box is None:
-            report.add('no box', where)
-            continue
-        place = f'{where} ({name}): ({", ".join(f"{v:g}" for v in box)})'
-        kind = _wrong(box, size, first, reach)
-        if kind:
-            report.add(kind, place if kind != 'out of frame' else f'{place} in {size[0]}x{size[1]}')
-        ends['edge'] += bool(size[0]) and (box[2] == size[0] or box[3] == size[1])
-        if (name, box) in before:
-            report.add('twice', place)
-        before.add((name, box))
-
-
-def _wrong(box: tuple, size: tuple, first: int, reach: float) -> str | None:
-    """The kind of what is wrong with a box, the worst if several things are."""
-    x1, y1, x2, y2 = box
-    width, height = size
-    if x2 < x1 or y2 < y1:
-        return 'swapped'
-    if x2 == x1 or y2 == y1:
-        return 'zero size'
-    beyond = width is not None and (x2 > width + reach or y2 > height + reach)
-    if beyond or min(x1, y1) < min(-reach, 0):
-        return 'out of frame'
-    if first == 1 and min(x1, y1) < 1:
-        return 'begins at 0'
-    return None
+    for kind, message in labels.judge(image.objects, classes, size, style):
+        if not (lenient and KINDS[kind][1] == REFUSED):
+            report.add(kind, message.removesuffix(f'; {style.remedy}'))
+    for each in image.objects:
+        if each.name in report.objects:
+            report.objects[each.name] += 1
+            difficult[each.name] += any(flag_value(each.flags.get(flag)) for flag in ('difficult', 'iscrowd'))
+        if each.numbers and size:
+            edges = style.edges(each.numbers)
+            ends['edge'] += edges[2] == size[0] or edges[3] == size[1]
 
 
 def _advise(report: Report, ends: Counter) -> None:
@@ -297,14 +324,18 @@ def _proposals(data_set: imdb | None, method: str, report: Report):
         return None
 
 
-def _look_at_proposals(proposals, image_id: str, size: tuple, report: Report) -> None:
+def _look_at_proposals(proposals, image_id: str, size: tuple | None, report: Report) -> None:
     if image_id not in proposals:
         report.add('not proposed', image_id)
         return
-    boxes = proposals.of(image_id)
+    try:
+        boxes = proposals.of(image_id, size)
+    except ValueError as e:
+        report.add('wrong proposals', str(e))
+        return
     if len(boxes) == 0:
         report.add('no proposals', image_id)
-    elif size[0] and (boxes[:, 2:] >= size).any():
+    elif size and (boxes[:, 2:] >= size).any():
         far = boxes[:, 2:].max(axis=0)
         report.add('far proposals', f'{image_id}: to ({far[0]:g}, {far[1]:g}) in {size[0]}x{size[1]}')
 
@@ -351,38 +382,23 @@ def _known_classes(root: str, ids: Sequence[str]) -> list[str]:
 
 def _voc_images(root: str, ids: Sequence[str]) -> Iterator[RawImage]:
     for image_id in ids:
+        path = pascal_voc.find_image(root, image_id)
         stem = os.path.join(root, 'JPEGImages', image_id)
-        paths = (stem + extension for extension in pascal_voc.IMAGE_EXTENSIONS)
-        image = RawImage(image_id, next((p for p in paths if os.path.isfile(p)), None))
-        path = os.path.join(root, 'Annotations', image_id + '.xml')
+        image = RawImage(image_id, path, f'there is no {stem} with any of {", ".join(pascal_voc.IMAGE_EXTENSIONS)}')
         try:
-            tree = pascal_voc.parse_xml(path)
+            size, image.objects = pascal_voc.read_raw(os.path.join(root, 'Annotations', image_id + '.xml'))
+            image.width, image.height = size or (None, None)
         except ValueError as e:
             image.problem = str(e)
-        else:
-            image.width, image.height = pascal_voc.image_size(tree)
-            for k, node in enumerate(tree.findall('object'), start=1):
-                name = (node.findtext('name') or '').strip()
-                image.objects.append(RawObject(f'{path}: object {k}', name, _numbers(node)))
         yield image
-
-
-def _numbers(node) -> tuple[float, ...] | None:
-    try:
-        box = tuple(float(node.findtext(f'bndbox/{c}') or '') for c in ('xmin', 'ymin', 'xmax', 'ymax'))
-    except ValueError:
-        return None
-    return box if all(map(math.isfinite, box)) else None
 
 
 def _coco_images(data_set: coco) -> Iterator[RawImage]:
     for i, image_id in enumerate(data_set.image_index):
+        path, missing = None, ''
         try:
             path = data_set.image_path_at(i)
-        except ValueError:
-            path = None
-        objects = [
-            RawObject(where, name, (x, y, x + w, y + h) if np.isfinite((x, y, w, h)).all() else None)
-            for where, name, (x, y, w, h) in data_set.raw_objects(i)
-        ]
-        yield RawImage(image_id, path, *data_set.size_at(i), objects)
+        except ValueError as e:
+            missing = str(e)
+        width, height = data_set.size_at(i)
+        yield RawImage(image_id, path, missing, width or None, height or None, data_set.raw_objects(i))

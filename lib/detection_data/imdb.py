@@ -12,12 +12,13 @@ import os
 import re
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 
 import whole_file
 from detection_data import proposals_mat, voc_eval
 from detection_data.curves import draw_curves
+from detection_data.image_file import read_image_size
+from detection_data.labels import KINDS, PUT_RIGHT, RawObject, Style, judge, refuse
 from detection_data.proposals import Proposals
 
 BACKGROUND = '__background__'
@@ -50,6 +51,8 @@ class imdb:
         self.withheld = False
         self.proposal_method = 'selective_search'
         self._annotations: dict[int, dict] = {}
+        self._put_right: dict[str, tuple[str, set[int]]] = {}  # kind -> the first message, the images
+        self._said: set[str] = set()
         self._proposals: Proposals | None = None
 
     @property
@@ -80,7 +83,7 @@ class imdb:
 
     def __getstate__(self) -> dict:
         # Parsed annotations stay behind: a loader process parses what it meets.
-        return {**self.__dict__, '_annotations': {}}
+        return {**self.__dict__, '_annotations': {}, '_put_right': {}}
 
     # ------------------------------------------------------------------ one image
 
@@ -89,8 +92,35 @@ class imdb:
         raise NotImplementedError
 
     def _read_annotation(self, i: int) -> dict:
-        """As ``annotation``, but ``width`` and ``height`` are None where the annotation does not say."""
+        """As ``annotation``, read anew."""
         raise NotImplementedError
+
+    def _judge(self, i: int, objects: Sequence[RawObject], size: tuple[int, int], style: Style) -> None:
+        """Raise AnnotationError for what is refused in the objects of image ``i``; note what is put right."""
+        found = judge(objects, {name: k for k, name in enumerate(self.classes)}, size, style)
+        refuse(found)
+        for kind, message in found:
+            if KINDS[kind][1] == PUT_RIGHT:
+                self._note(kind, i, message)
+
+    def _note(self, kind: str, i: int, message: str) -> None:
+        self._put_right.setdefault(kind, (message, set()))[1].add(i)
+
+    def _measured_size(self, i: int) -> tuple[int, int]:
+        """(width, height) of image ``i`` by its file, for an annotation that does not say."""
+        path = self.image_path_at(i)
+        self._note('no size', i, path)
+        return read_image_size(path)
+
+    def put_right(self) -> list[str]:
+        """What has been put right in the annotations read so far: a line a kind, each said once."""
+        fresh = [kind for kind in self._put_right if kind not in self._said]
+        self._said.update(fresh)
+        lines = []
+        for kind in fresh:
+            first, images = self._put_right[kind]
+            lines.append(f'{self.name}: {KINDS[kind][0]}, in {len(images)} of its images: {first}')
+        return lines
 
     def annotation(self, i: int) -> dict:
         """Ground truth of image ``i``, parsed when first asked for.
@@ -101,19 +131,19 @@ class imdb:
             difficult: bool (n,); such objects are no training examples and are ignored by the evaluation.
             width, height: of the image in pixels, as annotated; measured where the annotation does not say.
 
-        Raises ``AnnotationError`` naming file and object if the annotation makes no sense.
+        Raises ``AnnotationError`` naming file and object if the annotation makes no sense: ``labels.judge`` decides.
         """
         if i not in self._annotations:
             annotation = self._read_annotation(i)
-            if annotation['width'] is None:
-                annotation['width'], annotation['height'] = read_image_size(self.image_path_at(i))
             if len(self._annotations) >= KEPT_ANNOTATIONS:
                 del self._annotations[next(iter(self._annotations))]
             self._annotations[i] = annotation
         return self._annotations[i]
 
     def image_size(self, i: int) -> tuple[int, int]:
-        """(width, height) of image ``i`` in pixels, as annotated; see ``annotation``."""
+        """(width, height) of image ``i`` in pixels, as annotated; of its file where the ground truth is withheld."""
+        if self.withheld:
+            return read_image_size(self.image_path_at(i))
         annotation = self.annotation(i)
         return annotation['width'], annotation['height']
 
@@ -156,7 +186,7 @@ class imdb:
             path = self.proposals_path()
             published = os.path.splitext(path)[0] + '.mat'
             if os.path.isfile(published) and not (os.path.isfile(path) and proposals_mat.is_of(path, published)):
-                proposals_mat.convert(published, path, self.image_index, self.proposal_method)
+                proposals_mat.convert(published, path, self.image_index, self.proposal_method, self.image_size)
             self._proposals = Proposals(path, made_for=self.spec, method=self.proposal_method)
         return self._proposals
 
@@ -164,7 +194,7 @@ class imdb:
         """Proposed boxes of image ``i``: float32 (m, 4), 0-based inclusive pixels; none with method 'gt'."""
         if self.proposal_method == 'gt':
             return np.zeros((0, 4), np.float32)
-        return self.proposals.of(self.image_index[i])
+        return self.proposals.of(self.image_index[i], self.image_size(i))
 
     # ------------------------------------------------------------------ evaluation
 
@@ -325,6 +355,13 @@ class JoinedImdb(imdb):
         for part in self.parts:
             part.set_class_order(classes)
 
+    def image_size(self, i: int) -> tuple[int, int]:
+        part, j = self._locate(i)
+        return part.image_size(j)
+
+    def put_right(self) -> list[str]:
+        return [line for part in self.parts for line in part.put_right()]
+
     def set_proposal_method(self, method: str, path: str | None = None) -> None:
         self.proposal_method = method
         for part in self.parts:
@@ -346,14 +383,6 @@ class JoinedImdb(imdb):
         for part, start in zip(self.parts, self._starts, strict=False):
             part_boxes = [of_class[start : start + part.num_images] for of_class in all_boxes]
             part.write_voc_results(part_boxes, os.path.join(output_dir, part.name))
-
-
-def read_image_size(path: str) -> tuple[int, int]:
-    """(width, height) of an image file as stored: a rotation in its EXIF data is not applied."""
-    image = cv2.imread(path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    if image is None:
-        raise ValueError(f'{path}: not an image that can be read; replace the file or take its id out of the set')
-    return image.shape[1], image.shape[0]
 
 
 def nan_to_null(value):

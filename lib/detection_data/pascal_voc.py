@@ -1,7 +1,7 @@
 """Data sets in PASCAL VOC layout, and their annotation files.
 
     <root>/Annotations/<id>.xml
-    <root>/JPEGImages/<id>.jpg (or .jpeg, .png, .bmp)
+    <root>/JPEGImages/<id>.jpg (or another of image_file.IMAGE_EXTENSIONS, in any case)
     <root>/ImageSets/Main/<split>.txt       an image id a line
 
 Coordinates are 1-based in the files and 0-based in the program. The layout is that of the VOC development
@@ -11,27 +11,37 @@ reads.
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+from xml.parsers import expat
 
 import numpy as np
 
+from detection_data.image_file import IMAGE_EXTENSIONS
 from detection_data.imdb import imdb
+from detection_data.labels import AnnotationError, RawObject, Style, check_names_differ, flag_value, judge, refuse
 
 VOC_CLASSES = (
     'aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow',
     'diningtable', 'dog', 'horse', 'motorbike', 'person', 'pottedplant', 'sheep', 'sofa', 'train',
     'tvmonitor',
 )  # fmt: skip
-IMAGE_EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.JPG', '.JPEG', '.PNG', '.BMP')
 REMEDY = 'correct the file, or take the image out of ImageSets/Main'
-
-
-class AnnotationError(ValueError):
-    """An annotation that cannot be used; the message names the file, the object and what is wrong."""
+# Of inclusive pixels, the first of which is 1. A box of a single pixel column or row counts as of zero size: it is what
+# a stray click leaves, and no detector learns from it.
+STYLE = Style(
+    fields='(xmin, ymin, xmax, ymax)',
+    edges=lambda box: (box[0] - 1, box[1] - 1, box[2], box[3]),
+    least=1,
+    counts='; VOC counts pixels from 1',
+    remedy=REMEDY,
+)
+_LITTER = ('thumbs.db', 'desktop.ini')
 
 
 class pascal_voc(imdb):
@@ -67,20 +77,23 @@ class pascal_voc(imdb):
         self._class_to_index = {c: k for k, c in enumerate(self.classes)}
 
     def image_path_at(self, i: int) -> str:
-        stem = os.path.join(self.root, 'JPEGImages', self.image_index[i])
-        for extension in IMAGE_EXTENSIONS:
-            if os.path.isfile(stem + extension):
-                return stem + extension
-        raise AnnotationError(
-            f'{self.name}: image {self.image_index[i]!r} not found: looked for {stem}.jpg, .jpeg, .png, .bmp'
-            f'; add the file or take the id out of ImageSets/Main/{self.split}.txt'
-        )
+        path = find_image(self.root, self.image_index[i])
+        if path is None:
+            raise AnnotationError(
+                f'{self.name}: image {self.image_index[i]!r} not found: there is no '
+                f'{os.path.join(self.root, "JPEGImages", self.image_index[i])} with any of '
+                f'{", ".join(IMAGE_EXTENSIONS)}; add the file or take the id out of ImageSets/Main/{self.split}.txt'
+            )
+        return path
 
     def annotation_path_at(self, i: int) -> str:
         return os.path.join(self.root, 'Annotations', self.image_index[i] + '.xml')
 
     def _read_annotation(self, i: int) -> dict:
-        return read_annotation(self.annotation_path_at(i), self._class_to_index)
+        raw = read_raw(self.annotation_path_at(i))
+        size = raw.size or self._measured_size(i)
+        self._judge(i, raw.objects, size, STYLE)
+        return _annotation_of(raw.objects, self._class_to_index, size)
 
     def proposals_path(self, method: str | None = None) -> str:
         return self._proposals_pattern.format(method=method or self.proposal_method)
@@ -91,7 +104,11 @@ def read_image_set(root: str, split: str) -> list[str]:
     folder = os.path.join(root, 'ImageSets', 'Main')
     path = os.path.join(folder, split + '.txt')
     if not os.path.isfile(path):
-        others = sorted(f[:-4] for f in os.listdir(folder) if f.endswith('.txt')) if os.path.isdir(folder) else []
+        others = (
+            sorted(f[:-4] for f in os.listdir(folder) if f.endswith('.txt') and not is_litter(f))
+            if os.path.isdir(folder)
+            else []
+        )
         # The kit also has a file for each class and split (aeroplane_train.txt); they are no splits of ours.
         others = [f for f in others if '_' not in f] or others
         have = f'splits there: {", ".join(others[:12])}' if others else f'there is no split in {folder}'
@@ -108,7 +125,7 @@ def read_image_set(root: str, split: str) -> list[str]:
 
 
 def listed_ids(root: str, split: str) -> list[str]:
-    """The image ids in the file of a split, as they stand there.
+    """The image ids in the file of a split, as they stand there, but for files that a system leaves about.
 
     An id may have spaces. The kit's files of a class, ``000012  -1`` a line, have a second column, which is left out.
     """
@@ -116,17 +133,73 @@ def listed_ids(root: str, split: str) -> list[str]:
     for line in read_lines(os.path.join(root, 'ImageSets', 'Main', split + '.txt')):
         columns = re.fullmatch(r'(\S+)\s+(?:-1|0|1)', line)
         whole = columns is None or os.path.isfile(os.path.join(root, 'Annotations', line + '.xml'))
-        ids.append(line if whole or columns is None else columns[1])
-    return ids
+        ids.append((line if whole or columns is None else columns[1]).replace('\\', '/'))
+    return [image_id for image_id in ids if not is_litter(os.path.basename(image_id))]
+
+
+def is_litter(name: str) -> bool:
+    """Whether a file of that name was left by a system, not put there by a person: ._x, .DS_Store, Thumbs.db."""
+    return name.startswith('.') or name.casefold() in _LITTER
 
 
 def read_lines(path: str) -> list[str]:
     """The lines of a text file but the blank ones, less the space around them. Raises ValueError if it is no UTF-8."""
     try:
         with open(path, encoding='utf-8-sig') as f:  # some editors put a mark, U+FEFF, before the first line
-            return [line.strip() for line in f if line.strip()]
+            lines = [line.strip() for line in f if line.strip()]
     except UnicodeDecodeError as e:
         raise ValueError(f'{path}: not a text in UTF-8 ({e}); save it as UTF-8') from None
+    if any('\0' in line for line in lines):
+        raise ValueError(f'{path}: not a text but a binary file: it has zero bytes')
+    return lines
+
+
+def find_image(root: str, image_id: str) -> str | None:
+    """Path of the image with that id, with any of IMAGE_EXTENSIONS in any case; None if there is none."""
+    stem = os.path.join(root, 'JPEGImages', image_id)
+    for extension in IMAGE_EXTENSIONS:
+        if os.path.isfile(stem + extension):
+            return stem + extension
+    folder, name = os.path.split(stem)
+    try:
+        files = os.listdir(folder)
+    except OSError:
+        return None
+    extensions = {file[len(name) :].lower(): file for file in files if file.startswith(name)}
+    found = next((extensions[each] for each in IMAGE_EXTENSIONS if each in extensions), None)
+    return None if found is None else os.path.join(folder, found)
+
+
+class RawAnnotation(NamedTuple):
+    """An annotation file as it stands."""
+
+    size: tuple[int, int] | None
+    """(width, height); None if the file does not say."""
+    objects: list[RawObject]
+
+
+def read_raw(path: str) -> RawAnnotation:
+    """An annotation file as it stands. Raises AnnotationError if it is missing, or is none."""
+    root = parse_xml(path)
+    objects = []
+    for k, node in enumerate(root.findall('object'), start=1):
+        numbers, problem, outline = _box_of(node)
+        flags = {
+            tag: node.findtext(tag) for tag in ('difficult', 'truncated', 'occluded') if node.find(tag) is not None
+        }
+        objects.append(
+            RawObject(
+                f'{path}: object {k}',
+                (node.findtext('name') or '').strip(),
+                numbers,
+                problem,
+                flags,
+                functools.partial(_place_of, path, k),
+                outline,
+            )
+        )
+    width, height = image_size(root)
+    return RawAnnotation((width, height) if width and height else None, objects)
 
 
 def read_annotation(path: str, class_to_index: dict[str, int]) -> dict:
@@ -141,32 +214,24 @@ def read_annotation(path: str, class_to_index: dict[str, int]) -> dict:
         ``width`` and ``height`` (None if the file gives no size).
 
     Raises:
-        AnnotationError: malformed XML, a box that is no box (zero or negative size, not a number, outside its
-            image), an unknown class. A box of a single pixel column or row (xmin equal to xmax) counts as of
-            zero size: it is what a stray click leaves, and no detector learns from it.
+        AnnotationError: malformed XML, or what ``labels.judge`` refuses.
     """
-    root = parse_xml(path)
-    width, height = image_size(root)
-    objects = root.findall('object')
-    boxes = np.zeros((len(objects), 4), np.float32)
-    gt_classes = np.zeros(len(objects), np.int32)
-    difficult = np.zeros(len(objects), bool)
-    for k, node in enumerate(objects):
-        where = f'{path}: object {k + 1}'
-        name = (node.findtext('name') or '').strip()
-        if name not in class_to_index or class_to_index[name] == 0:
-            known = ', '.join(c for c, index in class_to_index.items() if index)
-            raise AnnotationError(f'{where} is of class {name!r}; the classes of this set are: {known}; {REMEDY}')
-        boxes[k] = _read_box(node, f'{where} ({name})', width, height)
-        gt_classes[k] = class_to_index[name]
-        difficult[k] = (node.findtext('difficult') or '0').strip() not in ('0', '')
-    boxes -= 1
+    raw = read_raw(path)
+    refuse(judge(raw.objects, class_to_index, raw.size, STYLE))
+    return _annotation_of(raw.objects, class_to_index, raw.size)
+
+
+def _annotation_of(objects: Sequence[RawObject], class_to_index: dict[str, int], size: tuple[int, int] | None) -> dict:
+    """The annotation of objects that were judged."""
+    boxes = np.array([each.numbers for each in objects], np.float32).reshape(-1, 4) - 1
+    if size is not None:
+        boxes = np.clip(boxes, 0, [size[0] - 1, size[1] - 1] * 2).astype(np.float32)
     return {
-        'boxes': boxes,
-        'gt_classes': gt_classes,
-        'difficult': difficult,
-        'width': width,
-        'height': height,
+        'boxes': np.maximum(boxes, 0),
+        'gt_classes': np.array([class_to_index[each.name] for each in objects], np.int32),
+        'difficult': np.array([bool(flag_value(each.flags.get('difficult'))) for each in objects], bool),
+        'width': size and size[0],
+        'height': size and size[1],
     }
 
 
@@ -177,19 +242,28 @@ def class_names(root: str) -> list[str]:
         names = listed_classes(listed)
     else:
         folder = os.path.join(root, 'Annotations')
-        files = sorted(f for f in os.listdir(folder) if f.endswith('.xml')) if os.path.isdir(folder) else []
         found = {
             (node.findtext('name') or '').strip()
-            for f in files
-            for node in parse_xml(os.path.join(folder, f)).findall('object')
+            for path in _xml_files(folder)
+            for node in parse_xml(path).iter('object')
         } - {''}
         names = sorted(found)
         if not names:
             raise ValueError(f'no object in {folder}/*.xml and no {listed}: the classes of this set are unknown')
+        check_names_differ(names, folder, f'Correct the annotations; if they are two, list both in {listed}')
     for name in names:
         if not re.fullmatch(r'[^/\\\x00-\x1f]+', name) or name.startswith('.'):
             raise ValueError(f'{root}: class name {name!r} cannot be used in a file name; rename it')
     return names
+
+
+def _xml_files(folder: str) -> Iterator[str]:
+    """The annotation files in a folder and those inside it, but hidden ones."""
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not is_litter(name))
+        yield from (
+            os.path.join(place, name) for name in sorted(files) if name.endswith('.xml') and not is_litter(name)
+        )
 
 
 def listed_classes(path: str) -> list[str]:
@@ -230,25 +304,71 @@ def image_size(root: ElementTree.Element) -> tuple[int | None, int | None]:
     return size if min(size) > 0 else (None, None)
 
 
-def _read_box(node: ElementTree.Element, where: str, width: int | None, height: int | None) -> list[float]:
-    """The box of an object, 1-based as in the file."""
+def _box_of(node: ElementTree.Element) -> tuple[tuple[float, ...] | None, str, bool]:
+    """(the box of an object as it stands in the file, what is wrong with it, whether it bounds an outline)."""
     if node.find('bndbox') is None:
-        raise AnnotationError(f'{where} has no <bndbox>; {REMEDY}')
+        outline = _outline_of(node)
+        return (None, ' has no <bndbox>', False) if outline is None else (outline, '', True)
     box = []
     for corner in ('xmin', 'ymin', 'xmax', 'ymax'):
         text = (node.findtext(f'bndbox/{corner}') or '').strip()
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
-            raise AnnotationError(f'{where}: <{corner}> is {text!r}, expected a number; {REMEDY}')
+        value = _number(text)
+        if value is None:
+            return None, f': <{corner}> is {text!r}, expected a number', False
         box.append(value)
-    x1, y1, x2, y2 = box
-    shown = f'box ({x1:g}, {y1:g}, {x2:g}, {y2:g})'
-    if x2 <= x1 or y2 <= y1:
-        raise AnnotationError(f'{where}: {shown} has zero or negative size (xmin, ymin, xmax, ymax); {REMEDY}')
-    size = f'{width}x{height}' if width else 'unknown size'
-    if x1 < 1 or y1 < 1 or (width and height and (x2 > width or y2 > height)):
-        raise AnnotationError(f'{where}: {shown} lies outside its image ({size}; VOC counts pixels from 1); {REMEDY}')
-    return box
+    return tuple(box), '', False
+
+
+def _outline_of(node: ElementTree.Element) -> tuple[float, ...] | None:
+    """The bounding box of a <robndbox> (centre, size and angle in radians, as roLabelImg writes it) or <polygon>."""
+    rotated, polygon = node.find('robndbox'), node.find('polygon')
+    if rotated is not None:
+        known = _numbers(rotated.findtext(tag) or '' for tag in ('cx', 'cy', 'w', 'h', 'angle'))
+        if known is None:
+            return None
+        cx, cy, w, h, angle = known
+        c, s = abs(math.cos(angle)), abs(math.sin(angle))
+        dx, dy = (w * c + h * s) / 2, (w * s + h * c) / 2
+        return cx - dx, cy - dy, cx + dx, cy + dy
+    if polygon is not None:
+        # <pt><x>1</x><y>2</y></pt> of LabelMe, or <x1>1</x1><y1>2</y1> of Roboflow
+        xs, ys = (_numbers(e.text or '' for e in polygon.iter() if re.fullmatch(axis + r'\d*', e.tag)) for axis in 'xy')
+        if xs and ys and len(xs) == len(ys) >= 3:
+            return min(xs), min(ys), max(xs), max(ys)
+    return None
+
+
+def _numbers(texts: Iterable[str]) -> list[float] | None:
+    numbers = [_number(text) for text in texts]
+    known = [number for number in numbers if number is not None]
+    return known if len(known) == len(numbers) else None
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _place_of(path: str, number: int, tag: str) -> str:
+    return f'{path}, line {_line_of(path, number, tag)}: object {number}'
+
+
+def _line_of(path: str, number: int, tag: str) -> int:
+    """The line of an annotation file on which the tag of its object of that number begins."""
+    parser, stack, lines = expat.ParserCreate(), [], []
+
+    def start(name, _):
+        stack.append(name)
+        if stack == ['annotation', 'object']:
+            lines.append(0)
+        elif stack == ['annotation', 'object', tag] and len(lines) == number and not lines[-1]:
+            lines[-1] = parser.CurrentLineNumber
+
+    parser.StartElementHandler = start
+    parser.EndElementHandler = lambda _: stack.pop()
+    with open(path, 'rb') as f:
+        parser.ParseFile(f)
+    return lines[number - 1]

@@ -17,6 +17,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
+_MOST_PIXELS = 2**26  # of a scaled image
 METHODS = ('selective_search', 'selective_search_quality', 'edge_boxes', 'random')
 
 
@@ -154,6 +155,11 @@ def _resized(image: np.ndarray, width: int | None) -> tuple[np.ndarray, float]:
         return image, 1.0
     scale = width / image.shape[1]
     size = width, max(1, round(image.shape[0] * scale))
+    if size[0] * size[1] > _MOST_PIXELS:
+        raise ValueError(
+            f'an image of {image.shape[1]} x {image.shape[0]} pixels would be {size[0]} x {size[1]} when scaled to a '
+            f'width of {width}: too large to be searched; leave out the scaling (--resize_to), or the image'
+        )
     return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), scale
 
 

@@ -26,10 +26,11 @@ import h5py
 import numpy as np
 
 import whole_file
+from detection_data.hdf5_trial import problem_of_hdf5
 from detection_data.proposal_methods import METHODS, propose, random_boxes, selective_search
 
 __all__ = [
-    'METHODS', 'Proposals', 'ProposalsError',
+    'METHODS', 'Proposals', 'ProposalsError', 'check_boxes',
     'propose', 'random_boxes', 'selective_search', 'write_proposals',
 ]  # fmt: skip
 
@@ -39,6 +40,36 @@ COPIED_ROWS = 1 << 20  # at a time, 16 MB
 
 class ProposalsError(ValueError):
     """A proposals file that is missing, broken, or lacks an image."""
+
+
+STRAY = 1.0  # pixels by which a box may reach out of its image: those who make them round
+
+
+def check_boxes(boxes: np.ndarray, size: tuple[int, int] | None) -> str | None:
+    """What is wrong with the proposals of an image, None if nothing is.
+
+    Args:
+        boxes: (m, 4), 0-based inclusive.
+        size: (width, height) of the image, which they may leave by a pixel; None if it is not known.
+    """
+    right = np.isfinite(boxes).all(axis=1)
+    if not right.all():
+        return f'box {np.argmin(right)} has a coordinate that is no number, {_shown(boxes[np.argmin(right)])}'
+    right = (boxes[:, 2:] >= boxes[:, :2]).all(axis=1)
+    if not right.all():
+        return f'box {np.argmin(right)} ends before it begins, {_shown(boxes[np.argmin(right)])} (x1, y1, x2, y2)'
+    right = (boxes[:, :2] >= -STRAY).all(axis=1)
+    if size is not None:
+        right &= (boxes[:, 2:] <= np.subtract(size, 1) + STRAY).all(axis=1)
+    if not right.all():
+        worst = np.argmin(right)
+        image = f', of {size[0]}x{size[1]}' if size else ''
+        return f'{(~right).sum()} boxes reach out of the image{image}, the first {_shown(boxes[worst])}'
+    return None
+
+
+def _shown(box: np.ndarray) -> str:
+    return f'({", ".join(f"{v:g}" for v in box)})'
 
 
 class Proposals:
@@ -62,14 +93,19 @@ class Proposals:
         if not os.path.isfile(self.path):
             raise ProposalsError(f'no proposals: {self.path} does not exist; {self._remedy(method)}')
         try:
-            with h5py.File(self.path, 'r') as f:
-                self._read(f)
+            open(self.path, 'rb').close()
         except PermissionError:
             raise ProposalsError(f'{self.path}: this user may not read it; change its permissions') from None
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as e:
+        problem = problem_of_hdf5(self.path, ('boxes', 'offsets', 'image_ids'))
+        if problem:
+            raise self._broken(problem)
+        try:
+            with h5py.File(self.path, 'r') as f:
+                self._read(f)
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as e:
             if isinstance(e, ProposalsError):
                 raise
-            raise self._broken(str(e).splitlines()[0]) from None
+            raise self._broken((str(e).splitlines() or [type(e).__name__])[0]) from None
 
     def _read(self, f: h5py.File) -> None:
         version = f.attrs.get('format_version')
@@ -114,15 +150,26 @@ class Proposals:
     def __repr__(self) -> str:
         return f'<Proposals {self.path}: {len(self._boxes)} boxes by {self.method} of {len(self)} images>'
 
-    def of(self, image_id: str) -> np.ndarray:
-        """The boxes of an image, float32 (m, 4), a copy; ``ProposalsError`` if the file lacks the image."""
+    def of(self, image_id: str, size: tuple[int, int] | None = None) -> np.ndarray:
+        """The boxes of an image, float32 (m, 4), a copy.
+
+        Raises ``ProposalsError`` if the file lacks the image, or has boxes of it that are none, or that reach out of
+        an image of ``size`` (width, height) by more than a pixel.
+        """
         k = self._row_of.get(image_id)
         if k is None:
             raise ProposalsError(
                 f'{self.path} has no proposals for image {image_id!r} (it has {len(self)} images): '
                 f'was it made for another set? {self._remedy(self.method)}'
             )
-        return np.array(self._boxes[self._offsets[k] : self._offsets[k + 1]], np.float32)
+        boxes = np.array(self._boxes[self._offsets[k] : self._offsets[k + 1]], np.float32)
+        problem = check_boxes(boxes, size)
+        if problem:
+            raise ProposalsError(
+                f'{self.path}: proposals of image {image_id!r}: {problem}. Damaged, or made of another image? Remove '
+                f'the file, then {self._remedy(self.method)}'
+            )
+        return boxes
 
     def _remedy(self, method: str | None) -> str:
         name = shlex.quote(self.made_for or 'NAME')

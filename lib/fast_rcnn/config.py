@@ -198,6 +198,11 @@ _RANGES = {
 _CHOICES = {'TRAIN.OHEM_LOSS': ('both', 'cls'), 'TEST.SCALE_CHOICE': ('nearest', 'all')}
 
 
+_LARGEST_FILE = 1 << 20  # characters
+_DEEPEST = 20  # groups or lists in one another
+_MOST_VALUES = 10_000
+
+
 def _flatten(tree: dict, prefix: str = '') -> dict:
     flat = {}
     for key, value in tree.items():
@@ -225,9 +230,9 @@ def cfg_from_file(path: str) -> None:
         )
     try:
         with open(path, encoding='utf-8') as stream:
-            tree = yaml.load(stream, _Loader)  # a SafeLoader: makes plain values only
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f'{path}: not valid YAML: {error}') from None
+            tree = _plain_values(stream.read(_LARGEST_FILE + 1))
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f'{path}: not valid YAML: {_problem(error)}') from None
     cfg_from_dict({} if tree is None else tree, source=path)
 
 
@@ -250,10 +255,10 @@ def cfg_from_dict(tree: dict, source: str = 'settings') -> None:
     `cfg_from_file`.
     """
     if not isinstance(tree, dict):
-        raise ConfigError(f'{source}: expected settings as KEY: VALUE lines, got {type(tree).__name__} {tree!r}')
+        raise ConfigError(f'{source}: expected settings as KEY: VALUE lines, got {type(tree).__name__} {_shown(tree)}')
     for section in ('TRAIN', 'TEST'):
         if section in tree and not isinstance(tree[section], dict):
-            raise ConfigError(f'{source}: {section} is a group of settings, got {tree[section]!r}')
+            raise ConfigError(f'{source}: {section} is a group of settings, got {_shown(tree[section])}')
     _apply(_flatten(tree), source)
 
 
@@ -270,14 +275,53 @@ def get_output_dir(imdb, net=None) -> str:
     return folder
 
 
+def _plain_values(text: str):
+    """The values of a YAML text. Raises yaml.YAMLError or ValueError, whatever is wrong with it."""
+    if len(text) > _LARGEST_FILE:
+        raise ValueError(f'more than {_LARGEST_FILE} characters: this is no file of settings')
+    try:
+        return yaml.load(text, _Loader)  # a SafeLoader: makes plain values only
+    except (TypeError, KeyError, AttributeError, OverflowError, IndexError) as error:  # of a tag that does not fit
+        raise ValueError(f'a value that cannot be made ({type(error).__name__}: {error})') from None
+
+
+def _problem(error: Exception) -> str:
+    """What is wrong with a YAML text, and in which line, in a line."""
+    mark = getattr(error, 'problem_mark', None) or getattr(error, 'context_mark', None)
+    said = ' '.join(str(getattr(error, 'problem', None) or error).split())
+    return said if mark is None else f'{said} (line {mark.line + 1}, column {mark.column + 1})'
+
+
 class _Loader(yaml.SafeLoader):
     """YAML of plain values, plus the `!!python/tuple` that published files use; a key given twice is an
-    error.
+    error, and so is what nests deeply or, by its aliases, stands for far more than it is.
     """
+
+    _depth = 0
+
+    def compose_node(self, parent, index):
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise yaml.composer.ComposerError(
+                None, None, f'lists or groups in one another, more than {_DEEPEST} deep', self.peek_event().start_mark
+            )
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+    def get_single_node(self):
+        node = super().get_single_node()
+        if node is not None and _values_in(node, {}) > _MOST_VALUES:
+            raise yaml.composer.ComposerError(
+                None, None, f'its aliases stand for more than {_MOST_VALUES} values, or for themselves', node.start_mark
+            )
+        return node
 
     def construct_mapping(self, node, deep=False):
         seen = set()
         for key_node, _ in node.value:
+            if key_node.tag == 'tag:yaml.org,2002:merge':  # <<: takes over the keys of another group
+                continue
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, str) and key in seen:
                 raise yaml.constructor.ConstructorError(
@@ -285,6 +329,17 @@ class _Loader(yaml.SafeLoader):
                 )
             seen.add(key if isinstance(key, str) else repr(key))
         return super().construct_mapping(node, deep)
+
+
+def _values_in(node, known: dict) -> float:
+    """How many values a YAML node stands for, aliases followed; infinite if it contains itself."""
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = math.inf
+        inner = [part for pair in node.value for part in (pair if isinstance(pair, tuple) else (pair,))]
+        known[id(node)] = 1 + sum(_values_in(part, known) for part in inner)
+    return known[id(node)]
 
 
 # YAML 1.1 takes 1e-14 for a text, for want of a point; nobody who writes it does
@@ -305,11 +360,11 @@ def _literal(text):
         return text
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         pass
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        return _plain_values(text)
+    except (yaml.YAMLError, ValueError):
         return text
 
 
@@ -332,15 +387,15 @@ def _checked(key: str, value, source: str):
     if result is None:
         raise ConfigError(
             f'{source}: {key} expects {_described(default)}, such as {_example(default)}; '
-            f'got {type(value).__name__} {value!r}'
+            f'got {type(value).__name__} {_shown(value)}'
         )
     if key in _CHOICES and result not in _CHOICES[key]:
-        raise ConfigError(f'{source}: {key} is one of {", ".join(_CHOICES[key])}; got {value!r}')
+        raise ConfigError(f'{source}: {key} is one of {", ".join(_CHOICES[key])}; got {_shown(value)}')
     low, high = _RANGES.get(key, (-math.inf, math.inf))
     numbers: Iterable = np.ravel(result) if isinstance(default, (int, float, tuple, np.ndarray)) else []
     for number in numbers:
-        if not (math.isfinite(number) and low <= number <= high):
-            raise ConfigError(f'{source}: {key} expects finite numbers in [{low}, {high}]; got {value!r}')
+        if not (math.isfinite(_float(number)) and low <= number <= high):
+            raise ConfigError(f'{source}: {key} expects finite numbers in [{low}, {high}]; got {_shown(value)}')
     return result
 
 
@@ -351,13 +406,13 @@ def _converted(value, default):
     if isinstance(default, int):
         return value if isinstance(value, int) and not isinstance(value, bool) else None
     if isinstance(default, float):
-        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+        return _float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
     if isinstance(default, str):
         return value if isinstance(value, str) else None
     if isinstance(default, np.ndarray):
         try:
             array = np.asarray(value, dtype=default.dtype)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return None
         return array.reshape(default.shape) if array.size == default.size else None
     # A tuple: of any length above 0 if it lists scales, else of the default's length
@@ -365,6 +420,21 @@ def _converted(value, default):
         return None
     items = tuple(_converted(item, default[0]) for item in value)
     return None if None in items else items
+
+
+def _shown(value) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no number of more than 4300 digits
+        return 'a number of thousands of digits'
+    return text if len(text) <= 200 else f'{text[:200]}...'
+
+
+def _float(value: int | float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # a whole number of more than 308 digits
+        return math.inf
 
 
 def _described(default) -> str:

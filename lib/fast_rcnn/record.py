@@ -25,6 +25,7 @@ import resource
 import sys
 import time
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -45,10 +46,11 @@ def find_record(path: str) -> str:
     return os.path.join(path, found[0] if found else '<prefix>_record.jsonl')
 
 
-def read_record(path: str) -> list[dict]:
+def read_record(path: str, needed: Sequence[str] = ()) -> list[dict]:
     """The lines of a record, in order. A last line that was cut off, by a crash, is left out.
 
-    Raises FileNotFoundError, or ValueError naming the file and the line.
+    `needed` are groups, such as 'loss', that every line has to have. Raises FileNotFoundError, or
+    ValueError naming the file and the line.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f'no training record {path}; tools/train_net.py writes <prefix>_record.jsonl')
@@ -60,14 +62,64 @@ def read_record(path: str) -> list[dict]:
             continue
         try:
             entry = json.loads(line)
-            if not isinstance(entry.get('iteration'), int):
-                raise ValueError('no whole number "iteration"')
-        except (ValueError, AttributeError) as error:
+            _check_entry(entry, needed)
+        except (ValueError, RecursionError) as error:
             if number == len(lines):  # a whole line ends in a newline
                 break
             raise ValueError(f'{path}, line {number}: not a line of a training record: {error}') from None
         entries.append(entry)
     return entries
+
+
+# Group of a line -> the numbers that it always has
+_NUMBERS = {
+    'loss': (),
+    'all': ('rois', 'fg'),
+    'mined': ('rois', 'fg'),
+    'seconds': ('step',),
+    'memory': ('host_peak_mb',),
+}
+
+
+def _check_entry(entry, needed: Sequence[str]) -> None:
+    """Raise ValueError if a line of a record is not made up as the module says."""
+    if not isinstance(entry, dict) or type(entry.get('iteration')) is not int:
+        raise ValueError('no whole number "iteration"')
+    if not _is_number(entry.get('lr')):
+        raise ValueError(f'lr is {_cut(entry["lr"])}, expected a number')
+    for group, keys in _NUMBERS.items():
+        if group not in entry and group not in needed:
+            continue
+        values = entry.get(group)
+        if not isinstance(values, dict):
+            raise ValueError(f'{group} is {_cut(values)}, expected numbers by name')
+        by_class = values.get('by_class', {})
+        classes = by_class.items() if isinstance(by_class, dict) else [('', by_class)]
+        numbers = {name: value for name, value in values.items() if name != 'by_class'}
+        for place, found, expected in (
+            (group, numbers, keys),
+            *((f'{group}.by_class.{name}', each, ('rois', 'cls', 'bbox')) for name, each in classes),
+        ):
+            if not isinstance(found, dict):
+                raise ValueError(f'{place} is {_cut(found)}, expected numbers by name')
+            missing = [key for key in expected if found.get(key) is None]
+            if missing:
+                raise ValueError(f'{place} lacks {", ".join(missing)}')
+            wrong = [key for key, value in found.items() if not _is_number(value)]
+            if wrong:
+                raise ValueError(f'{place}.{wrong[0]} is {_cut(found[wrong[0]])}, expected a number')
+
+
+def _is_number(value) -> bool:
+    """Whether it is a number, or null, which stands for one that is not known."""
+    if type(value) is int:
+        return abs(value) < 2**63
+    return value is None or type(value) is float
+
+
+def _cut(value) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f'{text[:60]}...'
 
 
 class TrainingRecord:

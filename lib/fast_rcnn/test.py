@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 import caffe
 from caffe_stand_ins.prototxt import prototxt_with_stand_ins
+from detection_data.image_file import ImageError
 from fast_rcnn.bbox_transform import bbox_transform_inv, clip_boxes
 from fast_rcnn.box_voting import vote
 from fast_rcnn.config import ConfigError, cfg, get_output_dir
@@ -124,6 +125,8 @@ def test_net(net, imdb, max_per_image: int = 100, thresh: float = 0.05, output_d
         [str(x) for x in imdb.image_index],
     )
     imdb.evaluate_detections(all_boxes, output_dir)
+    for line in imdb.put_right() if hasattr(imdb, 'put_right') else ():
+        print(line)
     return all_boxes
 
 
@@ -149,7 +152,7 @@ def _batches(imdb) -> Iterator[dict[int, np.ndarray]]:
     size = cfg.TEST.IMS_PER_BATCH
     waiting: dict[tuple, dict[int, np.ndarray]] = defaultdict(dict)
     for i in range(imdb.num_images):
-        image = read_image(imdb.image_path_at(i))
+        image = _image_of(imdb, i)
         waiting[image.shape][i] = image
         fullest = max(waiting, key=lambda shape: len(waiting[shape]))
         if len(waiting[fullest]) == size or sum(map(len, waiting.values())) > _WAITING * size:
@@ -181,6 +184,18 @@ def _check_settings(net, proposals: list | None) -> None:
         raise ConfigError(
             'TEST.BBOX_ITERATIONS above 1 with an RPN needs a pycaffe that names the bottoms of layers: set it to 1'
         )
+
+
+def _image_of(imdb, i: int) -> np.ndarray:
+    """Image `i`, if it is of the size that its annotation states and can be scaled; ImageError, naming it, if not."""
+    path = imdb.image_path_at(i)
+    image = read_image(path, imdb.image_size(i) if hasattr(imdb, 'image_size') else None)
+    for size in cfg.TEST.SCALES:
+        try:
+            image_scale(image.shape[0], image.shape[1], size, cfg.TEST.MAX_SIZE)
+        except ImageError as error:
+            raise ImageError(f'{path}: {error}') from None
+    return image
 
 
 def _scale_groups(im_shape: tuple) -> list[np.ndarray]:

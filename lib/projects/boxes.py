@@ -6,21 +6,16 @@ import dataclasses
 import math
 from collections import Counter
 
+from detection_data.labels import STRAY, flag_value
 from projects.photographs import Box, LabelError
-
-STRAY = 1.0  # pixels by which a box may reach past the border: rounding, or counting from 1
-_MEANINGS = {
-    '': False, '0': False, '0.0': False, 'false': False, 'no': False, 'n': False, 'none': False, 'unspecified': False,
-    'f': False, '1': True, '1.0': True, 'true': True, 'yes': True, 'y': True, 't': True,
-}  # fmt: skip
 
 
 def flag(value: object, where: str, name: str) -> bool:
     """What tools mean by a flag such as <difficult> or iscrowd. Raises LabelError for what means nothing."""
-    text = '' if value is None else str(value).strip().lower()
-    if text not in _MEANINGS:
+    meant = flag_value(value)
+    if meant is None:
         raise LabelError(f'{where}: {name} is {value!r}; expected 0 or 1, yes or no, True or False')
-    return _MEANINGS[text]
+    return meant
 
 
 def checked(box: Box, width: int, height: int, said: Counter) -> Box:

@@ -7,9 +7,9 @@ import os
 import re
 from collections.abc import Iterator
 
-from PIL import Image, UnidentifiedImageError
+from detection_data.image_file import IMAGE_EXTENSIONS as EXTENSIONS
+from detection_data.image_file import ImageError, read_image_size
 
-EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.gif')
 _SYSTEM_FILES = {'thumbs.db', 'desktop.ini', '__macosx'}
 _SPLITS = {'train': 'train', 'training': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val', 'test': 'test'}
 
@@ -102,10 +102,9 @@ def _names(relative: str) -> set[str]:
 def size_of(path: str) -> tuple[int, int]:
     """(width, height) of an image as stored, out of its header. Raises LabelError for a file that is no image."""
     try:
-        with Image.open(path) as image:
-            return image.size
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise LabelError(f'{path}: not an image that can be read ({error}): replace it, or take it away') from None
+        return read_image_size(path)
+    except ImageError as error:
+        raise LabelError(str(error)) from None
 
 
 def split_of(path: str, root: str) -> str | None:

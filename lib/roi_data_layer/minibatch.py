@@ -87,15 +87,9 @@ def check_settings(num_images: int) -> None:
 
 def _network_image(entry: dict, target_size: int) -> tuple[np.ndarray, float]:
     """The image of `entry`, mirrored if it says so, as network input (H, W, 3), and its scale."""
-    image = read_image(entry['image'])
+    stated = (entry['width'], entry['height']) if 'width' in entry else None
+    image = read_image(entry['image'], stated)
     height, width = image.shape[:2]
-    stated = (entry.get('width', width), entry.get('height', height))
-    if stated != (width, height):
-        raise ValueError(
-            f'{entry["image"]}: the image is {width} x {height} pixels, but its annotation says {stated[0]} '
-            'x '
-            f'{stated[1]}, so boxes would be misplaced. Correct the <size> of the annotation, or the image.'
-        )
     if entry['flipped']:
         image = image[:, ::-1]
     scale = image_scale(height, width, target_size, cfg.TRAIN.MAX_SIZE)

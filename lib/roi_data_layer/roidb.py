@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from detection_data.image_file import ImageError, image_scale
 from fast_rcnn.bbox_transform import bbox_overlaps, bbox_transform
 from fast_rcnn.config import cfg
 
@@ -46,14 +47,23 @@ class Roidb(Sequence):
         self.bbox_stds = np.ones((imdb.num_classes, 4))
         self._images, sizes, moments = [], [], _Moments(imdb.num_classes)
         unusable = []
+        objects, left_out = np.zeros((2, imdb.num_classes), np.int64)
         for i in range(imdb.num_images):
             entry = self._entry(i, flipped=False)
+            _check_scales(entry)
+            annotation = imdb.annotation(i)
+            objects += np.bincount(annotation['gt_classes'], minlength=imdb.num_classes)
+            hidden = annotation['gt_classes'][np.asarray(annotation['difficult'], bool)]
+            left_out += np.bincount(hidden, minlength=imdb.num_classes)
             if cfg.TRAIN.HAS_RPN or _trainable(entry['max_overlaps']):
                 self._images.append(i)
                 sizes.append((entry['width'], entry['height']))
                 moments.add(entry['bbox_targets'])
             else:
                 unusable.append(f'{entry["image"]} ({_what_it_has(entry["max_overlaps"])})')
+        for line in imdb.put_right() if hasattr(imdb, 'put_right') else ():
+            print(line)
+        _say_what_is_not_learned(imdb.name, self.classes, objects, left_out)
         if unusable:
             named = ', '.join(unusable[:5]) + (', ...' if len(unusable) > 5 else '')
             print(
@@ -178,6 +188,27 @@ def regression_targets(
     exact = boxes.astype(np.float64)
     targets[rows, 1:] = bbox_transform(exact[rows], exact[nearest[rows]])
     return targets
+
+
+def _check_scales(entry: dict) -> None:
+    """Raise ImageError, naming the image, if a side of it would be 0 pixels at one of the scales to train at."""
+    for target_size in cfg.TRAIN.SCALES:
+        try:
+            image_scale(entry['height'], entry['width'], target_size, cfg.TRAIN.MAX_SIZE)
+        except ImageError as error:
+            raise ImageError(f'{entry["image"]}: {error}') from None
+
+
+def _say_what_is_not_learned(name: str, classes: Sequence[str], objects: np.ndarray, left_out: np.ndarray) -> None:
+    """Print which classes have no object to learn from; ValueError if none has. Counts are by class."""
+    if objects.sum() and objects.sum() == left_out.sum():
+        raise ValueError(
+            f'{name}: all of its {objects.sum()} objects are difficult, or crowds: there is nothing to learn but '
+            'background. Is <difficult> (iscrowd) meant? tools/check_dataset.py shows what there is'
+        )
+    for c in range(1, len(classes)):
+        if objects[c] and objects[c] == left_out[c]:
+            print(f'{name}: all {objects[c]} objects of class {classes[c]} are difficult, or crowds: it is not learned')
 
 
 def _trainable(overlaps: np.ndarray) -> bool:

@@ -82,7 +82,20 @@ def test_what_is_missing_or_damaged_is_named(folder, tmp_path):
     assert done.returncode == 1 and "no boxes of image 'a'" in done.stderr
     (empty / 'a.mat').write_text('no MATLAB file')
     done = run('--imdb', name, '--source', empty, '--method', 'mcg')
-    assert done.returncode == 1 and 'is not a file of boxes' in done.stderr
+    assert done.returncode == 1 and 'not a MATLAB file' in done.stderr
     assert not list((folder.root / 'proposals').iterdir())
     done = run('--imdb', name, '--source', empty, '--method', 'mcg', '--max_boxes', -1)
     assert done.returncode == 1 and '--max_boxes is -1; expected 1 or more' in done.stderr
+
+
+def test_order_and_max_boxes_are_those_of_a_file_of_a_set_too(folder, tmp_path):
+    cell = np.empty((1, 2), object)
+    cell[0, 0] = np.array([[11, 1, 60, 20], [1, 1, 9, 9]])  # x1, y1, x2, y2
+    cell[0, 1] = np.array([[6, 5, 60, 40]])
+    savemat(tmp_path / 'train.mat', {'boxes': cell})
+    name = f'folder:{folder.root}:train'
+    done = run('--imdb', name, '--source', tmp_path / 'train.mat')
+    assert done.returncode == 1 and 'in the other order of coordinates (--order)' in done.stderr
+    done = run('--imdb', name, '--source', tmp_path / 'train.mat', '--order', 'xy', '--max_boxes', 1)
+    assert done.returncode == 0, done.stderr
+    assert get_imdb(name).proposals_of(0).tolist() == [[10, 0, 59, 19]]

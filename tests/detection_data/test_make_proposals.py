@@ -60,7 +60,7 @@ def test_finished_pieces_are_not_computed_again(many):
     broken.write_bytes(b'no picture')
     done = run('--imdb', name, '--method', 'random', '--jobs', 1)
     assert done.returncode == 1
-    assert 'n17.jpg: not an image' in done.stderr and 'Traceback' not in done.stderr
+    assert 'n17.jpg: cannot be read as an image' in done.stderr and 'Traceback' not in done.stderr
     partial = many.root / 'proposals' / 'random_many.h5.partial'
     kept = sorted(partial.glob('*.npz'))
     assert [p.name for p in kept] == ['0000000.npz', '0000008.npz']
@@ -105,3 +105,20 @@ def test_proposals_of_images_that_have_changed_are_not_taken_for_theirs(many):
 def test_wrong_arguments_are_told_in_a_line(args, words):
     done = run(*args)
     assert done.returncode != 0 and words in done.stderr and 'Traceback' not in done.stderr
+
+
+def test_a_split_that_grew_is_extended_if_asked_for(many):
+    name = f'folder:{many.root}:many'
+    assert run('--imdb', name, '--method', 'random', '--jobs', 1).returncode == 0
+    many.add('new')
+    many.split('many', 'new', *reversed(get_imdb(name).image_index))
+    done = run('--imdb', name, '--method', 'random', '--jobs', 1)
+    assert done.returncode == 1
+    assert '1 are new, 0 are gone, or their order is another; --extend keeps what is there' in done.stderr
+    done = run('--imdb', name, '--method', 'random', '--jobs', 1, '--extend')
+    assert done.returncode == 0, done.stderr
+    total = len(get_imdb(name).image_index)
+    assert f'{total} images, {total - 1} of them as they were' in done.stdout
+    data = get_imdb(name)
+    data.set_proposal_method('random')
+    assert all(len(data.proposals_of(i)) > 0 for i in range(total))

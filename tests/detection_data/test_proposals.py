@@ -1,12 +1,16 @@
 """The proposals file, and computing proposals."""
 
 import pickle
+from pathlib import Path
 
 import cv2
 import h5py
 import numpy as np
 import pytest
 
+from detection_data import hdf5_trial
+from detection_data.factory import get_imdb
+from detection_data.findings import look_at
 from detection_data.proposals import (
     Proposals,
     ProposalsError,
@@ -233,3 +237,55 @@ def test_edge_boxes_need_their_model(tmp_path):
     (tmp_path / 'no.yml').write_bytes(bytes(range(256)))
     with pytest.raises(ValueError, match=r"no.yml: not OpenCV's model"):
         propose(image, 'edge_boxes', 'a', edge_model=str(tmp_path / 'no.yml'))
+
+
+# ---------------------------------------------------------------------- damaged files, and boxes that are none
+
+
+def test_a_file_on_which_hdf5_never_ends_or_crashes():
+    path = Path(__file__).parent / 'damaged' / 'h5prop_1398_SIGALRM.h5'
+    with pytest.raises(ProposalsError, match=r'not a whole proposals file \(damaged: HDF5 never ends reading it\)'):
+        Proposals(str(path))
+
+
+def test_a_crash_of_the_trial_is_told(path, monkeypatch):
+    monkeypatch.setattr(hdf5_trial, '_TRIAL', 'import os, signal; os.kill(os.getpid(), signal.SIGSEGV)')
+    with pytest.raises(ProposalsError, match=r'\(damaged: HDF5 crashes on it, SIGSEGV\); remove it, then make it anew'):
+        Proposals(str(path))
+
+
+def spoilt(path, boxes):
+    """The proposals file with other boxes in their place."""
+    with h5py.File(path, 'r+') as f:
+        del f['boxes']
+        f.create_dataset('boxes', data=np.float32(boxes))
+    return Proposals(str(path))
+
+
+def test_boxes_that_are_none_are_told_where_they_are_asked_for(path):
+    right = [0, 0, 9, 9]
+    for wrong, said in (
+        ([0, np.nan, 5, 5], 'box 1 has a coordinate that is no number, (0, nan, 5, 5)'),
+        ([9, 0, 5, 5], 'box 1 ends before it begins, (9, 0, 5, 5) (x1, y1, x2, y2)'),
+        ([-2064, 0, 5, 5], '1 boxes reach out of the image, of 60x40, the first (-2064, 0, 5, 5)'),
+        ([0, 0, 2318, 5], '1 boxes reach out of the image, of 60x40, the first (0, 0, 2318, 5)'),
+    ):
+        proposals = spoilt(path, [right, wrong, right])
+        with pytest.raises(ProposalsError) as e:
+            proposals.of('a', (60, 40))
+        assert f"proposals of image 'a': {said}. Damaged, or made of another image?" in str(e.value)
+        assert proposals.of('ü/3', (60, 40)).tolist() == [right]
+    assert len(spoilt(path, [right, [0, 0, 60, 40], right]).of('a', (60, 40))) == 2  # a pixel is rounding
+
+
+def test_the_checker_finds_what_training_refuses(folder):
+    name = f'folder:{folder.root}:train'
+    path = folder.root / 'proposals' / 'random_train.h5'
+    write_proposals(str(path), ['a', 'b'], [np.array([[0, 0, 9, 9]]), np.array([[0, 0, 160, 120]])], 'random')
+    data = get_imdb(name)
+    data.set_proposal_method('random')
+    with pytest.raises(ProposalsError, match=r"image 'b': 1 boxes reach out of the image, of 60x40"):
+        data.proposals_of(1)
+    report = look_at(name, 'random')
+    assert report.counts['wrong proposals'] == 1 and report.refused
+    assert "image 'b': 1 boxes reach out of the image" in report.places['wrong proposals'][0]

@@ -118,3 +118,42 @@ def test_output_folder(tmp_path):
     cfg.ROOT_DIR, cfg.EXP_DIR = str(tmp_path), 'mine'
     assert get_output_dir(Imdb, 'vgg16_iter_1') == str(tmp_path / 'output/mine/voc_2007_test/vgg16_iter_1')
     assert (tmp_path / 'output/mine/voc_2007_test').is_dir()
+
+
+# Each lists 10 things 10 times: with the last, 10^8 values
+BOMB = 'a0: &a0 [1,1,1,1,1,1,1,1,1,1]\n' + ''.join(
+    f'a{k}: &a{k} [{",".join([f"*a{k - 1}"] * 10)}]\n' for k in range(1, 8)
+)
+
+
+@pytest.mark.parametrize(
+    ('text', 'said'),
+    [
+        ('TRAIN:\n  SCALES: ' + '[' * 3000, r'lists or groups in one another, more than 20 deep \(line 3, column 29\)'),
+        (BOMB + 'EXP_DIR: *a7\n', r'its aliases stand for more than 10000 values, or for themselves'),
+        ('TRAIN: &a\n  SCALES: *a\n', 'its aliases stand for more than 10000 values, or for themselves'),
+        ('TRAIN:\n  <<: 3\n', r'expected a mapping .* for merging, but found scalar \(line 3, column 7\)'),
+        ('RNG_SEED: ' + '9' * 6000, 'not valid YAML|thousands of digits'),
+        ('RNG_SEED: 2001-99-99', 'not valid YAML: month must be in 1..12'),
+        ('EPS: !!bool "x"', 'not valid YAML: a value that cannot be made'),
+        ('EPS: 1' + '0' * 400, r'EPS expects finite numbers in \[0, 1\]; got 10*\.\.\.$'),
+        ('PIXEL_MEANS: [1, 2, 1' + '0' * 400 + ']', 'PIXEL_MEANS expects 3 numbers'),
+        ('# ' + 'x' * 2_000_000, 'more than 1048576 characters: this is no file of settings'),
+    ],
+)
+def test_a_file_that_would_take_for_ever_is_told_at_once(tmp_path, text, said):
+    with pytest.raises(ConfigError, match=said) as error:
+        from_text(tmp_path, 'RNG_SEED: 7\n' + text if 'RNG_SEED' not in text else text)
+    assert len(str(error.value)) < 600 and '\n' not in str(error.value)
+
+
+def test_a_group_may_take_over_the_keys_of_another(tmp_path):
+    from_text(tmp_path, 'TRAIN: &both\n  SCALES: [500]\n  MAX_SIZE: 800\nTEST:\n  <<: *both\n  SCALES: [400]\n')
+    assert (cfg.TRAIN.SCALES, cfg.TEST.SCALES, cfg.TEST.MAX_SIZE) == ((500,), (400,), 800)
+
+
+@pytest.mark.parametrize('value', ['[' * 5000, '9' * 6000, '(1,' * 3000, '-' * 5000 + '1', '&a [*a]', '{[]: 1}', '\0'])
+def test_a_value_of_set_that_is_none(value):
+    with pytest.raises(ConfigError, match=r'settings: TRAIN\.SCALES expects a list of whole numbers') as error:
+        cfg_from_list(['TRAIN.SCALES', value])
+    assert len(str(error.value)) < 400

@@ -145,6 +145,22 @@ def test_a_data_set_of_several_sizes_in_batches(net, recorded, tmp_path):
     assert sum(len(batched[1][i]) for i in range(7)) > 7
 
 
+def test_an_image_replaced_by_one_of_another_size_is_refused(net, tmp_path):
+    class Sized(ListImdb):
+        def image_size(self, i):
+            return self._images[i]['size']
+
+    image = {'path': tmp_path / 'a.png', 'size': (64, 48), 'boxes': [], 'classes': [], 'proposals': [[0, 0, 9, 9]]}
+    imdb = Sized([image], ['__background__', 'RBC', 'WBC', 'Platelets'])
+    cv2.imwrite(str(image['path']), np.zeros((48, 65, 3), np.uint8))
+    with pytest.raises(ValueError, match=r'a\.png: the image is 65 x 48 pixels, but its annotation says 64 x 48'):
+        run_test_net(net, imdb, output_dir=str(tmp_path / 'results'))
+    cv2.imwrite(str(image['path']), np.zeros((1, 6000, 3), np.uint8))
+    image['size'] = (6000, 1)
+    with pytest.raises(ValueError, match=r'a\.png: an image of 6000 x 1 pixels, scaled .* has a side of 0 pixels'):
+        run_test_net(net, imdb, output_dir=str(tmp_path / 'results'))
+
+
 def test_the_wrong_net_is_named(net, tmp_path):
     image = {'path': PHOTO, 'size': (640, 480), 'boxes': [], 'classes': [], 'proposals': [[0, 0, 99, 99]]}
     with pytest.raises(ValueError, match='the net knows 4 classes, list_train has 2'):

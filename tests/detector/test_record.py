@@ -153,3 +153,47 @@ def test_smoothing_is_the_mean_of_the_last_values():
     assert smoothed(values, 2).tolist() == [1, 2, 4, 6]
     assert smoothed(values, 9).tolist() == [1, 2, 3, 4]
     np.testing.assert_array_equal(smoothed(np.array([np.nan, 2.0, np.nan]), 2), [np.nan, 2, 2])
+
+
+WHOLE = {
+    'iteration': 0, 'lr': 0.01, 'loss': {'loss_cls': 1.5}, 'seconds': {'step': 0.5}, 'memory': {'host_peak_mb': 9.0},
+    'all': {'rois': 9, 'fg': 2, 'loss': 1.0, 'by_class': {'cat': {'rois': 2, 'cls': 1.0, 'bbox': 0.5}}},
+    'mined': {'rois': 4, 'fg': 2, 'loss': None},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ('change', 'said'),
+    [
+        ({'iteration': True}, 'no whole number "iteration"'),
+        ({'lr': 'x'}, r'lr is "x", expected a number'),
+        ({'loss': 3}, r'loss is 3, expected numbers by name'),
+        ({'loss': {'loss_cls': '1'}}, r'loss\.loss_cls is "1", expected a number'),
+        ({'loss': {'loss_cls': 10**400}}, r'loss\.loss_cls is 10*\.\.\., expected a number'),
+        ({'seconds': {}}, 'seconds lacks step'),
+        ({'mined': {'rois': 4}}, 'mined lacks fg'),
+        ({'all': {'rois': 9, 'fg': 2, 'by_class': []}}, r'all\.by_class\. is \[\], expected numbers by name'),
+        ({'all': {'rois': 9, 'fg': 2, 'by_class': {'cat': {'rois': 2, 'cls': 1.0}}}}, r'all\.by_class\.cat lacks bbox'),
+        ({'memory': None}, 'memory is null, expected numbers by name'),
+    ],
+)
+def test_a_line_of_another_kind_is_told_with_its_number(tmp_path, change, said):
+    path = tmp_path / 'r.jsonl'
+    path.write_text(json.dumps(WHOLE) + '\n' + json.dumps({**WHOLE, **change}) + '\n')
+    with pytest.raises(ValueError, match=rf'r\.jsonl, line 2: not a line of a training record: {said}'):
+        read_record(str(path))
+
+
+def test_groups_that_are_needed_have_to_be_there(tmp_path):
+    path = tmp_path / 'r.jsonl'
+    path.write_text('{"iteration": 0}\n')
+    assert read_record(str(path)) == [{'iteration': 0}]
+    with pytest.raises(ValueError, match=r'line 1: .*seconds is null, expected numbers by name'):
+        read_record(str(path), needed=('seconds',))
+
+
+def test_a_line_that_nests_without_end(tmp_path):
+    path = tmp_path / 'r.jsonl'
+    path.write_text('{"iteration": 0, "loss": ' + '[' * 100_000 + '\n{"iteration": 1}\n')
+    with pytest.raises(ValueError, match=r'r\.jsonl, line 1: not a line of a training record'):
+        read_record(str(path))

@@ -105,3 +105,8 @@ def test_images_without_usable_rois_are_left_out_in_words(capsys):
     cfg.TRAIN.BG_THRESH_LO = 0.1
     with pytest.raises(ValueError, match='list_train: no image to train on: of 1 images'):
         Roidb(imdb(empty))
+
+
+def test_an_image_too_narrow_for_the_net_is_told_before_training_starts():
+    with pytest.raises(ValueError, match=r'thin\.jpg: an image of 3000 x 1 pixels, scaled .* has a side of 0 pixels'):
+        Roidb(imdb(one_image(), one_image(path='thin.jpg', size=(3000, 1), boxes=[[0, 0, 9, 0]])))

@@ -39,6 +39,14 @@ def test_train_test_reval_and_pictures(tiny, train, tmp_path):
     assert set(found) == set(map(str, images))
     assert cv2.imread(str(pictures / f'{images[0].stem}.png')).shape[2] == 3
 
+    broken = tmp_path / 'broken.jpg'
+    broken.write_bytes(b'no photograph')
+    said = run('tools/demo.py', *common, '--images', broken, images[0], '--classes', tiny / 'classes.txt',
+               '--out', tmp_path / 'rest', *settings, status=1)  # fmt: skip
+    assert f'left out: {broken}: cannot be read as an image: not an image of a known kind' in said.stderr
+    assert '1 of 2 photographs were left out' in said.stderr
+    assert (tmp_path / 'rest' / f'{images[0].stem}.png').exists()
+
     mined = tmp_path / 'mined'
     said = run('tools/inspect_rois.py', '--gpu', 'cpu', '--solver', SMALL / 'fast_rcnn_ohem' / 'solver.prototxt',
                '--weights', train.folder() / f'{PREFIX}_resume_iter_2.caffemodel', '--imdb', f'folder:{tiny}:train',

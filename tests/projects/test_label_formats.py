@@ -133,7 +133,7 @@ def test_an_image_of_another_size_than_its_labels_say(tmp_path):
 def test_a_file_that_is_no_image(tmp_path):
     twelve.yolo_ultralytics(tmp_path)
     (tmp_path / 'images' / 'photo 04.jpg').write_bytes(b'no image')
-    with pytest.raises(LabelError, match=r'photo 04\.jpg: not an image that can be read'):
+    with pytest.raises(LabelError, match=r'photo 04\.jpg: cannot be read as an image'):
         labels_of(tmp_path)
 
 

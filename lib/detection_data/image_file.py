@@ -1,0 +1,216 @@
+"""The one way in which the detector reads an image file, and what it says of one that cannot be read.
+
+Annotations and proposals are in the pixels as stored. OpenCV 2, which the family used, ignored the EXIF orientation;
+later versions turn the image by it, away from its boxes, unless told not to. 16 bits a channel are scaled to
+8, grey, palette and CMYK become BGR, transparency is left out; of several frames the first is taken.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+IMAGE_EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.gif')
+
+_READ = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+_MOST_PIXELS, _LONGEST_SIDE = 2**30, 2**20  # of OpenCV
+# More pixels than these a byte cannot be stored, however alike they are: the header of the file lies. Other kinds can
+# store a page of one colour in a few bytes, but no photograph.
+_PIXELS_A_BYTE = {'JPEG': 1024, 'PNG': 8 * 1032, 'BMP': 256, 'GIF': 4096}
+_MOST_PIXELS_A_BYTE = 2**17
+_PNG = b'\x89PNG\r\n\x1a\n'
+_EXIF_ORIENTATION = 0x0112
+_PLAIN_MODES = ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'RGBX', 'CMYK', 'YCbCr')
+_header_lock = threading.Lock()
+
+
+class ImageError(ValueError):
+    """An image file that cannot be used; the message names it and says why."""
+
+
+class Header(NamedTuple):
+    """What an image file says of itself."""
+
+    format: str
+    width: int
+    """Of the pixels as stored, as is height."""
+    height: int
+    mode: str
+    """Pillow's: 'RGB', 'L', 'I;16' ..."""
+    orientation: int = 1
+    """EXIF's, 1 to 8; 1 is not turned."""
+
+
+def read_image(path: str | os.PathLike, size: tuple[int, int] | None = None) -> np.ndarray:
+    """The image in a file as uint8 H x W x 3, BGR.
+
+    Args:
+        path: of the file.
+        size: (width, height) that the annotation states, if it is to be that.
+
+    Raises ImageError, naming the file and the reason: it is missing, empty, none, damaged, larger than can be read, or
+    of another size.
+    """
+    path = os.fspath(path)
+    header = _plausible_header(path)
+    try:
+        image = cv2.imread(path, _READ)
+    except cv2.error:  # OpenCV 5 raises where 4 returned None
+        image = None
+    if image is None:
+        image = _read_by_pillow(path, header)
+    height, width = image.shape[:2]
+    if size is not None and tuple(size) != (width, height):
+        raise ImageError(
+            f'{path}: the image is {width} x {height} pixels, but its annotation says {size[0]} x {size[1]}, so boxes '
+            'would be misplaced. Was the image replaced? Correct the <size> of the annotation, or the image.'
+        )
+    return image
+
+
+def read_image_size(path: str | os.PathLike) -> tuple[int, int]:
+    """(width, height) of an image file as stored: a rotation in its EXIF data is not applied.
+
+    Raises ImageError as ``read_image``; where the header tells, damage behind it is not found.
+    """
+    path = os.fspath(path)
+    header = _plausible_header(path)
+    # What a TIFF says of its orientation changes what is read from it
+    if header is not None and header.format in ('JPEG', 'PNG', 'BMP', 'WEBP', 'GIF') and not _too_large(header):
+        return header.width, header.height
+    height, width = read_image(path).shape[:2]
+    return width, height
+
+
+def read_header(path: str | os.PathLike) -> Header | None:
+    """What the header of an image file says, without the pixels being read; None if it is of no known kind."""
+    try:
+        with _opened(path) as image:
+            return Header(image.format or '', *image.size, image.mode, _orientation(image))
+    except Exception:  # Pillow raises many kinds for a damaged file
+        return None
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+    except Exception:  # damaged EXIF data turn nothing
+        return 1
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+
+
+def damage_of(path: str | os.PathLike) -> str | None:
+    """What is damaged or missing in an image file, None if nothing is: OpenCV fills it in, and says nothing."""
+    try:
+        with _opened(path) as image:
+            image.draft(None, (image.width // 8, image.height // 8))  # a JPEG is gone through whole, but small
+            image.load()
+    except Exception as e:  # Pillow raises many kinds for a damaged file
+        return str(e) or type(e).__name__
+    return None
+
+
+def write_turned(path: str, target: str) -> None:
+    """Write an image file with its pixels as its EXIF data turn them when shown, and no such data any more."""
+    os.makedirs(os.path.dirname(os.path.abspath(target)), exist_ok=True)
+    with _opened(path) as image:
+        turned = ImageOps.exif_transpose(image)
+        turned.save(target, image.format, **({'quality': 95, 'subsampling': 0} if image.format == 'JPEG' else {}))
+
+
+def image_scale(height: int, width: int, target_size: int, max_size: int) -> float:
+    """The factor that brings the shorter side to `target_size` pixels, unless the longer one would exceed
+    `max_size`.
+
+    Raises ImageError if a side of the scaled image would be 0 pixels.
+    """
+    short, long = min(height, width), max(height, width)
+    scale = float(target_size) / short
+    scale = float(max_size) / long if np.round(scale * long) > max_size else scale
+    if np.round(scale * short) < 1:
+        raise ImageError(
+            f'an image of {width} x {height} pixels, scaled so that its longer side is {max_size}, has a side of 0 '
+            'pixels: it is too narrow for the net. Take it out of the set, or cut it into pieces'
+        )
+    return scale
+
+
+def _opened(path: str | os.PathLike) -> Image.Image:
+    """The file opened by Pillow, whatever its size: whole photographs of 180 megapixels are no attack."""
+    with _header_lock:
+        before = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = None
+        try:
+            return Image.open(path)
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
+def _plausible_header(path: str) -> Header | None:
+    """The header, or ImageError if there is no such file, nothing in it, or less than the header says."""
+    if not os.path.isfile(path):
+        raise ImageError(f'{path}: cannot be read as an image: there is no such file')
+    try:
+        open(path, 'rb').close()
+    except PermissionError:
+        raise ImageError(
+            f'{path}: cannot be read as an image: this user may not read it; change its permissions'
+        ) from None
+    bytes_there = os.path.getsize(path)
+    if bytes_there == 0:
+        raise ImageError(f'{path}: cannot be read as an image: the file is empty')
+    if _has_endless_chunk(path, bytes_there):
+        raise ImageError(
+            f'{path}: cannot be read as an image: it has a chunk that is longer than its {bytes_there} bytes; the file '
+            'is damaged'
+        )
+    header = read_header(path)
+    if header and header.width * header.height > _PIXELS_A_BYTE.get(header.format, _MOST_PIXELS_A_BYTE) * bytes_there:
+        raise ImageError(
+            f'{path}: cannot be read as an image: its header says {header.width} x {header.height} pixels, which its '
+            f'{bytes_there} bytes cannot hold; the file is damaged'
+        )
+    return header
+
+
+def _has_endless_chunk(path: str, bytes_there: int) -> bool:
+    """Whether a PNG states a chunk longer than the whole file, for which OpenCV 5 would take memory before it looks."""
+    with open(path, 'rb') as f:
+        place = len(_PNG)
+        if f.read(place) != _PNG:
+            return False
+        while len(length := f.read(4)) == 4:
+            size = int.from_bytes(length, 'big')
+            if size > bytes_there:
+                return True
+            place += size + 12  # length, type and check sum
+            f.seek(place)
+    return False
+
+
+def _too_large(header: Header) -> bool:
+    return header.width * header.height > _MOST_PIXELS or max(header.width, header.height) > _LONGEST_SIDE
+
+
+def _read_by_pillow(path: str, header: Header | None) -> np.ndarray:
+    """What OpenCV could not read; ImageError if Pillow cannot either."""
+    if header is not None and _too_large(header):
+        raise ImageError(
+            f'{path}: cannot be read as an image: {header.width} x {header.height} pixels are more than OpenCV reads, '
+            f'2^30 in all and 2^20 a side; scale it down'
+        )
+    try:
+        with _opened(path) as image:
+            mode = image.mode
+            if mode in _PLAIN_MODES:
+                return np.ascontiguousarray(np.asarray(image.convert('RGB'))[:, :, ::-1])
+        reason = f'OpenCV does not read {header.format if header else "it"} with pixels of kind {mode}'
+    except Exception as e:  # Pillow raises many kinds for a damaged file
+        none = isinstance(e, Image.UnidentifiedImageError)
+        reason = 'not an image of a known kind' if none else str(e) or type(e).__name__
+    raise ImageError(f'{path}: cannot be read as an image: {reason}; replace the file, or take it out of the set')
