@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from caffe.layers.convolution import Geometry, read_geometry
-from caffe.onnx_export.recipes import NoEquivalentError, Place, exports
+from caffe.onnx_export.recipes import Place, exports
 
 
 def _geometry(at: Place) -> Geometry:
@@ -68,14 +68,11 @@ def deconvolution(at: Place) -> list[str]:
 
 @exports('Im2col')
 def im2col(at: Place) -> str:
-    """Conv of each channel with filters that pick one pixel."""
-    geometry = _geometry(at)
-    taps, axis = math.prod(geometry.kernel), at.axis(at.param.axis)
-    channels = at.shapes[0][axis]
-    if channels is None:
-        raise NoEquivalentError('its bottom may have any number of channels; give them a fixed number')
-    one_channel = np.eye(taps, dtype=np.float32).reshape(taps, 1, *geometry.kernel)
-    picks = np.concatenate([one_channel] * channels)
-    weights = at.graph.constant(picks)
-    options = {**_options(geometry), 'group': channels}
-    return _on_images(at, 0, channels * taps, lambda x: at.graph.op('Conv', x, weights, **options))
+    """Conv of each channel, as an image of its own, with filters that pick one pixel."""
+    g, geometry, axis, dims = at.graph, _geometry(at), at.axis(at.param.axis), at.dims()
+    taps = math.prod(geometry.kernel)
+    picks = np.eye(taps, dtype=np.float32).reshape(taps, 1, *geometry.kernel)
+    channels = g.reshape(at.x, [g.product(dims[: axis + 1]), 1, *dims[axis + 1 :]])
+    y = g.op('Conv', channels, g.constant(picks), **_options(geometry))
+    sizes = [g.dim(y, 2 + k) for k in range(len(geometry.kernel))]
+    return g.reshape(y, [*dims[:axis], g.calculate('Mul', dims[axis], taps), *sizes])
