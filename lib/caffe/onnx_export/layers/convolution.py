@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from caffe.layers.convolution import Geometry, read_geometry
+from caffe.kernels.convolution import Geometry
+from caffe.layers.convolution import read_geometry
 from caffe.onnx_export.recipes import Place, exports
 
 

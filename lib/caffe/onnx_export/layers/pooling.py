@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from caffe.kernels.pooling import Windows
 from caffe.layer import Phase
-from caffe.layers.pooling import AVE, MAX, STOCHASTIC, Windows, read_windows
+from caffe.layers.pooling import method_of, read_windows
 from caffe.onnx_export.graph import Dim, Graph
 from caffe.onnx_export.layers.activation import plus
 from caffe.onnx_export.recipes import NoEquivalentError, Place, exports
@@ -19,7 +20,7 @@ _SMALLEST = float(np.finfo(np.float32).tiny)
 
 
 def _refuse_sampling(at: Place) -> None:
-    if at.param.pool == STOCHASTIC and at.layer.phase == Phase.TRAIN:
+    if method_of(at.param) == 'STOCHASTIC' and at.layer.phase == Phase.TRAIN:
         raise NoEquivalentError('stochastic pooling is random in TRAIN; make the net for TEST')
 
 
@@ -125,17 +126,17 @@ def _stochastic_mean(at: Place, windows: Windows) -> str:
 def pooling(at: Place) -> list[str]:
     """MaxPool or AveragePool of a padded image; over all of it where global_pooling."""
     _refuse_sampling(at)
-    g, pool = at.graph, at.param.pool
-    if at.param.global_pooling and at.n_tops == 1 and pool != STOCHASTIC:
-        return [g.op('GlobalMaxPool' if pool == MAX else 'GlobalAveragePool', at.x)]
+    g, method = at.graph, method_of(at.param)
+    if at.param.global_pooling and at.n_tops == 1 and method != 'STOCHASTIC':
+        return [g.op('GlobalMaxPool' if method == 'MAX' else 'GlobalAveragePool', at.x)]
     if at.param.global_pooling and None in at.shapes[0]:
         raise NoEquivalentError(
             'global pooling with places, or STOCHASTIC, of images of any size; the sizes of its bottom must be fixed'
         )
     windows = read_windows(at.param, at.shapes[0][2:])
-    if pool == MAX:
+    if method == 'MAX':
         return _max(at, windows)
-    return [_average(at, windows) if pool == AVE else _stochastic_mean(at, windows)]
+    return [_average(at, windows) if method == 'AVE' else _stochastic_mean(at, windows)]
 
 
 @exports('SPP', limits='STOCHASTIC is random in TRAIN')
@@ -156,13 +157,13 @@ def _level(at: Place, bins: int) -> str:
     missing = [g.calculate('Sub', c, n) for c, n in zip(covered, size, strict=True)]
     before = [g.calculate('Div', g.calculate('Add', m, 1), 2) for m in missing]
     after = [g.calculate('Sub', m, b) for m, b in zip(missing, before, strict=True)]
-    lowest = _LOWEST if at.param.pool == MAX else 0
+    lowest = _LOWEST if method_of(at.param) == 'MAX' else 0
     x = _padded(g, at.x, tuple(before), after, lowest)
     x = g.reshape(x, [num, channels, bins, kernel[0], bins, kernel[1]])
     axes = g.ints([3, 5])
-    if at.param.pool == MAX:
+    if method_of(at.param) == 'MAX':
         return g.op('ReduceMax', x, axes, keepdims=0)
-    if at.param.pool == AVE:
+    if method_of(at.param) == 'AVE':
         return g.op('ReduceMean', x, axes, keepdims=0)
     total = g.op('ReduceSum', x, axes, keepdims=0)
     return g.op('Div', g.op('ReduceSumSquare', x, axes, keepdims=0), plus(at, total, _SMALLEST))
