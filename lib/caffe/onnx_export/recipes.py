@@ -101,6 +101,11 @@ def recipe_of(layer_type: str) -> Callable[[Place], str | list[str]]:
     return _RECIPES[layer_type]
 
 
+def exports_type(layer_type: str) -> bool:
+    """Whether there is a recipe for a layer type."""
+    return layer_type in _RECIPES
+
+
 def why_not(layer_type: str) -> str | None:
     """Why a layer type does not export; None if it does, or if nobody has said."""
     return _WHY_NOT.get(layer_type)

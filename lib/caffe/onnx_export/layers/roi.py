@@ -96,6 +96,8 @@ def roi_pooling(at: Place) -> str:
     g, p = at.graph, at.param
     num, channels, height, width = at.dims()
     rois = g.op('Reshape', at.bottoms[1], g.ints([-1, 5]))
+    count = g.dim(rois, 0)
+    rois = g.op('Concat', rois, g.constant(np.zeros((1, 5))), axis=0)  # onnxruntime's Scan takes no empty sequence
     columns = g.ops('Split', 5, rois, axis=1, num_outputs=5)
     image, x1, y1, x2, y2 = columns
     down = _bins_along(g, y1, y2, p.spatial_scale, p.pooled_h, height)
@@ -107,4 +109,5 @@ def roi_pooling(at: Place) -> str:
     width = g.op('Squeeze', g.as_value([width]), g.ints(0))
     body = _body(pixels, width, g.fresh(g.prefix))
     pooled = g.op('Scan', *down, *across, base, body=body, num_scan_inputs=5)
+    pooled = g.op('Slice', pooled, g.ints(0), count, g.ints(0))
     return g.op('Transpose', pooled, perm=[0, 3, 1, 2])
