@@ -17,7 +17,7 @@ Image = [(2, 4, 9, 7), (1, 4, 12, 10)]
 
 @dataclass
 class Case:
-    """name; the fields of `layer`, or several whole layers; inputs: blob -> its sizes, one after the other, and what
+    """name; the fields of `layer`, or several whole layers, or none; inputs: blob -> its sizes, one after the other, and what
     its numbers are: 'normal', 'positive', 'flag' (0 or 1), 'rois', or the number of labels or indices.
     """
 
@@ -32,13 +32,19 @@ class Case:
         return self.text.split('type: "')[1].split('"')[0]
 
     @property
+    def types(self) -> list[str]:
+        """The types of its layers."""
+        text = self.text or self.prototxt
+        return sorted({word.split('"')[0] for word in text.split('type: "')[1:]} - FILLERS)
+
+    @property
     def prototxt(self) -> str:
         shape = {n: ' '.join(f'dim: {d}' for d in sizes[0]) for n, (sizes, _) in self.inputs.items()}
         head = ''.join(
             f'layer {{ name: "{n}" type: "Input" top: "{n}" input_param {{ shape {{ {dims} }} }} }}\n'
             for n, dims in shape.items()
         )
-        if self.text.startswith('layer'):
+        if self.text.startswith('layer') or not self.text:
             return head + self.text
         bottoms = ''.join(f'bottom: "{n}" ' for n in self.inputs)
         tops = ''.join(f'top: "out{k or ""}" ' for k in range(self.tops))
@@ -89,6 +95,7 @@ GRID, GRID_LABELS = [(2, 5, 3, 4), (3, 5, 2, 6)], [(2, 1, 3, 4), (3, 1, 2, 6)]
 SEQUENCE, CONT = [(4, 3, 6), (4, 2, 6)], [(4, 3), (4, 2)]
 STATE = [(1, 3, 5), (1, 2, 5)]
 FILL = 'weight_filler { type: "gaussian" }'
+FILLERS = {'gaussian', 'bilinear'}  # have a type as well
 
 
 def filtered(kind: str, options: str, sizes=None, tops: int = 1) -> Case:
@@ -99,6 +106,7 @@ def filtered(kind: str, options: str, sizes=None, tops: int = 1) -> Case:
 
 
 CASES = [
+    Case('Input', '', {'x': pairs()}),
     elementwise('ReLU'), elementwise('ReLU', 'relu_param { negative_slope: 0.2 }'),
     elementwise('PReLU'), elementwise('PReLU', 'prelu_param { channel_shared: true }'),
     Case('PReLU rows', 'type: "PReLU"', {'x': (ROWS, 'normal')}),
@@ -143,7 +151,7 @@ CASES = [
     Case('Crop channels', 'type: "Crop" crop_param { axis: 1 offset: 1 }',
          {'x': pairs(), 'y': pairs([(2, 2, 6, 5), (1, 3, 8, 3)])}),
     Case('Split', 'layer { name: "a" type: "ReLU" bottom: "x" top: "a" }\n'
-         'layer { name: "b" type: "TanH" bottom: "a" top: "b" }\n'
+         'layer { name: "b" type: "AbsVal" bottom: "a" top: "b" }\n'
          'layer { name: "c" type: "Split" bottom: "a" top: "c" top: "d" }', {'x': pairs()}),
     Case('Silence', 'layer { name: "c" type: "Slice" bottom: "x" top: "a" top: "b" }\n'
          'layer { name: "d" type: "Silence" bottom: "b" }', {'x': pairs()}),
