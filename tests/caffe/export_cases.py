@@ -17,8 +17,10 @@ Image = [(2, 4, 9, 7), (1, 4, 12, 10)]
 
 @dataclass
 class Case:
-    """name; the fields of `layer`, or several whole layers, or none; inputs: blob -> its sizes, one after the other, and what
-    its numbers are: 'normal', 'positive', 'flag' (0 or 1), 'rois', or the number of labels or indices.
+    """A net.
+
+    name; text: the fields of a `layer`, or whole layers, or nothing; inputs: blob -> its sizes, one after the other,
+    and what its numbers are: 'normal', 'positive', 'flag' (0 or 1), 'rois', or the number of labels or indices.
     """
 
     name: str

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-onnx = pytest.importorskip('onnx', reason='export needs the package onnx: pip install onnx onnxruntime')
-onnxruntime = pytest.importorskip('onnxruntime', reason='pip install onnxruntime')
+pytest.importorskip('onnx', reason='export needs the package onnx: pip install onnx onnxruntime')
+pytest.importorskip('onnxruntime', reason='what is exported is run by onnxruntime: pip install onnxruntime')
 
 import cv2
+import onnx
+import onnxruntime
 
 import caffe
 from caffe.onnx_export.model import export
@@ -28,7 +30,7 @@ CLASSES = ['__background__', 'button', 'ladybird', 'leaf', 'starfish']
 
 @pytest.fixture(scope='module')
 def net():
-    """The demo's net with weights that tell boxes apart: scores from 0 to 1, boxes that move by a part of their size."""
+    """The demo's net with weights that tell boxes apart: scores from 0 to 1, boxes that move a little."""
     net = caffe.Net(str(PROTOTXT), caffe.TEST)
     rng = np.random.default_rng(0)
     for name, blobs in net.params.items():

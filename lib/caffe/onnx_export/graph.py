@@ -69,7 +69,15 @@ class Graph:
         self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
 
-    # -- casts
+    # -- numbers
+
+    def times(self, x: str, factor: float) -> str:
+        """x times a number."""
+        return x if factor == 1 else self.op('Mul', x, self.constant(factor))
+
+    def plus(self, x: str, term: float) -> str:
+        """x plus a number."""
+        return x if term == 0 else self.op('Add', x, self.constant(term))
 
     def cast(self, x: str, to: type) -> str:
         """x as numbers of another type."""

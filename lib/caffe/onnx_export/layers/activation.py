@@ -50,7 +50,7 @@ def bnll(at: Place) -> str:
 @exports('Swish')
 def swish(at: Place) -> str:
     """x * Sigmoid(beta * x)."""
-    return at.graph.op('Mul', at.x, at.graph.op('Sigmoid', times(at, at.x, at.param.beta)))
+    return at.graph.op('Mul', at.x, at.graph.op('Sigmoid', at.graph.times(at.x, at.param.beta)))
 
 
 @exports('AbsVal')
@@ -69,15 +69,15 @@ def clip(at: Place) -> str:
 def exp(at: Place) -> str:
     """Exp(ln(base) * scale * x) times base ** shift."""
     log_base = 1.0 if at.param.base == -1 else math.log(at.param.base)
-    power = at.graph.op('Exp', times(at, at.x, log_base * at.param.scale))
-    return times(at, power, math.exp(log_base * at.param.shift))
+    power = at.graph.op('Exp', at.graph.times(at.x, log_base * at.param.scale))
+    return at.graph.times(power, math.exp(log_base * at.param.shift))
 
 
 @exports('Log')
 def log(at: Place) -> str:
     """Log(shift + scale * x) / ln(base)."""
-    inner = plus(at, times(at, at.x, at.param.scale), at.param.shift)
-    return times(at, at.graph.op('Log', inner), 1.0 if at.param.base == -1 else 1 / math.log(at.param.base))
+    inner = at.graph.plus(at.graph.times(at.x, at.param.scale), at.param.shift)
+    return at.graph.times(at.graph.op('Log', inner), 1.0 if at.param.base == -1 else 1 / math.log(at.param.base))
 
 
 @exports('Power')
@@ -87,7 +87,7 @@ def power(at: Place) -> str:
     if p.power * p.scale == 0:
         value = at.graph.constant(1.0 if p.power == 0 else p.shift**p.power)
         return at.graph.op('Expand', value, at.graph.op('Shape', at.x))
-    inner = plus(at, times(at, at.x, p.scale), p.shift)
+    inner = at.graph.plus(at.graph.times(at.x, p.scale), p.shift)
     if p.power == 1:
         return inner if inner != at.x else at.graph.op('Identity', inner)
     return at.graph.op('Pow', inner, at.graph.constant(p.power))
@@ -97,13 +97,3 @@ def power(at: Place) -> str:
 def threshold(at: Place) -> str:
     """Greater, as 0 and 1."""
     return at.graph.cast(at.graph.op('Greater', at.x, at.graph.constant(at.param.threshold)), float32)
-
-
-def times(at: Place, x: str, factor: float) -> str:
-    """x times a number."""
-    return x if factor == 1 else at.graph.op('Mul', x, at.graph.constant(factor))
-
-
-def plus(at: Place, x: str, term: float) -> str:
-    """x plus a number."""
-    return x if term == 0 else at.graph.op('Add', x, at.graph.constant(term))

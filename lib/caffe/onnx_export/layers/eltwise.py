@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import reduce
 
-from caffe.onnx_export.layers.activation import times
 from caffe.onnx_export.recipes import Place, exports
 
 
@@ -16,7 +15,7 @@ def eltwise(at: Place) -> str:
         return at.graph.op('Max', *at.bottoms)
     terms = at.bottoms
     if operation == 'SUM' and at.param.coeff:
-        terms = [times(at, x, c) for x, c in zip(terms, at.param.coeff, strict=True)]
+        terms = [at.graph.times(x, c) for x, c in zip(terms, at.param.coeff, strict=True)]
     return reduce(lambda a, b: at.graph.op('Add' if operation == 'SUM' else 'Mul', a, b), terms)
 
 

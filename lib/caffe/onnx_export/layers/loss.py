@@ -8,7 +8,6 @@ from __future__ import annotations
 import numpy as np
 
 from caffe.layers.loss import FLT_MIN, LOG_THRESHOLD, normalization_mode
-from caffe.onnx_export.layers.activation import plus, times
 from caffe.onnx_export.recipes import Place, exports
 
 
@@ -27,7 +26,7 @@ def _number(at: Place, dims) -> str:
 def _over_rows(at: Place, x: str, half: bool = False) -> str:
     """The sum of x divided by the rows of the first bottom, and by 2."""
     mean = at.graph.op('Div', _total(at, x), _number(at, at.dims()[:1]))
-    return times(at, mean, 0.5) if half else mean
+    return at.graph.times(mean, 0.5) if half else mean
 
 
 def _clamped(at: Place, x: str, least: float = 0) -> str:
@@ -139,7 +138,9 @@ def smooth_l1_loss(at: Place) -> str:
         diff = g.op('Mul', diff, _like(at, at.bottoms[2], at.x))
     size = g.op('Abs', diff)
     near = g.op('Less', size, g.constant(1 / sigma2))
-    errors = g.op('Where', near, times(at, g.op('Mul', diff, diff), 0.5 * sigma2), plus(at, size, -0.5 / sigma2))
+    errors = g.op(
+        'Where', near, at.graph.times(g.op('Mul', diff, diff), 0.5 * sigma2), at.graph.plus(size, -0.5 / sigma2)
+    )
     if len(at.bottoms) > 3:
         errors = g.op('Mul', errors, _like(at, at.bottoms[3], at.x))
     return _over_rows(at, errors)
@@ -153,7 +154,7 @@ def hinge_loss(at: Place) -> str:
     classes = g.product(at.dims()[1:])
     labels = g.cast(g.reshape(at.bottoms[1], [-1]), np.int64)
     sign = g.op('OneHot', labels, g.as_value([classes]), g.constant([1, -1]), axis=1)
-    margin = _clamped(at, plus(at, g.op('Mul', sign, scores), 1))
+    margin = _clamped(at, at.graph.plus(g.op('Mul', sign, scores), 1))
     is_l2 = at.param.norm == type(at.param).L2
     return _over_rows(at, g.op('Mul', margin, margin) if is_l2 else margin)
 

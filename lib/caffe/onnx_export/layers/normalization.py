@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from caffe.layer import Phase
-from caffe.onnx_export.layers.activation import plus, times
 from caffe.onnx_export.recipes import Place, exports
 from caffe.proto import caffe_pb2
 
@@ -20,7 +19,7 @@ def lrn(at: Place) -> str:
         'AveragePool', g.op('Mul', at.x, at.x), kernel_shape=[p.local_size] * 2, pads=[p.local_size // 2] * 4,
         count_include_pad=1,
     )  # fmt: skip
-    return g.op('Mul', at.x, g.op('Pow', plus(at, times(at, mean, p.alpha), 1), g.constant(-p.beta)))
+    return g.op('Mul', at.x, g.op('Pow', at.graph.plus(at.graph.times(mean, p.alpha), 1), g.constant(-p.beta)))
 
 
 @exports('BatchNorm')
@@ -41,7 +40,7 @@ def batch_norm(at: Place) -> str:
     axes = g.ints([k for k in range(at.rank) if k != 1])
     centred = g.op('Sub', at.x, g.op('ReduceMean', at.x, axes, keepdims=1))
     variance = g.op('ReduceMean', g.op('Mul', centred, centred), axes, keepdims=1)
-    return g.op('Div', centred, g.op('Sqrt', plus(at, variance, epsilon)))
+    return g.op('Div', centred, g.op('Sqrt', at.graph.plus(variance, epsilon)))
 
 
 @exports('MVN')
@@ -53,5 +52,5 @@ def mvn(at: Place) -> str:
     y = g.op('Sub', x, g.op('ReduceMean', x, axes, keepdims=1))
     if at.param.normalize_variance:
         deviation = g.op('Sqrt', g.op('ReduceMean', g.op('Mul', y, y), axes, keepdims=1))
-        y = g.op('Div', y, plus(at, deviation, at.param.eps))
+        y = g.op('Div', y, at.graph.plus(deviation, at.param.eps))
     return y

@@ -12,7 +12,6 @@ from caffe.kernels.pooling import Windows
 from caffe.layer import Phase
 from caffe.layers.pooling import method_of, read_windows
 from caffe.onnx_export.graph import Dim, Graph
-from caffe.onnx_export.layers.activation import plus
 from caffe.onnx_export.recipes import NoEquivalentError, Place, exports
 
 _LOWEST = float(np.finfo(np.float32).min)
@@ -119,7 +118,7 @@ def _stochastic_mean(at: Place, windows: Windows) -> str:
     options = {'kernel_shape': list(windows.kernel), 'strides': list(windows.stride)}
     total = g.op('AveragePool', x, **options)
     squares = g.op('AveragePool', g.op('Mul', x, x), **options)
-    return g.op('Div', squares, plus(at, total, _SMALLEST / taps))
+    return g.op('Div', squares, at.graph.plus(total, _SMALLEST / taps))
 
 
 @exports('Pooling', limits='STOCHASTIC is random in TRAIN')
@@ -166,4 +165,4 @@ def _level(at: Place, bins: int) -> str:
     if method_of(at.param) == 'AVE':
         return g.op('ReduceMean', x, axes, keepdims=0)
     total = g.op('ReduceSum', x, axes, keepdims=0)
-    return g.op('Div', g.op('ReduceSumSquare', x, axes, keepdims=0), plus(at, total, _SMALLEST))
+    return g.op('Div', g.op('ReduceSumSquare', x, axes, keepdims=0), at.graph.plus(total, _SMALLEST))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from caffe.onnx_export.layers.activation import times
 from caffe.onnx_export.recipes import Place, exports
 
 
@@ -46,7 +45,7 @@ def reduction(at: Place) -> str:
     operation = type(at.param).ReductionOp.Name(at.param.operation)
     kind = {'SUM': 'ReduceSum', 'ASUM': 'ReduceL1', 'SUMSQ': 'ReduceSumSquare', 'MEAN': 'ReduceMean'}[operation]
     axes = at.graph.ints(range(at.axis(at.param.axis), at.rank))
-    return times(at, at.graph.op(kind, at.x, axes, keepdims=0), at.param.coeff)
+    return at.graph.times(at.graph.op(kind, at.x, axes, keepdims=0), at.param.coeff)
 
 
 @exports('Silence')
