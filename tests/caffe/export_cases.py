@@ -30,10 +30,6 @@ class Case:
     phase: int = caffe.TEST
 
     @property
-    def type(self) -> str:
-        return self.text.split('type: "')[1].split('"')[0]
-
-    @property
     def types(self) -> list[str]:
         """The types of its layers."""
         text = self.text or self.prototxt

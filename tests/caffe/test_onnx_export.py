@@ -163,7 +163,7 @@ def test_a_blob_that_is_not_there_is_named(tmp_path):
 
 
 def test_rois_none_of_them(tmp_path):
-    case = next(case for case in export_cases.CASES if case.type == 'ROIPooling')
+    case = next(case for case in export_cases.CASES if case.types == ['ROIPooling'])
     net = net_of(tmp_path, case.prototxt)
     arrays = case.arrays(0) | {'rois': np.zeros((0, 5), np.float32)}
     (got,) = exported.session(export(net)).run(None, arrays)
@@ -171,7 +171,7 @@ def test_rois_none_of_them(tmp_path):
 
 
 def test_rois_are_pooled_to_the_digit(tmp_path):
-    case = next(case for case in export_cases.CASES if case.type == 'ROIPooling')
+    case = next(case for case in export_cases.CASES if case.types == ['ROIPooling'])
     net = net_of(tmp_path, case.prototxt)
     assert exported.compare(net, export(net), [case.arrays(k) for k in range(case.n_sizes)]) == 0
 
