@@ -1,5 +1,8 @@
 """Nets as ONNX files give what the engine gives, in onnxruntime."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -204,3 +207,8 @@ def test_the_command_names_a_layer_that_does_not_export(tmp_path, capsys):
     assert status == 1
     assert "layer 'noise' (DummyData)" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_importing_caffe_does_not_import_onnx():
+    code = 'import caffe, caffe.__main__, sys; sys.exit("onnx" in sys.modules)'
+    assert subprocess.run([sys.executable, '-c', code]).returncode == 0
