@@ -15,7 +15,7 @@ except ImportError:  # Python 3.10, where pytest brings it
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']
 DISTRIBUTIONS = {'cv2': 'opencv-contrib-python-headless', 'google': 'protobuf', 'yaml': 'pyyaml', 'PIL': 'pillow'}
-OPTIONAL = {'triton', 'tensorboard', 'grpc_tools'}  # used where they are
+OPTIONAL = {'triton', 'tensorboard', 'grpc_tools', 'onnx'}  # used where they are
 
 
 def names(requirements):
@@ -51,7 +51,8 @@ def test_the_detector_needs_its_extra_besides():
 def test_make_installs_all_of_it():
     pinned = names(line for line in (ROOT / 'requirements.txt').read_text().splitlines() if not line.startswith('#'))
     extras = PROJECT['optional-dependencies']
-    needed = names([*PROJECT['dependencies'], *extras['detector'], *extras['test']]) - {PROJECT['name']}
+    asked = [*PROJECT['dependencies'], *extras['detector'], *extras['export'], *extras['test']]
+    needed = names(asked) - {PROJECT['name']}
     assert {name.lower() for name in needed} <= {name.lower() for name in pinned}
 
 

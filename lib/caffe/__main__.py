@@ -11,7 +11,7 @@ import re
 import sys
 import traceback
 
-from caffe.command import device, draw, summary, test, time, train, upgrade
+from caffe.command import device, draw, export, summary, test, time, train, upgrade
 
 COMMANDS = {
     'train': train,
@@ -20,6 +20,7 @@ COMMANDS = {
     'summary': summary,
     'draw': draw,
     'upgrade': upgrade,
+    'export': export,
     'device': device,
 }
 

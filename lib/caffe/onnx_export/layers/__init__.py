@@ -1,0 +1,1 @@
+"""How the layer types export, a file a family: the families of `caffe.layers`."""
