@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     main = _Parser(prog='caffe', description='Trains, tests, measures and shows Caffe nets.')
     commands = main.add_subparsers(dest='command', metavar='command', required=True)
     for name, module in COMMANDS.items():
-        first_line = module.__doc__.split('\n')[0]
+        first_line = (module.__doc__ or '').split('\n')[0]
         command = commands.add_parser(name, help=module.HELP, description=first_line)
         module.add_flags(command)
         command.add_argument('--debug', action='store_true', help='show the traceback of an error')

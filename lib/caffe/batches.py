@@ -36,7 +36,8 @@ def forward_backward_all(
     forward = {name: arrays[name] for name in net.inputs if name in arrays}
     backward = {name: arrays[name] for name in net.outputs if name in arrays}
     out_parts, diff_parts = [], []
-    for inputs, top_diffs in zip_longest(_batches(net, forward), _batches(net, backward), fillvalue={}):
+    nothing: dict[str, np.ndarray] = {}
+    for inputs, top_diffs in zip_longest(_batches(net, forward), _batches(net, backward), fillvalue=nothing):
         out_parts.append(_copies(net.forward(blobs=blobs, **inputs)))
         diff_parts.append(_copies(net.backward(diffs=diffs, **top_diffs)))
     return _joined(out_parts, size, count), _joined(diff_parts, size, count)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,9 +62,10 @@ class SyncedArray:
         """The newest values in host memory."""
         self._lay_out()
         if self._newest == 'device':
+            assert self._device is not None
             self._host = device.to_host(self._device, self._host)
             self._newest = 'both'
-        elif self._newest == 'nowhere' or self._host.numel() < count:
+        elif self._newest == 'nowhere' or self._host is None or self._host.numel() < count:
             self._host = self._zeros(self._host, count, torch.device('cpu'))
             self._newest = 'host'
         return self._host
@@ -73,12 +75,12 @@ class SyncedArray:
         if not device.has_own_memory():
             return self._host_tensor(count)
         self._lay_out()
-        if self._newest == 'nowhere' or (self._newest != 'host' and self._device.numel() < count):
-            self._device = self._zeros(self._device, count, device.current())
-            self._newest = 'device'
-        elif self._newest == 'host':
+        if self._newest == 'host':
             self._device = device.to_device(self._host_tensor(count))
             self._newest = 'both'
+        elif self._newest == 'nowhere' or self._device is None or self._device.numel() < count:
+            self._device = self._zeros(self._device, count, device.current())
+            self._newest = 'device'
         elif self._device.device != device.current():  # the user changed the GPU
             self._device = self._device.to(device.current())
         return self._device
@@ -96,7 +98,7 @@ class SyncedArray:
             self._lay_out()
 
     def _lay_out(self) -> None:
-        if self._newest == 'deferred':
+        if self._deferred is not None:
             self.write(self._deferred.laid_out())
 
     def release(self) -> None:
@@ -141,7 +143,7 @@ class SyncedArray:
             self._newest = 'device'
             return
         if not in_place and tensor is not self._host:
-            if self._has_viewers() and self._host.numel() >= tensor.numel():
+            if self._has_viewers() and self._host is not None and self._host.numel() >= tensor.numel():
                 self._host.view(-1)[: tensor.numel()].copy_(tensor.reshape(-1))
             else:
                 self._host = tensor
@@ -151,7 +153,7 @@ class SyncedArray:
     def clear(self) -> None:
         """Sets all to zero; memory is touched only where a NumPy view has to see it."""
         self._deferred = None
-        if self._has_viewers() and not device.has_own_memory():
+        if self._has_viewers() and self._host is not None and not device.has_own_memory():
             self._host.zero_()
             self._newest = 'host'
         else:
@@ -232,8 +234,10 @@ class Blob:
     def diff(self, value):
         raise AttributeError('a blob owns its memory: write blob.diff[...] = value, not blob.diff = value')
 
-    def reshape(self, *shape: int) -> None:
-        """Changes the shape. Values that still fit keep their place; memory that must grow starts as zeros.
+    def reshape(self, *shape: Any) -> None:
+        """Changes the shape, given as numbers or as one sequence of them.
+
+        Values that still fit keep their place; memory that must grow starts as zeros.
 
         Raises ValueError for a negative axis, more than 32 axes (blob.hpp kMaxBlobAxes), more than 2^31 - 1 numbers
         (Blob::Reshape), or more than the memory that is left can hold.
@@ -326,7 +330,7 @@ class Blob:
         """
         before = self._diff.deferred
         if not device.has_own_memory() and (self._diff.is_zero or isinstance(before, Product)):
-            product = Product(a.clone(), b.clone()) if before is None else before.plus(a, b)
+            product = before.plus(a, b) if isinstance(before, Product) else Product(a.clone(), b.clone())
             if product.is_small():
                 self._diff.defer(product)
                 return
@@ -346,9 +350,8 @@ class Blob:
         what `value` returns, where there is one: a diff that is still two factors is then never laid out, neither
         before nor after.
         """
-        product = self.diff_product if held_by is not None else None
         tensors = [blob.own() for blob in beside]
-        if product is not None:
+        if held_by is not None and (product := self.diff_product) is not None:
             for portion in product.row_portions(tensors):
                 value(*portion)
             self._diff.defer(CopyOf(held_by.read))

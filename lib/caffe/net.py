@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -93,7 +94,7 @@ class Net:
     @denormals_as_zero
     def _forward(self, start: int, end: int) -> torch.Tensor | float:
         """Runs the layers start..end. Returns their weighted loss as a tensor on the device (0.0 without any)."""
-        loss = 0.0
+        loss: torch.Tensor | float = 0.0
         for i in range(start, end + 1):
             for hook in self._hooks['before_forward']:
                 hook(i)
@@ -178,7 +179,8 @@ class Net:
         if not self.layers or self.layers[0].type != 'MemoryData':
             first = f'it is {self.layers[0].type}' if self.layers else 'there is none'
             raise ValueError(f'set_input_arrays may only be called if the first layer is a MemoryData; {first}')
-        self.layers[0].set_arrays(np.asarray(data), np.asarray(labels))
+        layer: Any = self.layers[0]
+        layer.set_arrays(np.asarray(data), np.asarray(labels))
 
     _set_input_arrays = set_input_arrays
 

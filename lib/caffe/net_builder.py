@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from caffe.backward_path import find_backward_path
 from caffe.blob import Blob
@@ -83,7 +84,7 @@ class _Place:
     def where(self) -> str:
         return self.source.where(self.index)
 
-    def refuse(self, message: str | Exception) -> None:
+    def refuse(self, message: str | Exception) -> NoReturn:
         raise LayerError(f"{self.where}: layer '{self.layer.name}' ({self.layer.type}): {message}")
 
     def missing_maker(self, blob: str) -> str | None:

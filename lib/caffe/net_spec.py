@@ -153,7 +153,8 @@ def _function_of(top: Top | Function) -> Function:
 
 def _net(functions: list[Function], names: dict) -> Message:
     """The net of these functions and all that they read, inputs first; names: Top or Function -> name."""
-    names, counts = dict(names), Counter()
+    names = dict(names)
+    counts: Counter[str] = Counter()
 
     def name_of(thing: Top | Function, kind: str) -> str:
         if thing not in names:
@@ -188,7 +189,9 @@ class NetSpec:
     of its first top; a layer without tops (ntop=0) that of its attribute.
     """
 
-    def __init__(self):
+    tops: OrderedDict[str, Top | Function]
+
+    def __init__(self) -> None:
         super().__setattr__('tops', OrderedDict())
 
     def __setitem__(self, name: str, value: Top | Function) -> None:

@@ -63,7 +63,7 @@ class Node:
 
     def loss(self) -> torch.Tensor | float:
         """What its tops add to the net's loss, a scalar on the compute device; 0.0 where they add nothing."""
-        loss = 0.0
+        loss: torch.Tensor | float = 0.0
         for top, weight in self.losses:
             if top.count == 1:
                 loss = loss + weight * top.read().view(())
@@ -91,5 +91,5 @@ def raise_located(error: Exception, layer: Layer, where: str, bottoms: list[Blob
     param_str = layer.layer_param.python_param.param_str
     given = f', param_str {param_str[:200]!r}' if param_str else ''
     # What add_note does in Python 3.11; in 3.10 the tools print the notes all the same
-    error.__notes__ = [*getattr(error, '__notes__', []), f'in {place} of {where}{given}']
+    vars(error)['__notes__'] = [*getattr(error, '__notes__', []), f'in {place} of {where}{given}']
     raise error

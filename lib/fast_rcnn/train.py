@@ -124,7 +124,7 @@ class SolverWrapper:
         self._began = self.solver.iter, snapshot or pretrained_model
 
         layers = self.solver.net.layers
-        found = [layers[i] for i in range(len(layers)) if hasattr(layers[i], 'set_roidb')]
+        found: list[Any] = [layers[i] for i in range(len(layers)) if hasattr(layers[i], 'set_roidb')]
         if len(found) != 1:
             net = self.solver_param.net or self.solver_param.train_net or solver_prototxt
             kinds = ', '.join(dict.fromkeys(layers[i].type for i in range(len(layers))))
@@ -138,7 +138,7 @@ class SolverWrapper:
         self._dataset = getattr(roidb, 'name', '')
         self._mining = _first(layers, HardRoiMiningLayer)
         self._rois = _first(layers, ProposalTargetLayer)
-        self._numbered = [layers[i] for i in range(len(layers)) if hasattr(layers[i], 'set_position')]
+        self._numbered: list[Any] = [layers[i] for i in range(len(layers)) if hasattr(layers[i], 'set_position')]
         self._note_sampling(solver_prototxt)
         self._check_outputs('cls_score', getattr(roidb, 'num_classes', None), 1)
         self._regression = self._regression_statistics(roidb)
@@ -288,8 +288,8 @@ class SolverWrapper:
         """Means and deviations, (4K,) each, to fold into bbox_pred at a snapshot; None if none are to be."""
         if not (cfg.TRAIN.BBOX_REG and cfg.TRAIN.BBOX_NORMALIZE_TARGETS):
             return None
-        self._regressor = layer_of(self.solver.net, 'bbox_pred')
-        if self._regressor is None:
+        regressor = layer_of(self.solver.net, 'bbox_pred')
+        if regressor is None:
             warnings.warn(
                 'the net has no layer with weights that makes bbox_pred, so its snapshots keep predicting *normalised* '
                 'regressions, and boxes will be wrong at test time. Name the layer that predicts them, or its top, '
@@ -298,6 +298,7 @@ class SolverWrapper:
                 stacklevel=3,
             )
             return None
+        self._regressor = regressor
         means, stds = add_bbox_regression_targets(roidb)
         self._check_outputs('bbox_pred', len(means) // 4, 4)
         return means, stds

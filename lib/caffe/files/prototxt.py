@@ -172,17 +172,18 @@ def _tokens(text: str) -> Iterator[tuple[str, int, str]]:
         if match.lastgroup == 'space':
             line += match[0].count('\n')
         else:
-            yield match.lastgroup, line, match[0]
+            yield match.lastgroup or 'other', line, match[0]
 
 
 def _top_level_fields(text: str) -> Iterator[tuple[str, int]]:
     """(name, line) of each field at the top level of a text that has been parsed, in order."""
-    depth, name, start = 0, '', None
+    depth, name = 0, ''
+    start: int | None = None
     for kind, line, token in _tokens(text):
         if depth == 0 and kind == 'name':
             name, start = token, line
         elif depth == 0 and kind == 'string':  # input: "data"
-            yield name, start
+            yield name, start or line
         elif kind == 'open':
             if depth == 0:
                 yield name, start or line

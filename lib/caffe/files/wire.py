@@ -27,7 +27,7 @@ class WireError(ValueError):
 class Field(NamedTuple):
     """One field of a message, or a run of fixed-width fields of the same number.
 
-    start, stop: the bytes of the value. value: of a varint, as an unsigned 64-bit number, else 0. count: the
+    start, stop: the bytes of the value. value: of a varint, as an unsigned 64-bit number, else 0. repeats: the
     fields of the run; they lie `stride` bytes apart, for each has its key before it.
     """
 
@@ -36,7 +36,7 @@ class Field(NamedTuple):
     start: int
     stop: int
     value: int = 0
-    count: int = 1
+    repeats: int = 1
     stride: int = 0
 
 
@@ -119,7 +119,7 @@ def floats(buffer, field: Field, dtype: str) -> np.ndarray:
         return np.ndarray(size // width, dtype, buffer, field.start)
     if _WIDTH.get(field.kind) != width:
         raise WireError(field.start, f'field {field.number} should hold {dtype}, its wire type is {field.kind}')
-    return np.ndarray(field.count, dtype, buffer, field.start, (field.stride,))
+    return np.ndarray(field.repeats, dtype, buffer, field.start, (field.stride,))
 
 
 def _end(position: int, length: int, stop: int, number: int) -> int:

@@ -266,9 +266,9 @@ def roi_max_pool_backward(
         which = None if diff.is_cuda else odd[part].nonzero()[:, 0]
         if which is None or len(which):
             rows = slice(None) if which is None else which
-            bins = (Bins(*(t[part][rows] for t in axis)) for axis in (down, across))
+            some_down, some_across = (Bins(*(t[part][rows] for t in axis)) for axis in (down, across))
             some = target[rows]
-            reached = reached_places(some.clamp(min=0).view(-1, c, p, q), *bins, (h, w))
+            reached = reached_places(some.clamp(min=0).view(-1, c, p, q), some_down, some_across, (h, w))
             target[rows] = some.masked_fill_(~reached.flatten(2), -1)
         target += first[part, :, None]
         planes.view(-1).scatter_add_(0, target.view(-1), diff[part].reshape(-1))

@@ -111,6 +111,10 @@ class ELU(_Elementwise):
 class _FromTop(_Elementwise):
     """A layer whose gradient follows from its top: nothing is computed again, and in place costs nothing."""
 
+    def gradient(self, diff: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """The bottom's diff, from the top's diff and data."""
+        raise NotImplementedError(f'{type(self).__name__} does not say its gradient')
+
     def forward(self, bottom, top):
         top[0].write(self.compute([bottom[0].read()], [])[0])
 

@@ -155,11 +155,11 @@ class Convolution(Layer):
             diff, image, wanted = self._images(y.read_diff()), self._images(x.read()), (down, learns, learns_bias)
             memory = lambda x=x: self._images(x.diff_memory_to_fill())
             x_diff, weight_diff, bias_diff = convolve_backward(diff, image, weight, self._filter, wanted, memory)
-            if down:
+            if x_diff is not None:
                 x.write_diff(x_diff.reshape(x.shape))
-            if learns:
+            if weight_diff is not None:
                 self.blobs[0].add_diff(weight_diff.reshape(self.blobs[0].shape).contiguous())
-            if learns_bias:
+            if bias_diff is not None:
                 self.blobs[1].add_diff(bias_diff)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from caffe.blob import Blob
@@ -123,8 +125,7 @@ def _flat_shape(what: str, axis: int, operand: tuple[int, ...], shape: tuple[int
         raise LayerError(
             f'dimension mismatch between bottom[0] {shape}, from axis {axis} on, and {what} of shape {operand}'
         )
-    sizes = torch.Size(shape[:axis]), torch.Size(operand), torch.Size(shape[axis + len(operand) :])
-    return tuple(s.numel() for s in sizes)
+    return math.prod(shape[:axis]), math.prod(operand), math.prod(shape[axis + len(operand) :])
 
 
 def _give(layer: Layer, blob: Blob, grad: torch.Tensor) -> None:

@@ -27,8 +27,8 @@ LOG_THRESHOLD = 1e-20  # kLOG_THRESHOLD of loss_layer.hpp
 class LossLayer(Layer):
     """What losses have in common: two bottoms of as many rows, no gradient to the second (loss_layer.cpp)."""
 
-    num_bottom = 2
-    num_top = 1
+    num_bottom: int | tuple[int, int | None] = 2
+    num_top: int | tuple[int, int | None] = 1
     is_loss = True
     default_loss_weight = 1.0
     auto_tops = 1

@@ -172,6 +172,7 @@ class BatchNorm(Layer):
             return
         diff = self._by_channel(top[0].read_diff())
         if not self._global:
+            assert self._normalized is not None
             y = self._by_channel(self._normalized)
             mean = diff.mean(dim=(0, 2))[:, None]
             along = (diff * y).mean(dim=(0, 2))[:, None]
@@ -219,6 +220,7 @@ class MVN(Layer):
         diff = self._rows(top[0].read_diff())
         out = diff - diff.mean(dim=1, keepdim=True)
         if self.param.normalize_variance:
+            assert self._normalized is not None
             # As Caffe has it, which takes eps for nothing beside the deviation.
             out -= self._normalized * (diff * self._normalized).mean(dim=1, keepdim=True)
             out /= self._deviation

@@ -78,7 +78,7 @@ class ImageTransformer:
         return np.array(means, np.float32).reshape(-1, 1, 1) if means else 0.0
 
 
-def stacked(items: list[tuple[np.ndarray, float, str]]) -> tuple[np.ndarray, np.ndarray]:
+def stacked(items: Sequence[tuple[np.ndarray, float, str]]) -> tuple[np.ndarray, np.ndarray]:
     """(image, label, name) items as two float32 arrays: data (N, C, H, W) and labels (N).
 
     Raises LayerError with the name of an image that has not the shape of the first.

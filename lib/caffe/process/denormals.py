@@ -13,25 +13,26 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 import torch
 
-Function = TypeVar('Function', bound=Callable)
+P = ParamSpec('P')
+T = TypeVar('T')
 
 np.finfo(np.float32), np.finfo(np.float64)  # NumPy 1 warns where it asks for these first while denormals are zero
 _mine = threading.local()
 
 
-def denormals_as_zero(function: Function) -> Function:
+def denormals_as_zero(function: Callable[P, T]) -> Callable[P, T]:
     """The function with denormal numbers as zero in its thread and those that torch computes with for it.
 
     Torch's threads stay so; this one is again as it was when the function ends.
     """
 
     @functools.wraps(function)
-    def run(*args, **kwargs):
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
         if count_as_zero() or not torch.set_flush_denormal(True):  # False: the processor has no such mode
             return function(*args, **kwargs)
         try:
