@@ -109,7 +109,8 @@ class SmoothL1Loss(caffe.Layer):
     def forward(self, bottom, top):
         inside = bottom[2].data if len(bottom) > 2 else 1
         self._error = inside * (bottom[0].data - bottom[1].data)
-        self._inside, self._outside = (inside, bottom[3].data) if len(bottom) > 3 else (1, 1)
+        self._inside: np.ndarray | int = inside if len(bottom) > 3 else 1
+        self._outside: np.ndarray | int = bottom[3].data if len(bottom) > 3 else 1
         size = np.abs(self._error)
         quadratic = 0.5 * self._sigma2 * self._error**2
         loss = self._outside * np.where(size < 1 / self._sigma2, quadratic, size - 0.5 / self._sigma2)
@@ -124,7 +125,7 @@ class SmoothL1Loss(caffe.Layer):
 
 
 def _params(layer) -> dict:
-    return yaml.safe_load(getattr(layer, 'param_str', None) or getattr(layer, 'param_str_', '')) or {}
+    return yaml.safe_load(getattr(layer, 'param_str', '') or getattr(layer, 'param_str_', '')) or {}
 
 
 def _corners(rois: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:

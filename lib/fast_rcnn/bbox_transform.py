@@ -4,6 +4,8 @@ The regression is the one of R-CNN (Girshick et al., CVPR 2014, appendix C), as 
 bbox_transform.py.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 
@@ -39,7 +41,7 @@ def bbox_transform_inv(boxes: np.ndarray, deltas: np.ndarray) -> np.ndarray:
     return moved
 
 
-def clip_boxes(boxes: np.ndarray, im_shape: tuple) -> np.ndarray:
+def clip_boxes(boxes: np.ndarray, im_shape: Sequence[float] | np.ndarray) -> np.ndarray:
     """`boxes` (N, 4K) cut to an image of `im_shape` (height, width, ...). Changes `boxes`, and returns it."""
     height, width = im_shape[:2]
     np.clip(boxes[:, 0::2], 0, width - 1, out=boxes[:, 0::2])

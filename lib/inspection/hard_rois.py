@@ -122,15 +122,15 @@ class MiniBatch:
         of at least `bg_lo`, at random.
         """
         quota = cfg.TRAIN.BATCH_SIZE // len(self.images)
-        kept = []
+        chosen = []
         for i in range(len(self.images)):
             mine = self.rois[:, 0] == i
             foreground = np.flatnonzero(mine & (self.labels > 0))
             background = np.flatnonzero(mine & (self.labels == 0) & (self.iou >= bg_lo))
             share = min(len(foreground), round(cfg.TRAIN.FG_FRACTION * quota))
-            kept.append(rng.choice(foreground, share, replace=False))
-            kept.append(rng.choice(background, min(len(background), quota - share), replace=False))
-        kept = np.concatenate(kept).astype(np.int64)
+            chosen.append(rng.choice(foreground, share, replace=False))
+            chosen.append(rng.choice(background, min(len(background), quota - share), replace=False))
+        kept = np.concatenate(chosen).astype(np.int64)
         offered = (self.labels > 0) | (self.iou >= bg_lo)
         return dataclasses.replace(self, kept=kept, by=np.where(offered, np.arange(len(offered)), -1))
 
@@ -208,7 +208,7 @@ def normalise_regression(net, means: np.ndarray, stds: np.ndarray, kind: str = '
             'normalised': roi_losses(prob, labels, predicted, *boxes)[1].sum(),
             'plain': roi_losses(prob, labels, (predicted - means) / divisor, *boxes)[1].sum(),
         }
-        kind = min(losses, key=losses.get)
+        kind = min(losses, key=losses.__getitem__)
         because = f' (box loss {losses["plain"]:.3g} if plain, {losses["normalised"]:.3g} if normalised)'
     if kind == 'plain':
         weights, bias = (blob.data for blob in net.params[layer_of(net, 'bbox_pred')])
