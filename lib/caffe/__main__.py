@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import traceback
+from typing import NoReturn
 
 from caffe.command import device, draw, summary, test, time, train, upgrade
 
@@ -25,7 +26,7 @@ COMMANDS = {
 
 
 class _Parser(argparse.ArgumentParser):
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         """One line, and the status of any other error."""
         self.exit(1, f'{self.prog}: error: {message} ({self.prog} --help tells more)\n')
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -223,7 +223,7 @@ class Blob:
         return self._data.array(self._count)[: self._count].reshape(self._shape)
 
     @data.setter
-    def data(self, value):
+    def data(self, value: object) -> NoReturn:
         raise AttributeError('a blob owns its memory: write blob.data[...] = value, not blob.data = value')
 
     @property
@@ -231,7 +231,7 @@ class Blob:
         return self._diff.array(self._count)[: self._count].reshape(self._shape)
 
     @diff.setter
-    def diff(self, value):
+    def diff(self, value: object) -> NoReturn:
         raise AttributeError('a blob owns its memory: write blob.diff[...] = value, not blob.diff = value')
 
     def reshape(self, *shape: Any) -> None:

@@ -64,7 +64,7 @@ class Net:
             self.copy_from(weights)
 
     @classmethod
-    def from_param(cls, param: caffe_pb2.NetParameter, source) -> Net:
+    def from_param(cls, param: caffe_pb2.NetParameter, source: NetSource) -> Net:
         """A net from a message whose `state` is set; `source` names file and lines for errors."""
         net = cls.__new__(cls)
         net._build(param, source)
@@ -131,7 +131,9 @@ class Net:
             raise ValueError(f'this net has no layer {name!r}; it has {", ".join(self._layer_names)}')
         return self._layer_names.index(name)
 
-    def forward(self, blobs: Iterable[str] | None = None, start=None, end=None, **inputs) -> dict[str, np.ndarray]:
+    def forward(
+        self, blobs: Iterable[str] | None = None, start: str | None = None, end: str | None = None, **inputs
+    ) -> dict[str, np.ndarray]:
         """Runs the net, or the layers from `start` to `end` (both included), on the given inputs.
 
         inputs: an array for every input blob, by name, with as many rows as the blob. Without any, blobs stay as set.
@@ -152,7 +154,9 @@ class Net:
         self._forward(first, last)
         return {name: self.blobs[name].data for name in dict.fromkeys([*names, *(blobs or [])])}
 
-    def backward(self, diffs: Iterable[str] | None = None, start=None, end=None, **top_diffs) -> dict[str, np.ndarray]:
+    def backward(
+        self, diffs: Iterable[str] | None = None, start: str | None = None, end: str | None = None, **top_diffs
+    ) -> dict[str, np.ndarray]:
         """Runs the backward passes from layer `start` (default: the last) down to `end` (default: the first).
 
         top_diffs: an array for every output blob, by name. Returns the diffs of the inputs (the bottoms of `end`, if

@@ -43,7 +43,7 @@ def to_proto(*tops: Top | Function) -> Message:
     return _net([_function_of(top) for top in tops], {})
 
 
-def assign_proto(proto: Message, name: str, value) -> None:
+def assign_proto(proto: Message, name: str, value: object) -> None:
     """Sets a field of a message from Python: a dict for a message, a list for a repeated field.
 
     A value that is no list is taken as the one item of a repeated field. Raises AttributeError for a field

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 
 import torch
+from google.protobuf.message import Message
 
 from caffe.kernels.convolution import Filter, Geometry, columns, convolve, convolve_backward
 from caffe.layer import FunctionLayer, Layer, LayerError, register
@@ -13,7 +14,7 @@ from caffe.layers.axes import canonical_axis
 from caffe.process import precision
 
 
-def read_geometry(param, n_axes: int) -> Geometry:
+def read_geometry(param: Message, n_axes: int) -> Geometry:
     """The filter that a ConvolutionParameter describes for `n_axes` spatial axes.
 
     Each option is given once, once an axis, or for two axes as _h and _w. Raises LayerError for any other

@@ -65,7 +65,7 @@ def normalizer(mode: str, outer: int, inner: int, valid: torch.Tensor | None) ->
     return float(max(1, {'FULL': outer * inner, 'VALID': outer * inner, 'BATCH_SIZE': outer, 'NONE': 1}[mode]))
 
 
-def normalization_mode(loss_param, default: str = 'VALID') -> str:
+def normalization_mode(loss_param: caffe_pb2.LossParameter, default: str = 'VALID') -> str:
     """The name of the mode that loss_param asks for, by `normalization` or by the older `normalize`."""
     if loss_param.HasField('normalization'):
         return type(loss_param).NormalizationMode.Name(loss_param.normalization)
@@ -178,7 +178,7 @@ class InfogainLoss(SoftmaxedLoss):
             self.matrix = Blob(*matrix.shape)
             self.matrix.data[...] = matrix
 
-    def softmax_axis(self):
+    def softmax_axis(self) -> int:
         return self.param.axis
 
     def reshape(self, bottom, top):

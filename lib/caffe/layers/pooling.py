@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from google.protobuf.message import Message
 
 from caffe.kernels.pooling import Pair, Windows, pool, pool_backward, pyramid_windows
 from caffe.layer import Layer, LayerError, register
@@ -12,12 +13,12 @@ from caffe.process import device
 from caffe.proto import caffe_pb2
 
 
-def method_of(param) -> str:
+def method_of(param: Message) -> str:
     """'MAX', 'AVE' or 'STOCHASTIC', as a PoolingParameter or SPPParameter says."""
     return caffe_pb2.PoolingParameter.PoolMethod.Name(param.pool)
 
 
-def read_windows(param, size: Pair) -> Windows:
+def read_windows(param: caffe_pb2.PoolingParameter, size: Pair) -> Windows:
     """The windows of a PoolingParameter for images of this size. Raises LayerError as Caffe's CHECKs do."""
 
     def option(name: str, short: str) -> Pair:

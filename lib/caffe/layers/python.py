@@ -8,10 +8,12 @@ from __future__ import annotations
 import difflib
 import importlib
 
+from google.protobuf.message import Message
+
 from caffe.layer import Layer, LayerError
 
 
-def python_layer_class(layer_param) -> type:
+def python_layer_class(layer_param: Message) -> type[Layer]:
     """The class that `python_param` names. Raises LayerError where there is none, or it lacks what a layer needs."""
     param = layer_param.python_param
     if not param.module or not param.layer:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from caffe.blob import Blob
 from caffe.files.model_file import read_blobproto
 from caffe.layer_error import LayerError
 from caffe.process import device
@@ -93,7 +94,7 @@ def stacked(items: Sequence[tuple[np.ndarray, float, str]]) -> tuple[np.ndarray,
     return np.stack([image for image, _, _ in items]), np.array([label for _, label, _ in items], np.float32)
 
 
-def write_batch(top, arrays: Sequence[np.ndarray]) -> None:
+def write_batch(top: Sequence[Blob], arrays: Sequence[np.ndarray]) -> None:
     """Writes a batch into the tops, which take its shapes; arrays without a top are left out."""
     for blob, array in zip(top, arrays, strict=False):
         blob.reshape(*array.shape)
