@@ -161,8 +161,6 @@ def _greedy(hit: np.ndarray, limit: int) -> list[int]:
 
 
 def _float32_at_least(value: float) -> np.float32:
-    """The smallest float32 >= `value`: comparing float32 numbers with it is comparing them with `value`
-    itself.
-    """
+    """The smallest float32 >= `value`: comparing float32 numbers with it is comparing them with `value` itself."""
     nearest = np.float32(value)
     return nearest if float(nearest) >= value else np.nextafter(nearest, np.float32(np.inf))

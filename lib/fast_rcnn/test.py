@@ -131,9 +131,7 @@ def test_net(net, imdb, max_per_image: int = 100, thresh: float = 0.05, output_d
 
 
 def detections(scores: np.ndarray, boxes: np.ndarray, max_per_image: int, thresh: float) -> list[np.ndarray]:
-    """One image's detections, class by class from class 1 on, out of what `im_detect` returns. See
-    `test_net`.
-    """
+    """One image's detections, class by class from class 1 on, out of what `im_detect` returns. See `test_net`."""
     per_class = []
     for cls in range(1, scores.shape[1]):
         rows = np.flatnonzero(scores[:, cls] > thresh)
@@ -218,8 +216,10 @@ def _image_pyramids(images: list[np.ndarray], scales: np.ndarray) -> np.ndarray:
 def _score(
     net, im_shape: tuple, owners: np.ndarray, boxes: np.ndarray, scales: np.ndarray, data: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Scores (R, K) and moved boxes (R, 4K) of `boxes` (R, 4), R > 0, box r of image `owners[r]`, in the pyramids
-    `data` of factors `scales`. Without `data`, on the features that the net still holds from the last call.
+    """The scores (R, K) of `boxes` (R, 4), R > 0, and where the net moves them (R, 4K).
+
+    Box r lies in image `owners[r]`. data: the images, each resized by each of `scales`; without it the net scores on
+    the features that it still holds from the last call.
     """
     rois = _project(owners, boxes, scales)
     if cfg.DEDUP_BOXES > 0:
@@ -243,8 +243,9 @@ def _score(
 def _propose_and_score(
     net, im_shape: tuple, scale: float, data: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The images that the net's own proposals lie in (R,), their scores (R, K) and where they move (R, 4K), for images
-    `data` resized by `scale`.
+    """What a net with an RPN finds in the images `data`, which are resized by `scale`.
+
+    Of each of its own proposals: the image that it lies in (R,), its scores (R, K) and where the net moves it (R, 4K).
     """
     im_info = np.tile(np.array([*data.shape[2:], scale], np.float32), (len(data), 1))
     for name, array in (('data', data), ('im_info', im_info)):

@@ -53,9 +53,7 @@ class TrainingInterrupted(KeyboardInterrupt):
 
 
 def get_training_roidb(imdb) -> Roidb:
-    """The training set of `imdb` (see `roi_data_layer.roidb`), mirrored images included if
-    cfg.TRAIN.USE_FLIPPED.
-    """
+    """The training set of `imdb` (see `roi_data_layer.roidb`), mirrored images included if cfg.TRAIN.USE_FLIPPED."""
     print(f'Preparing training data: {imdb.name} ...')
     roidb = Roidb(imdb)
     print(f'{len(roidb)} training images' + (', half of them mirrored' if cfg.TRAIN.USE_FLIPPED else ''))
@@ -305,9 +303,7 @@ class SolverWrapper:
 
     @contextlib.contextmanager
     def _plain_regression(self):
-        """Meanwhile bbox_pred predicts regressions that are not normalised; afterwards it is what it was, bit
-        by bit.
-        """
+        """Within the `with`, bbox_pred predicts regressions that are not normalised; then it is restored exactly."""
         if self._regression is None:
             yield
             return

@@ -122,8 +122,9 @@ def draw_repeats(image: np.ndarray, boxes: np.ndarray, by: np.ndarray, kept: np.
 
 
 def draw_mined_rois(batch, image: int, classes: Sequence[str]) -> np.ndarray:
-    """Two panels: all RoIs of an image of a `hard_rois.MiniBatch` by loss, and those mined. They are side by side, of a
-    wide image one below the other.
+    """All RoIs of an image by loss, and those mined: two panels.
+
+    batch: a `hard_rois.MiniBatch`. The panels are side by side; of a wide image one is below the other.
     """
     rows = batch.rows(image)
     place = {int(row): k for k, row in enumerate(rows)}

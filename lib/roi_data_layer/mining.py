@@ -56,8 +56,7 @@ def mine_hard_rois(
     order = descending(loss)
     if nms_thresh is None:
         return order[:batch_size]
-    # RoIs of other groups never compete, so one scan from the hardest down may stop at the batch_size-th RoI
-    # kept
+    # RoIs of other groups never compete, so one scan from the hardest down may stop at the batch_size-th RoI kept
     by = suppressors(rois[:, 1:], order, nms_thresh, _groups(rois, labels), limit=batch_size)
     return order[by[order] == order]
 

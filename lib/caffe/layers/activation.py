@@ -50,8 +50,7 @@ class ReLU(Layer):
     def backward(self, top, propagate_down, bottom):
         if not propagate_down[0]:
             return
-        # In place the bottom holds the top's data, which has the same sign (for slopes that are not
-        # negative).
+        # In place the bottom holds the top's data, which has the same sign (for slopes that are not negative).
         x, diff = bottom[0].read(), top[0].read_diff()
         if self._slope:
             bottom[0].write_diff(torch.ops.aten.leaky_relu_backward(diff, x, self._slope, False))

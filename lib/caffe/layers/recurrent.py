@@ -79,10 +79,9 @@ class Recurrent(FunctionLayer):
         n_bottom = len(bottom) - exposed
         if n_bottom not in (2, 3) or len(top) != 1 + exposed:
             raise LayerError(
-                f'takes x, cont, perhaps a static input, and {exposed} hidden states, and gives 1 + '
-                f'{exposed} tops '
-                f'(expose_hidden: {str(bool(exposed)).lower()}); the prototxt names {len(bottom)} bottoms, '
-                f'{len(top)} tops'
+                f'takes x, cont, perhaps a static input, and {exposed} hidden states, and gives 1 + {exposed} tops '
+                f'(expose_hidden: {str(bool(exposed)).lower()}); '
+                f'the prototxt names {len(bottom)} bottoms, {len(top)} tops'
             )
         self.has_static = n_bottom == 3
         self.steps = bottom[0].shape[0] if bottom[0].shape else 0
