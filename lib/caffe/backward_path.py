@@ -9,10 +9,10 @@ def find_backward_path(nodes: list[Node], force: bool = False) -> None:
     """Decides for each node which backward pass it has: `bottom_need_backward`, `need_backward`, `why_no_backward`.
 
     A layer has a backward pass if
-    1. it has something to learn, or a bottom that something before it learns from and that no
-       `propagate_down: false` cuts off. `propagate_down: true` asks for a diff that nobody before needs;
+    1. it has parameters that learn, or a bottom that depends on such parameters of a layer before it and for which the
+       prototxt does not say `propagate_down: false`. `propagate_down: true` asks for a diff that nobody needs;
     2. a loss is computed from its tops;
-    3. a gradient comes back to it: some reader of its tops computes their diff.
+    3. a gradient reaches it: some reader of its tops computes their diff.
     Where one of the three fails, `why_no_backward` says which. force: `force_backward: true`, with which all layers
     have one.
 

@@ -95,7 +95,7 @@ def _copies(outs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _joined(parts: list[dict[str, np.ndarray]], batch_size: int, count: int) -> dict[str, np.ndarray]:
-    """Each blob's arrays of all batches in one, less what comes from the filling."""
+    """Each blob's arrays of all batches in one, without the rows of zeros at the end."""
     joined = {}
     for name, first in parts[0].items():
         rows = np.concatenate([np.atleast_1d(part[name]) for part in parts])

@@ -2,7 +2,7 @@
 
 Layers use tensors: `read`, `write`, `read_diff`, `write_diff`, `add_diff`. Users of pycaffe use arrays: `data`, `diff`.
 Both see one memory. `write` adopts the tensor that it is given instead of copying it, unless somebody still holds a
-NumPy view of the old memory: views stay live, and nobody pays for them who has none.
+NumPy view of the old memory. So views stay live, and where there are none nothing is copied.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class SyncedArray:
             self.write(self._deferred.laid_out())
 
     def release(self) -> None:
-        """Gives the memory up where nobody holds a view of it; the values are then whatever is written next."""
+        """Frees the memory unless somebody holds a view of it. The values are undefined until the next write."""
         if not self._has_viewers():
             self._host = self._view = self._device = self._deferred = None
             self._newest = 'nowhere'
@@ -279,14 +279,14 @@ class Blob:
         self._data.write(self._fitting(tensor))
 
     def write_rows(self, rows: Rows) -> None:
-        """Makes these the data, for tops whose rows repeat: any reader but one of `rows` sees them laid out."""
+        """Makes these the data, for tops whose rows repeat. Only readers of `rows` see them in this form."""
         if len(rows.index) * rows.width != self._count:
             raise ValueError(f'{len(rows.index)} rows of {rows.width} were written to a blob of {self._shape}')
         self._data.defer(rows)
 
     @property
     def rows(self) -> Rows | None:
-        """What `write_rows` was given, until somebody reads the data: each of the rows needs computing once."""
+        """What `write_rows` was given, until somebody reads the data: each distinct row is computed only once."""
         value = self._data.deferred
         return value if isinstance(value, Rows) else None
 
@@ -295,7 +295,7 @@ class Blob:
         return self._shaped(self._data.own(self._count))
 
     def memory_to_fill(self) -> torch.Tensor:
-        """The data's memory, for a caller that writes all of it: large memory is slow to come by anew."""
+        """The data's memory, for a caller that writes all of it: to use it again is faster than to allocate."""
         return self._shaped(self._data.memory_to_fill(self._count))
 
     def read_diff(self) -> torch.Tensor:
@@ -371,7 +371,7 @@ class Blob:
         return self._diff.is_zero
 
     def clear_diff(self) -> None:
-        """Sets the diff to zero without touching memory that nobody looks at."""
+        """Sets the diff to zero; memory is written only if somebody holds a NumPy view of it."""
         self._diff.clear()
 
     def share_data(self, other: Blob) -> None:

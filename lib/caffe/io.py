@@ -105,8 +105,8 @@ class Transformer:
     def preprocess(self, in_: str, data: np.ndarray) -> np.ndarray:
         """The (K, H, W) float32 input for an (H', W', K) image, which stays as it is.
 
-        In this order: resized to the input, transposed, channels swapped, times raw_scale, less mean, times
-        input_scale.
+        In this order: resized to the input, transposed, channels swapped, multiplied by raw_scale, the mean subtracted,
+        multiplied by input_scale.
         """
         size = self._shape(in_)[2:]
         out = data.astype(np.float32)  # a copy: pycaffe changed the caller's array where no step made one

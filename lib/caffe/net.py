@@ -1,4 +1,4 @@
-"""Net: a prototxt made into layers and blobs that run forward and backward (net.cpp, and pycaffe.py's face of it).
+"""Net: a prototxt made into layers and blobs that run forward and backward (net.cpp, with the interface of pycaffe.py).
 
 How it is made is in `net_builder`, which layers have a backward pass in `backward_path`, how weights come in and go out
 in `net_weights`.

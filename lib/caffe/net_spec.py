@@ -1,6 +1,6 @@
 """Nets written in Python: `n.conv1 = L.Convolution(n.data, num_output=8)` (pycaffe's net_spec.py).
 
-A call of a layer function makes a Top: a blob-to-be that knows the function which computes it, which knows
+A call of a layer function makes a Top: a future blob. A Top knows the function that computes it, and that knows
 its inputs. `NetSpec` gives blobs their names; `to_proto` walks back from the blobs and writes one layer for
 each function, inputs first. Nothing is computed here: the result is a NetParameter, to be saved as a
 prototxt.
@@ -33,7 +33,7 @@ from caffe.proto import caffe_pb2
 
 
 def param_name_dict() -> dict[str, str]:
-    """Layer type -> name of its options, less '_param': {'InnerProduct': 'inner_product', ...}."""
+    """Layer type -> name of its options without '_param': {'InnerProduct': 'inner_product', ...}."""
     fields = [f for f in caffe_pb2.LayerParameter.DESCRIPTOR.fields if f.name.endswith('_param')]
     return {f.message_type.name.removesuffix('Parameter'): f.name.removesuffix('_param') for f in fields}
 

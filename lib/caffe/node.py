@@ -76,8 +76,8 @@ class Node:
 def raise_located(error: Exception, layer: Layer, where: str, bottoms: list[Blob]) -> NoReturn:
     """Raises what a layer raised, with file, line, layer and bottoms.
 
-    A LayerError says them itself, and so does what NumPy and torch raise in a native layer, say for want of memory:
-    it becomes a LayerError. An exception of a Python layer, or of a file, arrives whole, with a note of the place.
+    A LayerError gets them in its message. An error of NumPy or torch in a native layer (too little memory, say) becomes
+    such a LayerError. An exception of a Python layer, or of a file, keeps its type, with the place as a note.
     """
     kind = layer.layer_param.type
     place = f"layer '{layer.layer_param.name}' ({kind})"

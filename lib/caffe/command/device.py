@@ -24,12 +24,12 @@ HELP = 'show processor and GPU, and check how fast each way to compute is'
 
 _SECONDS = 5.0  # for all measurements together
 _CHOSEN = 'chosen'
-_FAR_SLOWER = 10  # times, that a way is worth a word though another one serves
-_SLOWER = 1.5  # times, that the way which serves may be slower than the fastest
+_FAR_SLOWER = 10  # times slower than the fastest: reported even of a way that is not the chosen one
+_SLOWER = 1.5  # times slower than the fastest that the chosen way may be
 
 
 class Check(NamedTuple):
-    """Something to compute, by each of several ways: `work()` takes `amount` thousand millions of `unit`."""
+    """Something to compute, by each of several ways: one `work()` in a second is a speed of `amount` `unit`."""
 
     name: str
     amount: float

@@ -220,7 +220,7 @@ def write_state(
 ) -> None:
     """Writes a .solverstate, in its HDF5 form if the path ends in .h5. It appears whole or not at all.
 
-    Byte for byte as Caffe would, but for the solver_type, which Caffe skips.
+    Byte for byte as Caffe would, except for solver_type, a field that Caffe skips.
     """
     if os.fspath(path).endswith('.h5'):
         pieces = _hdf5_image(_fill_state_hdf5, iteration, learned_net, history, current_step, solver_type)

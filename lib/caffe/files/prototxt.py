@@ -118,7 +118,7 @@ def parse(text: str, message: Message, filename: str) -> Message:
         layer = re.match(r'layer\[(\d+)\]', missing[0])
         line = layer_lines(text)[int(layer[1])] if layer else None
         raise PrototxtError(filename, f'missing required field: {missing[0]}', line)
-    # Bytes that were no UTF-8 (see _read_text) do no harm in a comment; in a name they would change it.
+    # Bytes that are not UTF-8 (see _read_text) may stand in a comment; in a name they would change it.
     for kind, line, token in _tokens(text) if '\ufffd' in text else ():
         if kind != 'comment' and '\ufffd' in token:
             raise PrototxtError(filename, 'not UTF-8 text; save the file as UTF-8', line)

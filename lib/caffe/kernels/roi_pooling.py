@@ -129,8 +129,8 @@ def roi_max_pool(
 
     x: (N, C, H, W) float32 feature maps; image: (R,) int64, 0 ... N - 1. With `argmax` also the places y * W
     + x of the maxima, int32 (R, C, bins down * bins across): the first in reading order of equals, -1 for a
-    bin without pixels. `out` is memory for the maxima: 200 MB for 2000 RoIs of VGG16, which the system takes
-    long to hand out anew.
+    bin without pixels. `out` is memory for the maxima: 200 MB for 2000 RoIs of VGG16, which are slow to
+    allocate again in each pass.
     """
     if x.is_cuda and (pooled := _by_triton('roi_max_pool', x, down, across, image, argmax, out)) is not None:
         return pooled
@@ -204,9 +204,9 @@ def pool_some_channels(
 def rows_that_repeat(x: torch.Tensor, down: Bins, across: Bins, image: torch.Tensor) -> Rows | None:
     """The result of `roi_max_pool`, with RoIs that round to the same pixels pooled once; None where few are alike.
 
-    "Few" is less than a tenth. Of proposals more are: at a stride of 16 pixels many fall on the same features. Who
-    reads rows (InnerProduct) then computes each once too, and the pooled features are never in memory as a whole
-    unless somebody reads them. Not on a GPU, where finding them would mean to wait.
+    "Few" is less than a tenth. Proposals have more: at a stride of 16 pixels many cover the same features. A reader of
+    rows (InnerProduct) then computes each of them once too, and the pooled features are in memory as a whole only if
+    somebody reads them. None on a GPU, where to find them the host would have to wait.
     """
     if x.is_cuda:
         return None

@@ -133,8 +133,8 @@ def _numbers(dataset) -> np.ndarray:
 class HDF5Output(Layer):
     """Writes its bottoms as the datasets `data` and `label` of a file (hdf5_output_layer.cpp).
 
-    The file, hdf5_output_param.file_name, is made anew with the net. Caffe fails at the second forward pass;
-    here its rows follow those before.
+    The file, hdf5_output_param.file_name, is created with the net, in place of an old one. Caffe fails at the second
+    forward pass; here its rows follow those before.
     """
 
     param_field = 'hdf5_output_param'

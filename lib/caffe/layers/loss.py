@@ -217,7 +217,7 @@ class SmoothL1Loss(LossLayer):
     Bottoms: prediction, target, inside weights and outside weights, all of one shape (or the first two alone):
     sum(outside * f(inside * (prediction - target))) / rows, where
     f(d) = 0.5 * (sigma * d)^2 for |d| < 1 / sigma^2, |d| - 0.5 / sigma^2 beyond. Prediction and target get
-    gradients. The weights get none, and nobody is told: published nets say no propagate_down for them.
+    gradients. The weights get none. Published nets do not say propagate_down: false for them, so no error is raised.
 
     Three bottoms are those of Fast R-CNN's first release: prediction, target and weights, which multiply the
     difference and, as there, not the gradient again; the two agree where the weights are 0 or 1.
@@ -344,7 +344,7 @@ class ContrastiveLoss(LossLayer):
     """Pulls similar pairs together and pushes others beyond a margin (Hadsell et al. 2006).
 
     Bottoms: features a and b (N, C), and N labels, not 0 where a pair is similar. With d = |a - b|: sum(d^2
-    if similar, else max(margin - d, 0)^2) / (2 * N); legacy_version has max(margin - d^2, 0) for the latter.
+    if similar, else max(margin - d, 0)^2) / (2 * N); legacy_version has max(margin - d^2, 0) instead.
     """
 
     param_field = 'contrastive_loss_param'

@@ -89,7 +89,7 @@ class LRN(FunctionLayer):
 
 
 def _bands(x: torch.Tensor) -> list[slice]:
-    """Rows of the images x (N, C, H, W) in portions, so that what is computed on the way stays in the caches."""
+    """Rows of the images x (N, C, H, W) in portions, so that intermediate results stay in the caches."""
     rows = x.shape[2] if x.is_cuda else max(1, 2**19 * x.shape[2] // max(x.numel(), 1))
     return [slice(first, first + rows) for first in range(0, x.shape[2], rows)]
 
@@ -221,7 +221,7 @@ class MVN(Layer):
         out = diff - diff.mean(dim=1, keepdim=True)
         if self.param.normalize_variance:
             assert self._normalized is not None
-            # As Caffe has it, which takes eps for nothing beside the deviation.
+            # As in Caffe, whose gradient neglects eps beside the deviation.
             out -= self._normalized * (diff * self._normalized).mean(dim=1, keepdim=True)
             out /= self._deviation
         bottom[0].write_diff(out.view(bottom[0].shape))

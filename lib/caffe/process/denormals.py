@@ -2,7 +2,7 @@
 
 A processor may take two hundred times as long for a product with such a number, and gradients that vanish pass through
 them on their way to zero: a step of VGG_CNN_M_1024 took 12 s instead of 3 (docs/performance.md).
-Beside gradients that matter these numbers are lost in rounding anyhow.
+Added to gradients of ordinary size such numbers are lost in rounding in any case.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _SMALLEST_NORMAL = sys.float_info.min
 
 
 def _tell_threads() -> None:
-    """Each Python thread has threads of its own, which torch starts anew when their number changes."""
+    """Each Python thread has worker threads of its own in torch, which restarts them when their number changes."""
     count = torch.get_num_threads()
     if count == getattr(_mine, 'told', 1) or _parallel is None:
         return
