@@ -115,7 +115,7 @@ def get_pydot_graph(
             graph.add_edge(pydot.Edge(blob(name), node, **ends))
         for name in layer.top:
             if name not in in_place:
-                words = pydot.make_quoted(' ' + get_edge_label(layer) if label_edges else '')  # off the line
+                words = pydot.make_quoted(' ' + get_edge_label(layer) if label_edges else '')  # not on the line
                 graph.add_edge(pydot.Edge(node, blob(name), label=words, **_FONT))
     return graph
 

@@ -57,7 +57,7 @@ class Node:
         try:
             self.layer.backward(self.tops, self.bottom_need_backward, self.bottoms)
         except Exception as error:
-            if not self.has_run:  # what it keeps for this pass is not there
+            if not self.has_run:  # the layer lacks what its forward pass keeps for this one
                 error = LayerError(f'the backward pass needs a forward pass before it ({error})')
             raise_located(error, self.layer, self.where, self.bottoms)
 
@@ -90,6 +90,6 @@ def raise_located(error: Exception, layer: Layer, where: str, bottoms: list[Blob
         raise LayerError(message) from (error if foreign else error.__cause__)
     param_str = layer.layer_param.python_param.param_str
     given = f', param_str {param_str[:200]!r}' if param_str else ''
-    # What add_note does in Python 3.11; in 3.10 the tools print the notes all the same
+    # As add_note does from Python 3.11 on. In 3.10 the tools print these notes themselves
     vars(error)['__notes__'] = [*getattr(error, '__notes__', []), f'in {place} of {where}{given}']
     raise error

@@ -119,7 +119,7 @@ _DEFAULTS = {
         'SVM': False,
         # Move the boxes by the predicted regression
         'BBOX_REG': True,
-        # How often boxes are scored and moved; what comes of every time is pooled. 2 in the OHEM paper's "+B"
+        # How often boxes are scored and moved; the results of all times are pooled. 2 in the OHEM paper's "+B"
         'BBOX_ITERATIONS': 1,
         # Which moved boxes are scored again: those whose class scores more than this
         'BBOX_RESCORE_THRESH': 0.05,
@@ -136,7 +136,7 @@ _DEFAULTS = {
         'RPN_NMS_THRESH': 0.7,
         'RPN_POST_NMS_TOP_N': 300,
     },
-    # Boxes that fall together when scaled by this (1 / the stride of the feature map) are computed once; 0: never
+    # Boxes that become equal when scaled by this (1 / the stride of the feature map) are computed once; 0: never
     'DEDUP_BOXES': 1.0 / 16.0,
     # Subtracted from every pixel, in BGR order
     'PIXEL_MEANS': np.array([[[102.9801, 115.9465, 122.7717]]]),
@@ -339,7 +339,7 @@ def _values_in(node, known: dict) -> float:
     return known[id(node)]
 
 
-# YAML 1.1 takes 1e-14 for a text, for want of a point; nobody who writes it does
+# YAML 1.1 reads 1e-14 as text, since it has no point; it is meant as a number
 _Loader.add_implicit_resolver(
     'tag:yaml.org,2002:float', re.compile(r'[-+]?\d+(?:\.\d*)?[eE][-+]?\d+$'), list('-+0123456789')
 )

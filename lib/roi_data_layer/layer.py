@@ -120,7 +120,7 @@ class HardRoiMiningLayer(caffe.Layer):
     def setup(self, bottom, top):
         self._num_classes = _num_classes(self)
         self._own_rule = _own_rule(self)
-        find_rule(self.rule)  # tells at once if there is none
+        find_rule(self.rule)  # raises now if there is none
         names = ('rois', 'labels') + (_BBOX_TOPS if cfg.TRAIN.BBOX_REG else ())
         _check_count('HardRoiMiningLayer', 'bottoms', len(bottom), ('cls_prob', 'bbox_pred', *names))
         _check_count('HardRoiMiningLayer', 'tops', len(top), [name + '_hard' for name in names])
@@ -220,7 +220,7 @@ def _check_count(name: str, what: str, count: int, expected) -> None:
 
 
 def _reshape_roi_tops(top, first: int, num_classes: int) -> None:
-    """Shapes until forward knows better: top[first] holds rois, then come labels and, if any, the three of boxes."""
+    """Shapes to begin with, before forward knows them: top[first] is rois, then labels and, if any, three of boxes."""
     top[first].reshape(1, 5)
     top[first + 1].reshape(1)
     for i in range(first + 2, len(top)):

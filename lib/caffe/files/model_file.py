@@ -500,5 +500,5 @@ def _opened_hdf5(path: str):
             yield file
     except ModelFileError:
         raise
-    except Exception as error:  # the library raises of all kinds, depending on what is damaged
+    except Exception as error:  # the library raises errors of many types, depending on what is damaged
         raise ModelFileError(path, f'a damaged HDF5 file: copy it again ({error})') from error

@@ -273,7 +273,7 @@ def _names(text: str, top: Descriptor) -> tuple[list[tuple[Descriptor, str, int]
     A message that stands in an unknown field is passed over.
     """
     fields, types = [], []
-    around: list[tuple[Descriptor | None, str, bool]] = []  # what the messages around were in the middle of
+    around: list[tuple[Descriptor | None, str, bool]] = []  # the state of the messages around this one
     owner, name, in_list, is_value = top, '', False, False
     for kind, line, token in _tokens(text):
         if kind == 'name' and not (is_value or in_list):

@@ -61,7 +61,7 @@ class Filter(NamedTuple):
         return g.stride, g.pad if pad is None else pad, g.dilation, self.transposed, (0,) * len(g.kernel), self.groups
 
 
-# Where Winograd's way gains (docs/performance.md): its products have to run faster than memory does.
+# Where Winograd's way gains (docs/performance.md): it has fewer multiplications, but reads more memory.
 _WINOGRAD = Filter(Geometry((3, 3), (1, 1), (1, 1), (1, 1)))
 
 

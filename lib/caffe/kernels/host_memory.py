@@ -23,8 +23,8 @@ import torch
 # <malloc.h>, <bits/mman.h>
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _MAP_NORESERVE = 0x4000
-_LARGE = 2**20  # bytes that are worth pages of their own
-_WORTH_A_LOOK = 2**28  # bytes that are worth asking the system how many are left
+_LARGE = 2**20  # blocks of so many bytes get pages of their own
+_WORTH_A_LOOK = 2**28  # for so many bytes the system is asked how many are left
 
 
 def keep_freed() -> bool:
@@ -40,7 +40,7 @@ def keep_freed() -> bool:
     mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
     if mallopt is None:
         return False
-    # Both, or neither: without mmap and with trimming the top of the heap would go back and forth instead.
+    # Both, or neither: without mmap but with trimming, the top of the heap would be freed and taken again and again.
     return bool(mallopt(_M_TRIM_THRESHOLD, 2**31 - 1) and mallopt(_M_MMAP_MAX, 0))
 
 

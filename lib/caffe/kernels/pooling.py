@@ -120,7 +120,7 @@ def max_pool_backward(diff: torch.Tensor, place: torch.Tensor, x: torch.Tensor, 
         options = (windows.kernel, windows.stride, windows.pad, (1, 1), windows.round_up)
         return torch.ops.aten.max_pool2d_with_indices_backward(diff, x, *options, place)
     n, c, h, w = x.shape
-    out = x.new_zeros(n * c, h * w + 1)  # the last column takes what belongs to no pixel
+    out = x.new_zeros(n * c, h * w + 1)  # the last column is for gradients that belong to no pixel
     place = torch.where(place < 0, h * w, place)
     out.scatter_add_(1, place.view(n * c, -1), diff.reshape(n * c, -1))
     return out[:, :-1].reshape(x.shape)

@@ -110,7 +110,7 @@ def _by_triton(function: str, *args) -> Any:
         return getattr(importlib.import_module('caffe.kernels.roi_pooling_triton'), function)(*args)
     except torch.cuda.OutOfMemoryError:
         raise
-    except Exception as error:  # of whatever kind: a compiler, an assembler and a driver have a say
+    except Exception as error:  # of any kind: it may come from the compiler, the assembler or the driver
         _triton_serves = False
         reason = f'{type(error).__name__}: {error}'.splitlines()[0]
         logging.getLogger(__name__).warning('RoIs are pooled on the GPU without Triton, in more memory (%s)', reason)
@@ -218,7 +218,7 @@ def rows_that_repeat(x: torch.Tensor, down: Bins, across: Bins, image: torch.Ten
     first[index] = torch.arange(len(index))  # one of those alike, whichever is written last
     width = x.shape[1] * down.low.shape[1] * across.low.shape[1]
     down, across = (Bins(*(t[first] for t in bins)) for bins in (down, across))
-    features = x.clone()  # small; what they are when somebody reads the rows may be something else
+    features = x.clone()  # a copy, which is small: the caller may change them before somebody reads the rows
     visit = functools.partial(pool_some_channels, features, down, across, image[first])
     return Rows(visit, (len(distinct), width), index)
 
@@ -253,7 +253,7 @@ def roi_max_pool_backward(
             return gradient
     n, c, h, w = shape
     rois, _, p, q = diff.shape
-    # Each plane begins with a place, -1, that takes what belongs nowhere and is cut off in the end.
+    # Each plane begins with a place, -1, for gradients that belong to no pixel. It is cut off in the end.
     stride = 1 + h * w
     planes = diff.new_zeros((n, c, stride))
     first = (image[:, None] * c + torch.arange(c, device=diff.device)) * stride + 1
@@ -262,7 +262,7 @@ def roi_max_pool_backward(
     for r in range(0, rois, portion):
         part = slice(r, r + portion)
         target = place[part].long()
-        # On a GPU all are looked at, not to wait for the answer whether any has to be.
+        # On a GPU all are looked at: to ask whether any has to be would mean to wait for the answer.
         which = None if diff.is_cuda else odd[part].nonzero()[:, 0]
         if which is None or len(which):
             rows = slice(None) if which is None else which

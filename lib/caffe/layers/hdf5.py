@@ -79,7 +79,7 @@ class _Rows:
                 self.rows = [_numbers(file[name]) for name in names]
         except LayerError:
             raise
-        except Exception as error:  # the library raises of all kinds, depending on what is damaged
+        except Exception as error:  # the library raises errors of many types, depending on what is damaged
             raise LayerError(f'Failed opening HDF5 file: {path}: it is damaged or none: {error}') from error
         for name, rows in zip(names, self.rows, strict=True):
             if rows.ndim < 1 or len(rows) != len(self.rows[0]) or not len(rows):

@@ -52,7 +52,7 @@ class LRN(FunctionLayer):
     def _to_minus_beta(self, x: torch.Tensor) -> torch.Tensor:
         if self.param.beta != 0.75:
             return x.pow(-self.param.beta)
-        root = x.sqrt()  # Krizhevsky's: two roots cost a fifth of a power
+        root = x.sqrt()  # Krizhevsky's value: two square roots take a fifth of the time of a power
         return root.mul_(root.sqrt()).reciprocal_()
 
     def compute(self, bottoms, params):

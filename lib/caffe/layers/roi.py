@@ -60,7 +60,7 @@ class ROIPooling(Layer):
             top[0].write_rows(rows)
             return
         y, place = roi_max_pool(x, *bins, self.needs_backward, out=top[0].memory_to_fill())
-        if x.is_cuda:  # to raise would mean to wait for the GPU: what is not there is not a number
+        if x.is_cuda:  # to raise would mean to wait for the GPU: NaN instead
             y.masked_fill_(nowhere[:, None, None, None], float('nan'))
         self._kept: Any = (place, *bins) if self.needs_backward else None
 

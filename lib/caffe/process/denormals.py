@@ -21,7 +21,7 @@ import torch
 P = ParamSpec('P')
 T = TypeVar('T')
 
-np.finfo(np.float32), np.finfo(np.float64)  # NumPy 1 warns where it asks for these first while denormals are zero
+np.finfo(np.float32), np.finfo(np.float64)  # computed now: NumPy 1 warns if that happens while denormals are zero
 _mine = threading.local()
 
 
