@@ -30,7 +30,7 @@ _LEVEL_AREA = 224 * 224
 _WAITING = 16
 
 
-def load_net(prototxt: str, caffemodel: str):
+def load_net(prototxt: str, caffemodel: str) -> caffe.Net:
     """The net of `prototxt` with the weights of `caffemodel`, for testing, named after the latter.
 
     Raises ValueError for weights that training resumes from: they predict *normalised* regressions.
@@ -49,7 +49,7 @@ def load_net(prototxt: str, caffemodel: str):
     return net
 
 
-def im_detect(net, im: np.ndarray, boxes: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+def im_detect(net: caffe.Net, im: np.ndarray, boxes: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Class scores and boxes for the proposals `boxes` (R, 4) in the image `im` (H, W, 3), BGR, uint8.
 
     `net` has the inputs data and rois, and the outputs cls_prob and, if cfg.TEST.BBOX_REG, bbox_pred. With
@@ -65,7 +65,7 @@ def im_detect(net, im: np.ndarray, boxes: np.ndarray | None = None) -> tuple[np.
 
 
 def im_detect_batch(
-    net, images: list[np.ndarray], proposals: list[np.ndarray] | None = None
+    net: caffe.Net, images: list[np.ndarray], proposals: list[np.ndarray] | None = None
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """What `im_detect` returns for each of `images`, all of one shape, in one forward pass a scale."""
     _check_settings(net, proposals)
@@ -90,7 +90,9 @@ def im_detect_batch(
     return [(scores[owners == i], predicted[owners == i]) for i in range(len(images))]
 
 
-def test_net(net, imdb, max_per_image: int = 100, thresh: float = 0.05, output_dir: str | None = None) -> list:
+def test_net(
+    net: caffe.Net, imdb, max_per_image: int = 100, thresh: float = 0.05, output_dir: str | None = None
+) -> list:
     """Detect in every image of `imdb`, write detections.npz (see `detections_file`) and evaluate.
 
     A class's detections in an image are those with a score above `thresh` that survive NMS at cfg.TEST.NMS,

@@ -398,7 +398,7 @@ def _first(layers, kind: type):
     return next((layers[i] for i in range(len(layers)) if isinstance(layers[i], kind)), None)
 
 
-def read_solver(path: str):
+def read_solver(path: str) -> caffe_pb2.SolverParameter:
     """The SolverParameter in a solver prototxt. Raises FileNotFoundError, or ValueError naming the file."""
     if not os.path.isfile(path):
         raise FileNotFoundError(f'no solver prototxt {path}')
@@ -418,7 +418,7 @@ def read_solver(path: str):
     return param
 
 
-def layer_of(net, top: str) -> str | None:
+def layer_of(net: caffe.Net, top: str) -> str | None:
     """The layer with parameters that makes the blob `top`: the one of that name, or whichever has it as its top."""
     if top in net.params:
         return top
