@@ -18,13 +18,13 @@ def find_backward_path(nodes: list[Node], force: bool = False) -> None:
 
     nodes: in the net's order, with `param_propagate_down` of their layers set.
     """
-    _go_down(nodes)
-    _come_back(nodes)
+    _mark_what_learns(nodes)
+    _mark_where_gradients_come(nodes)
     if force:
         _force(nodes)
 
 
-def _go_down(nodes: list[Node]) -> None:
+def _mark_what_learns(nodes: list[Node]) -> None:
     """From the data to the losses: what learns, and what learns before it."""
     learns_before: dict[str, bool] = {}  # blob name -> something that made it learns
     for node in nodes:
@@ -44,7 +44,7 @@ def _nothing_to_learn(node: Node) -> str:
     return f'nothing to learn: {own}, and {before}'
 
 
-def _come_back(nodes: list[Node]) -> None:
+def _mark_where_gradients_come(nodes: list[Node]) -> None:
     """From the losses to the data: what adds to a loss, and how far the gradient comes."""
     any_loss = any(node.losses for node in nodes)
     under_loss: set[str] = set()  # blobs that a loss is computed from

@@ -72,13 +72,13 @@ class Layer:
         self.phase = Phase(layer_param.phase if phase is None else phase)
         self.blobs = BlobVec()
         for given in layer_param.blobs:
-            self._take(given)
+            self._add_given_blob(given)
         self.param: Any = getattr(layer_param, self.param_field) if self.param_field else None
         self.param_propagate_down: list[bool] = []  # set by the net: which parameters need their gradient
         self.needs_backward = False  # set by the net: whether backward will be called
         self.loss_weights: list[float] = []  # set by the net: one a top
 
-    def _take(self, given: Message) -> None:
+    def _add_given_blob(self, given: Message) -> None:
         """Adds a parameter whose values stand in the prototxt, as a BlobProto (Blob::FromProto)."""
         legacy = ('num', 'channels', 'height', 'width')
         is_legacy = any(map(given.HasField, legacy))
