@@ -13,7 +13,8 @@ except ImportError:  # Python 3.10, where pytest brings it
     import tomli as tomllib
 
 ROOT = Path(__file__).parent.parent
-PROJECT = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']
+PYPROJECT = tomllib.loads((ROOT / 'pyproject.toml').read_text())
+PROJECT = PYPROJECT['project']
 DISTRIBUTIONS = {'cv2': 'opencv-contrib-python-headless', 'google': 'protobuf', 'yaml': 'pyyaml', 'PIL': 'pillow'}
 OPTIONAL = {'triton', 'tensorboard', 'grpc_tools', 'onnx'}  # used where they are
 
@@ -54,6 +55,15 @@ def test_make_installs_all_of_it():
     asked = [*PROJECT['dependencies'], *extras['detector'], *extras['export'], *extras['test']]
     needed = names(asked) - {PROJECT['name']}
     assert {name.lower() for name in needed} <= {name.lower() for name in pinned}
+
+
+def test_every_package_says_in_the_wheel_that_it_is_typed_and_is_checked():
+    """PEP 561: a type checker reads the types of an installed package only if `py.typed` lies in it."""
+    packages = {path.parent.name for path in ROOT.glob('lib/*/__init__.py')}
+    in_the_wheel = PYPROJECT['tool']['setuptools']['package-data']
+    assert {name for name, files in in_the_wheel.items() if 'py.typed' in files} == packages
+    assert {path.parent.name for path in ROOT.glob('lib/*/py.typed')} == packages
+    assert {f'lib/{name}' for name in packages} | {'tools'} == set(PYPROJECT['tool']['mypy']['files'])
 
 
 def python(*arguments, path=ROOT / 'lib', cwd=ROOT, status=0):

@@ -105,8 +105,10 @@ def randomise(net) -> None:
 
 
 class Times(NamedTuple):
-    """Seconds: `step` of one step as it is; `forward`, `backward` of one pass of each layer, by its number;
-    `solver` of a step outside of the layers. With a Caffe that lets nobody watch its layers, these are 0.
+    """Seconds.
+
+    step: of one whole step. forward, backward: of one pass of each layer, by its number. solver: of a step outside of
+    the layers. The last three are 0 with a Caffe that has no hooks before and after a layer.
     """
 
     step: float

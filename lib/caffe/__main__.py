@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import traceback
+from typing import NoReturn
 
 from caffe.command import device, draw, export, summary, test, time, train, upgrade
 
@@ -26,7 +27,7 @@ COMMANDS = {
 
 
 class _Parser(argparse.ArgumentParser):
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         """One line, and the status of any other error."""
         self.exit(1, f'{self.prog}: error: {message} ({self.prog} --help tells more)\n')
 
@@ -36,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     main = _Parser(prog='caffe', description='Trains, tests, measures and shows Caffe nets.')
     commands = main.add_subparsers(dest='command', metavar='command', required=True)
     for name, module in COMMANDS.items():
-        first_line = module.__doc__.split('\n')[0]
+        first_line = (module.__doc__ or '').split('\n')[0]
         command = commands.add_parser(name, help=module.HELP, description=first_line)
         module.add_flags(command)
         command.add_argument('--debug', action='store_true', help='show the traceback of an error')

@@ -9,22 +9,22 @@ def find_backward_path(nodes: list[Node], force: bool = False) -> None:
     """Decides for each node which backward pass it has: `bottom_need_backward`, `need_backward`, `why_no_backward`.
 
     A layer has a backward pass if
-    1. it has something to learn, or a bottom that something before it learns from and that no
-       `propagate_down: false` cuts off. `propagate_down: true` asks for a diff that nobody before needs;
+    1. it has parameters that learn, or a bottom that depends on such parameters of a layer before it and for which the
+       prototxt does not say `propagate_down: false`. `propagate_down: true` asks for a diff that nobody needs;
     2. a loss is computed from its tops;
-    3. a gradient comes back to it: some reader of its tops computes their diff.
+    3. a gradient reaches it: some reader of its tops computes their diff.
     Where one of the three fails, `why_no_backward` says which. force: `force_backward: true`, with which all layers
     have one.
 
     nodes: in the net's order, with `param_propagate_down` of their layers set.
     """
-    _go_down(nodes)
-    _come_back(nodes)
+    _mark_what_learns(nodes)
+    _mark_where_gradients_come(nodes)
     if force:
         _force(nodes)
 
 
-def _go_down(nodes: list[Node]) -> None:
+def _mark_what_learns(nodes: list[Node]) -> None:
     """From the data to the losses: what learns, and what learns before it."""
     learns_before: dict[str, bool] = {}  # blob name -> something that made it learns
     for node in nodes:
@@ -44,7 +44,7 @@ def _nothing_to_learn(node: Node) -> str:
     return f'nothing to learn: {own}, and {before}'
 
 
-def _come_back(nodes: list[Node]) -> None:
+def _mark_where_gradients_come(nodes: list[Node]) -> None:
     """From the losses to the data: what adds to a loss, and how far the gradient comes."""
     any_loss = any(node.losses for node in nodes)
     under_loss: set[str] = set()  # blobs that a loss is computed from

@@ -5,13 +5,31 @@ These functions are methods of Net.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from itertools import zip_longest
+from typing import Protocol
 
 import numpy as np
 
+from caffe.blob import Blob
 
-def forward_all(net, blobs: Iterable[str] | None = None, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+
+class Runnable(Protocol):
+    """What is asked of a net here."""
+
+    inputs: list[str]
+    outputs: list[str]
+    blobs: OrderedDict[str, Blob]
+
+    def forward(self, blobs: Iterable[str] | None = None, **inputs) -> dict[str, np.ndarray]: ...
+
+    def backward(self, diffs: Iterable[str] | None = None, **top_diffs) -> dict[str, np.ndarray]: ...
+
+    def _batch(self, blobs: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]: ...
+
+
+def forward_all(net: Runnable, blobs: Iterable[str] | None = None, **inputs: np.ndarray) -> dict[str, np.ndarray]:
     """Runs the net on all items of the inputs, batch by batch; the last one is filled up with zeros.
 
     inputs: an array for every input blob, by name; any number of items, the same for all. Returns the outputs
@@ -25,7 +43,7 @@ def forward_all(net, blobs: Iterable[str] | None = None, **inputs: np.ndarray) -
 
 
 def forward_backward_all(
-    net, blobs: Iterable[str] | None = None, diffs: Iterable[str] | None = None, **arrays: np.ndarray
+    net: Runnable, blobs: Iterable[str] | None = None, diffs: Iterable[str] | None = None, **arrays: np.ndarray
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Runs the net forward and backward on all items, batch by batch; the last one is filled up with zeros.
 
@@ -36,13 +54,14 @@ def forward_backward_all(
     forward = {name: arrays[name] for name in net.inputs if name in arrays}
     backward = {name: arrays[name] for name in net.outputs if name in arrays}
     out_parts, diff_parts = [], []
-    for inputs, top_diffs in zip_longest(_batches(net, forward), _batches(net, backward), fillvalue={}):
+    nothing: dict[str, np.ndarray] = {}
+    for inputs, top_diffs in zip_longest(_batches(net, forward), _batches(net, backward), fillvalue=nothing):
         out_parts.append(_copies(net.forward(blobs=blobs, **inputs)))
         diff_parts.append(_copies(net.backward(diffs=diffs, **top_diffs)))
     return _joined(out_parts, size, count), _joined(diff_parts, size, count)
 
 
-def batch(net, blobs: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+def batch(net: Runnable, blobs: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
     """The arrays in pieces of the net's batch size (its first blob's); the last is filled up with zeros."""
     size = _batch_size(net)
     for start in range(0, len(next(iter(blobs.values()))), size):
@@ -51,11 +70,11 @@ def batch(net, blobs: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
         yield {name: np.pad(a, [(0, missing)] + [(0, 0)] * (a.ndim - 1)) for name, a in piece.items()}
 
 
-def _batches(net, arrays: dict) -> Iterator[dict]:
+def _batches(net: Runnable, arrays: dict) -> Iterator[dict]:
     return net._batch(arrays) if arrays else iter(())
 
 
-def _batch_size(net) -> int:
+def _batch_size(net: Runnable) -> int:
     return next(iter(net.blobs.values())).shape[0]
 
 
@@ -76,7 +95,7 @@ def _copies(outs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _joined(parts: list[dict[str, np.ndarray]], batch_size: int, count: int) -> dict[str, np.ndarray]:
-    """Each blob's arrays of all batches in one, less what comes from the filling."""
+    """Each blob's arrays of all batches in one, without the rows of zeros at the end."""
     joined = {}
     for name, first in parts[0].items():
         rows = np.concatenate([np.atleast_1d(part[name]) for part in parts])

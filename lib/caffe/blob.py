@@ -2,7 +2,7 @@
 
 Layers use tensors: `read`, `write`, `read_diff`, `write_diff`, `add_diff`. Users of pycaffe use arrays: `data`, `diff`.
 Both see one memory. `write` adopts the tensor that it is given instead of copying it, unless somebody still holds a
-NumPy view of the old memory: views stay live, and nobody pays for them who has none.
+NumPy view of the old memory. So views stay live, and where there are none nothing is copied.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -61,9 +62,10 @@ class SyncedArray:
         """The newest values in host memory."""
         self._lay_out()
         if self._newest == 'device':
+            assert self._device is not None
             self._host = device.to_host(self._device, self._host)
             self._newest = 'both'
-        elif self._newest == 'nowhere' or self._host.numel() < count:
+        elif self._newest == 'nowhere' or self._host is None or self._host.numel() < count:
             self._host = self._zeros(self._host, count, torch.device('cpu'))
             self._newest = 'host'
         return self._host
@@ -73,12 +75,12 @@ class SyncedArray:
         if not device.has_own_memory():
             return self._host_tensor(count)
         self._lay_out()
-        if self._newest == 'nowhere' or (self._newest != 'host' and self._device.numel() < count):
-            self._device = self._zeros(self._device, count, device.current())
-            self._newest = 'device'
-        elif self._newest == 'host':
+        if self._newest == 'host':
             self._device = device.to_device(self._host_tensor(count))
             self._newest = 'both'
+        elif self._newest == 'nowhere' or self._device is None or self._device.numel() < count:
+            self._device = self._zeros(self._device, count, device.current())
+            self._newest = 'device'
         elif self._device.device != device.current():  # the user changed the GPU
             self._device = self._device.to(device.current())
         return self._device
@@ -96,11 +98,11 @@ class SyncedArray:
             self._lay_out()
 
     def _lay_out(self) -> None:
-        if self._newest == 'deferred':
+        if self._deferred is not None:
             self.write(self._deferred.laid_out())
 
     def release(self) -> None:
-        """Gives the memory up where nobody holds a view of it; the values are then whatever is written next."""
+        """Frees the memory unless somebody holds a view of it. The values are undefined until the next write."""
         if not self._has_viewers():
             self._host = self._view = self._device = self._deferred = None
             self._newest = 'nowhere'
@@ -141,7 +143,7 @@ class SyncedArray:
             self._newest = 'device'
             return
         if not in_place and tensor is not self._host:
-            if self._has_viewers() and self._host.numel() >= tensor.numel():
+            if self._has_viewers() and self._host is not None and self._host.numel() >= tensor.numel():
                 self._host.view(-1)[: tensor.numel()].copy_(tensor.reshape(-1))
             else:
                 self._host = tensor
@@ -151,7 +153,7 @@ class SyncedArray:
     def clear(self) -> None:
         """Sets all to zero; memory is touched only where a NumPy view has to see it."""
         self._deferred = None
-        if self._has_viewers() and not device.has_own_memory():
+        if self._has_viewers() and self._host is not None and not device.has_own_memory():
             self._host.zero_()
             self._newest = 'host'
         else:
@@ -221,7 +223,7 @@ class Blob:
         return self._data.array(self._count)[: self._count].reshape(self._shape)
 
     @data.setter
-    def data(self, value):
+    def data(self, value: object) -> NoReturn:
         raise AttributeError('a blob owns its memory: write blob.data[...] = value, not blob.data = value')
 
     @property
@@ -229,11 +231,13 @@ class Blob:
         return self._diff.array(self._count)[: self._count].reshape(self._shape)
 
     @diff.setter
-    def diff(self, value):
+    def diff(self, value: object) -> NoReturn:
         raise AttributeError('a blob owns its memory: write blob.diff[...] = value, not blob.diff = value')
 
-    def reshape(self, *shape: int) -> None:
-        """Changes the shape. Values that still fit keep their place; memory that must grow starts as zeros.
+    def reshape(self, *shape: Any) -> None:
+        """Changes the shape, given as numbers or as one sequence of them.
+
+        Values that still fit keep their place; memory that must grow starts as zeros.
 
         Raises ValueError for a negative axis, more than 32 axes (blob.hpp kMaxBlobAxes), more than 2^31 - 1 numbers
         (Blob::Reshape), or more than the memory that is left can hold.
@@ -275,14 +279,14 @@ class Blob:
         self._data.write(self._fitting(tensor))
 
     def write_rows(self, rows: Rows) -> None:
-        """Makes these the data, for tops whose rows repeat: any reader but one of `rows` sees them laid out."""
+        """Makes these the data, for tops whose rows repeat. Only readers of `rows` see them in this form."""
         if len(rows.index) * rows.width != self._count:
             raise ValueError(f'{len(rows.index)} rows of {rows.width} were written to a blob of {self._shape}')
         self._data.defer(rows)
 
     @property
     def rows(self) -> Rows | None:
-        """What `write_rows` was given, until somebody reads the data: each of the rows needs computing once."""
+        """What `write_rows` was given, until somebody reads the data: each distinct row is computed only once."""
         value = self._data.deferred
         return value if isinstance(value, Rows) else None
 
@@ -291,7 +295,7 @@ class Blob:
         return self._shaped(self._data.own(self._count))
 
     def memory_to_fill(self) -> torch.Tensor:
-        """The data's memory, for a caller that writes all of it: large memory is slow to come by anew."""
+        """The data's memory, for a caller that writes all of it: to use it again is faster than to allocate."""
         return self._shaped(self._data.memory_to_fill(self._count))
 
     def read_diff(self) -> torch.Tensor:
@@ -326,7 +330,7 @@ class Blob:
         """
         before = self._diff.deferred
         if not device.has_own_memory() and (self._diff.is_zero or isinstance(before, Product)):
-            product = Product(a.clone(), b.clone()) if before is None else before.plus(a, b)
+            product = before.plus(a, b) if isinstance(before, Product) else Product(a.clone(), b.clone())
             if product.is_small():
                 self._diff.defer(product)
                 return
@@ -346,9 +350,8 @@ class Blob:
         what `value` returns, where there is one: a diff that is still two factors is then never laid out, neither
         before nor after.
         """
-        product = self.diff_product if held_by is not None else None
         tensors = [blob.own() for blob in beside]
-        if product is not None:
+        if held_by is not None and (product := self.diff_product) is not None:
             for portion in product.row_portions(tensors):
                 value(*portion)
             self._diff.defer(CopyOf(held_by.read))
@@ -368,7 +371,7 @@ class Blob:
         return self._diff.is_zero
 
     def clear_diff(self) -> None:
-        """Sets the diff to zero without touching memory that nobody looks at."""
+        """Sets the diff to zero; memory is written only if somebody holds a NumPy view of it."""
         self._diff.clear()
 
     def share_data(self, other: Blob) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,17 +12,24 @@ from caffe.net import Net
 from caffe.proto.caffe_pb2 import TEST
 
 
-def input_transformer(net: Net, mean=None, input_scale=None, raw_scale=None, channel_swap=None) -> io.Transformer:
+def input_transformer(
+    net: Net,
+    mean: np.ndarray | None = None,
+    input_scale: float | None = None,
+    raw_scale: float | None = None,
+    channel_swap: Sequence[int] | None = None,
+) -> io.Transformer:
     """A Transformer from H x W x K images to a net's first input, with what is given set."""
     name = net.inputs[0]
     transformer = io.Transformer({name: net.blobs[name].shape})
     transformer.set_transpose(name, (2, 0, 1))
-    for value, set_it in (
+    given: tuple[tuple[Any, Callable[[str, Any], None]], ...] = (
         (mean, transformer.set_mean),
         (input_scale, transformer.set_input_scale),
         (raw_scale, transformer.set_raw_scale),
         (channel_swap, transformer.set_channel_swap),
-    ):
+    )
+    for value, set_it in given:
         if value is not None:
             set_it(name, value)
     return transformer

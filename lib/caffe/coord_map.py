@@ -8,6 +8,8 @@ fit onto another, as fully convolutional nets need it after upsampling (Long, Sh
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from caffe.net_spec import Function, Top, layers
@@ -93,9 +95,10 @@ def coord_map_from_to(top_from: Top, top_to: Top) -> Map:
     raise RuntimeError('Could not compute map between tops; are they connected by spatial layers?')
 
 
-def _walk_back(top: Top):
+def _walk_back(top: Top) -> Iterator[tuple[Top, Map]]:
     """(ancestor, map from it to `top`) of a blob and all that spatial layers make it from, nearest first."""
-    seen, waiting = {top}, [(top, (None, 1, 0))]
+    seen = {top}
+    waiting: list[tuple[Top, Map]] = [(top, (None, 1, 0))]
     for top, map_ in waiting:  # grows under way
         yield top, map_
         try:

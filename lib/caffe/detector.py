@@ -81,7 +81,7 @@ class Detector(Net):
         out[pad[0] : pad[0] + shown[0], pad[1] : pad[1] + shown[1]] = part
         return out
 
-    def detect_windows(self, images_windows: Iterable[tuple[str, Sequence[Sequence[int]]]]) -> list[dict]:
+    def detect_windows(self, images_windows: Iterable[tuple[str, Sequence[Sequence[int]] | np.ndarray]]) -> list[dict]:
         """Predictions for windows of images, given as (image file, its windows).
 
         Returns a dict for each window: 'window', 'prediction' (the first output's row) and 'filename'.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from typing import Any
 
 import pydot
 from google.protobuf.message import Message
@@ -22,9 +23,9 @@ _COLORS = {
     'Pooling': '#FF9900',
     'InnerProduct': '#CC33FF',
 }
-_FONT = {'fontname': 'Helvetica', 'fontsize': 12}
-_LAYER = {**_FONT, 'shape': 'box', 'style': 'filled'}
-_BLOB = {**_FONT, 'shape': 'octagon', 'style': 'filled', 'fillcolor': '#E0E0E0'}
+_FONT: dict[str, Any] = {'fontname': 'Helvetica', 'fontsize': 12}
+_LAYER: dict[str, Any] = {**_FONT, 'shape': 'box', 'style': 'filled'}
+_BLOB: dict[str, Any] = {**_FONT, 'shape': 'octagon', 'style': 'filled', 'fillcolor': '#E0E0E0'}
 
 
 def choose_color_by_layertype(layertype: str) -> str:
@@ -110,11 +111,11 @@ def get_pydot_graph(
         label = pydot.make_quoted(get_layer_label(layer, rankdir, display_lrm))
         graph.add_node(pydot.Node(node, label=label, fillcolor=pydot.make_quoted(color), **_LAYER))
         for name in layer.bottom:
-            ends = {'dir': 'both'} if name in in_place else {}
+            ends: dict[str, Any] = {'dir': 'both'} if name in in_place else {}
             graph.add_edge(pydot.Edge(blob(name), node, **ends))
         for name in layer.top:
             if name not in in_place:
-                words = pydot.make_quoted(' ' + get_edge_label(layer) if label_edges else '')  # off the line
+                words = pydot.make_quoted(' ' + get_edge_label(layer) if label_edges else '')  # not on the line
                 graph.add_edge(pydot.Edge(node, blob(name), label=words, **_FONT))
     return graph
 

@@ -7,13 +7,14 @@ import math
 from collections.abc import Callable
 
 import torch
+from google.protobuf.message import Message
 
 from caffe.blob import Blob
 from caffe.layer_error import LayerError
 from caffe.process import device
 
 
-def fill(blob: Blob, filler_param) -> None:
+def fill(blob: Blob, filler_param: Message) -> None:
     """Fills a blob's data as a FillerParameter says, in place.
 
     Random numbers come from `device.host_generator()`: a seed gives the same values on every device. Raises

@@ -1,7 +1,7 @@
-"""Layer types and fields of prototxts that other people's Caffes have: who an unknown name belongs to.
+"""Layer types and fields of prototxts that forks of Caffe have: what to say of a name that is unknown here.
 
-Most names that this package does not know are no slips of the pen, but of a fork. So a name is looked up here first;
-only one that no fork has is compared with those that exist.
+Most unknown names are not misspelt: they belong to a fork. So a name is looked up here first. Only a name that no fork
+has is compared with those that exist.
 """
 
 from __future__ import annotations

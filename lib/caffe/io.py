@@ -105,8 +105,8 @@ class Transformer:
     def preprocess(self, in_: str, data: np.ndarray) -> np.ndarray:
         """The (K, H, W) float32 input for an (H', W', K) image, which stays as it is.
 
-        In this order: resized to the input, transposed, channels swapped, times raw_scale, less mean, times
-        input_scale.
+        In this order: resized to the input, transposed, channels swapped, multiplied by raw_scale, the mean subtracted,
+        multiplied by input_scale.
         """
         size = self._shape(in_)[2:]
         out = data.astype(np.float32)  # a copy: pycaffe changed the caller's array where no step made one
@@ -206,7 +206,7 @@ def load_image(filename: str, color: bool = True) -> np.ndarray:
     if image is None:
         raise ValueError(f'{filename}: not an image that OpenCV reads')
     if np.issubdtype(image.dtype, np.integer):
-        image = image / np.float32(np.iinfo(image.dtype).max)
+        image = image / np.float32(np.iinfo(image.dtype.name).max)
     image = image.astype(np.float32).reshape(*image.shape[:2], -1)
     if image.shape[2] == 1:
         return np.tile(image, (1, 1, 3)) if color else image
@@ -214,7 +214,7 @@ def load_image(filename: str, color: bool = True) -> np.ndarray:
     return rgb if color else (rgb @ _GRAY_OF_RGB)[:, :, np.newaxis]
 
 
-def resize_image(im: np.ndarray, new_dims: Sequence[int], interp_order: int = 1) -> np.ndarray:
+def resize_image(im: np.ndarray, new_dims: Sequence[int] | np.ndarray, interp_order: int = 1) -> np.ndarray:
     """An (H, W, K) image resized to `new_dims` (height, width), as float32.
 
     interp_order: of the spline, 0 nearest, 1 linear, 3 cubic. As scikit-image did when Caffe 1.0 was
@@ -236,17 +236,17 @@ def resize_image(im: np.ndarray, new_dims: Sequence[int], interp_order: int = 1)
     return np.clip(out, low, high).astype(np.float32)
 
 
-def oversample(images: Sequence[np.ndarray], crop_dims: Sequence[int]) -> np.ndarray:
+def oversample(images: Sequence[np.ndarray] | np.ndarray, crop_dims: Sequence[int] | np.ndarray) -> np.ndarray:
     """Ten crops of each of N (H, W, K) images: four corners, centre, and the five mirrored.
 
     Returns (10 N, h, w, K) float32. crop_dims: (h, w). The images need one size. Raises ValueError where a
     crop is larger than the images.
     """
-    images = np.asarray(images, np.float32)
-    (height, width), (h, w) = images.shape[1:3], map(int, crop_dims)
+    array = np.asarray(images, np.float32)
+    (height, width), (h, w) = array.shape[1:3], map(int, crop_dims)
     if h > height or w > width:
         raise ValueError(f'a crop of {h} x {w} does not fit into images of {height} x {width}')
     corners = [(y, x) for y in (0, height - h) for x in (0, width - w)]
     places = [*corners, ((height - h) // 2, (width - w) // 2)]
-    crops = np.stack([images[:, y : y + h, x : x + w] for y, x in places], axis=1)
-    return np.concatenate([crops, crops[:, :, :, ::-1]], axis=1).reshape(-1, h, w, images.shape[3])
+    crops = np.stack([array[:, y : y + h, x : x + w] for y, x in places], axis=1)
+    return np.concatenate([crops, crops[:, :, :, ::-1]], axis=1).reshape(-1, h, w, array.shape[3])

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from google.protobuf.message import Message
 
@@ -19,7 +21,9 @@ from caffe.fillers import fill
 from caffe.layer_error import LayerError
 from caffe.proto import caffe_pb2
 
-_TYPES: dict[str, type] = {}
+LayerType = TypeVar('LayerType', bound='type[Layer]')
+
+_TYPES: dict[str, type[Layer]] = {}
 
 
 class Phase(enum.IntEnum):
@@ -62,19 +66,19 @@ class Layer:
     default_loss_weight = 0.0
     auto_tops = 0
 
-    def __init__(self, layer_param, phase: int | None = None):
+    def __init__(self, layer_param: Message, phase: int | None = None):
         self.layer_param = layer_param
         self.name = layer_param.name
         self.phase = Phase(layer_param.phase if phase is None else phase)
         self.blobs = BlobVec()
         for given in layer_param.blobs:
-            self._take(given)
-        self.param = getattr(layer_param, self.param_field) if self.param_field else None
+            self._add_given_blob(given)
+        self.param: Any = getattr(layer_param, self.param_field) if self.param_field else None
         self.param_propagate_down: list[bool] = []  # set by the net: which parameters need their gradient
         self.needs_backward = False  # set by the net: whether backward will be called
         self.loss_weights: list[float] = []  # set by the net: one a top
 
-    def _take(self, given) -> None:
+    def _add_given_blob(self, given: Message) -> None:
         """Adds a parameter whose values stand in the prototxt, as a BlobProto (Blob::FromProto)."""
         legacy = ('num', 'channels', 'height', 'width')
         is_legacy = any(map(given.HasField, legacy))
@@ -82,7 +86,7 @@ class Layer:
         values = given.double_data or given.data
         if len(values) != math.prod(shape):
             raise LayerError(f'blobs {{ }} of shape {shape} has {len(values)} numbers as its data')
-        self.blobs.add_blob(*shape).data.flat = values
+        self.blobs.add_blob(*shape).data[...] = np.reshape(values, shape)
 
     @property
     def type(self) -> str:
@@ -110,14 +114,14 @@ class Layer:
         """Whether force_backward reaches this bottom (false for labels)."""
         return not (self.is_loss and bottom_index == 1)
 
-    def new_param(self, shape: tuple[int, ...], filler=None) -> Blob:
+    def new_param(self, shape: tuple[int, ...], filler: Message | None = None) -> Blob:
         """Adds a parameter of this shape to `blobs`, filled as its FillerParameter says (zeros without one)."""
         blob = self.blobs.add_blob(*shape)
         if filler is not None:
             fill(blob, filler)
         return blob
 
-    def check_params(self, shapes: list[tuple[int, ...]]) -> None:
+    def check_params(self, shapes: Sequence[tuple[int, ...]]) -> None:
         """Raises LayerError unless parameters that were given before setup have these shapes: weight, then bias."""
         if len(self.blobs) != len(shapes):
             raise LayerError(f'Incorrect number of weight blobs: expected {len(shapes)}, got {len(self.blobs)}')
@@ -135,8 +139,9 @@ class FunctionLayer(Layer):
 
     def compute(self, bottoms: list[torch.Tensor], params: list[torch.Tensor]) -> list[torch.Tensor]:
         """The tops' tensors from the bottoms' and the parameters'. Pure."""
+        raise NotImplementedError(f'{type(self).__name__} does not say what it computes')
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         inputs = [b.read() for b in bottom]
         in_place = any(t is b for t in top for b in bottom)
         self._kept = [x.clone() for x in inputs] if in_place and self.needs_backward else None
@@ -146,8 +151,9 @@ class FunctionLayer(Layer):
         for blob, out in zip(top, outputs, strict=True):
             blob.write(out.clone() if out.data_ptr() in taken else out)
 
-    def backward(self, top, propagate_down, bottom):
-        inputs = self._kept if getattr(self, '_kept', None) is not None else [b.read() for b in bottom]
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
+        kept = getattr(self, '_kept', None)
+        inputs = kept if kept is not None else [b.read() for b in bottom]
         inputs = [x.detach().requires_grad_(down) for x, down in zip(inputs, propagate_down, strict=True)]
         params = [
             p.read().detach().requires_grad_(down)
@@ -159,24 +165,23 @@ class FunctionLayer(Layer):
         with torch.enable_grad():
             outputs = self.compute(inputs, params)
         pairs = [(out, t.read_diff().view(out.shape)) for out, t in zip(outputs, top, strict=True) if out.requires_grad]
+        found: Sequence[torch.Tensor | None] = [None] * len(wanted)
         if pairs:
-            grads = torch.autograd.grad([p[0] for p in pairs], wanted, [p[1] for p in pairs], allow_unused=True)
-        else:
-            grads = [None] * len(wanted)
-        grads = dict(zip(map(id, wanted), grads, strict=True))
+            found = torch.autograd.grad([p[0] for p in pairs], wanted, [p[1] for p in pairs], allow_unused=True)
+        grads = dict(zip(map(id, wanted), found, strict=True))
         for blob, x in zip(bottom, inputs, strict=True):
             if x.requires_grad:
                 grad = grads[id(x)]
                 blob.write_diff(torch.zeros_like(x) if grad is None else grad.contiguous())
         for blob, p in zip(self.blobs, params, strict=True):
-            if p.requires_grad and grads[id(p)] is not None:
-                blob.add_diff(grads[id(p)])
+            if p.requires_grad and (grad := grads[id(p)]) is not None:
+                blob.add_diff(grad)
 
 
-def register(name: str):
+def register(name: str) -> Callable[[LayerType], LayerType]:
     """Class decorator: makes a native layer known to prototxts as `type: "name"`."""
 
-    def add(cls: type) -> type:
+    def add(cls: LayerType) -> LayerType:
         if name in _TYPES:
             raise ValueError(f'layer type {name!r} is registered twice')
         _TYPES[name] = cls
@@ -190,7 +195,7 @@ def layer_type_list() -> list[str]:
     return sorted([*_TYPES, 'Python'])
 
 
-def native_type(name: str) -> type:
+def native_type(name: str) -> type[Layer]:
     """The class of a native layer type. Raises LayerError: whose fork of Caffe has it, or the nearest that exists."""
     if name not in _TYPES:
         raise LayerError(f'unknown layer type {name!r}{forks.type_hint(name, layer_type_list())}')

@@ -1,4 +1,4 @@
-"""What a layer, a filler or a param raises for what a prototxt or a bottom cannot be."""
+"""The error that layers, fillers and parameters raise for a prototxt or a bottom that they cannot accept."""
 
 
 class LayerError(ValueError):
@@ -6,9 +6,9 @@ class LayerError(ValueError):
 
 
 def is_anonymous(error: Exception) -> bool:
-    """Whether this is what NumPy, torch and Python raise of numbers too large for them, without a word of where.
+    """Whether NumPy, torch or Python raised this for numbers that are too large, and its message names no place.
 
-    All other errors know what they speak of, a file, say, or a GPU's memory, and callers may want to catch them.
+    All other errors say what they are about, a file or a GPU's memory, and callers may want to catch them.
     """
     if isinstance(error, MemoryError | OverflowError) or type(error) in (RuntimeError, ValueError):
         return True

@@ -20,7 +20,7 @@ class LearnableParams:
         self._lr: list[float | None] = []
         self._decay: list[float | None] = []
         self._owners: dict[str, tuple[int, Blob, str, int]] = {}  # name -> (entry, blob, layer, index in layer)
-        self._shared: set[int] = set()  # ids of blobs that are somebody else's
+        self._shared: set[int] = set()  # ids of blobs that another layer owns
 
     @property
     def lr_mults(self) -> list[float]:

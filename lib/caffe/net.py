@@ -1,4 +1,4 @@
-"""Net: a prototxt made into layers and blobs that run forward and backward (net.cpp, and pycaffe.py's face of it).
+"""Net: a prototxt made into layers and blobs that run forward and backward (net.cpp, with the interface of pycaffe.py).
 
 How it is made is in `net_builder`, which layers have a backward pass in `backward_path`, how weights come in and go out
 in `net_weights`.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,7 +64,7 @@ class Net:
             self.copy_from(weights)
 
     @classmethod
-    def from_param(cls, param: caffe_pb2.NetParameter, source) -> Net:
+    def from_param(cls, param: caffe_pb2.NetParameter, source: NetSource) -> Net:
         """A net from a message whose `state` is set; `source` names file and lines for errors."""
         net = cls.__new__(cls)
         net._build(param, source)
@@ -93,7 +94,7 @@ class Net:
     @denormals_as_zero
     def _forward(self, start: int, end: int) -> torch.Tensor | float:
         """Runs the layers start..end. Returns their weighted loss as a tensor on the device (0.0 without any)."""
-        loss = 0.0
+        loss: torch.Tensor | float = 0.0
         for i in range(start, end + 1):
             for hook in self._hooks['before_forward']:
                 hook(i)
@@ -130,7 +131,9 @@ class Net:
             raise ValueError(f'this net has no layer {name!r}; it has {", ".join(self._layer_names)}')
         return self._layer_names.index(name)
 
-    def forward(self, blobs: Iterable[str] | None = None, start=None, end=None, **inputs) -> dict[str, np.ndarray]:
+    def forward(
+        self, blobs: Iterable[str] | None = None, start: str | None = None, end: str | None = None, **inputs
+    ) -> dict[str, np.ndarray]:
         """Runs the net, or the layers from `start` to `end` (both included), on the given inputs.
 
         inputs: an array for every input blob, by name, with as many rows as the blob. Without any, blobs stay as set.
@@ -151,7 +154,9 @@ class Net:
         self._forward(first, last)
         return {name: self.blobs[name].data for name in dict.fromkeys([*names, *(blobs or [])])}
 
-    def backward(self, diffs: Iterable[str] | None = None, start=None, end=None, **top_diffs) -> dict[str, np.ndarray]:
+    def backward(
+        self, diffs: Iterable[str] | None = None, start: str | None = None, end: str | None = None, **top_diffs
+    ) -> dict[str, np.ndarray]:
         """Runs the backward passes from layer `start` (default: the last) down to `end` (default: the first).
 
         top_diffs: an array for every output blob, by name. Returns the diffs of the inputs (the bottoms of `end`, if
@@ -178,7 +183,8 @@ class Net:
         if not self.layers or self.layers[0].type != 'MemoryData':
             first = f'it is {self.layers[0].type}' if self.layers else 'there is none'
             raise ValueError(f'set_input_arrays may only be called if the first layer is a MemoryData; {first}')
-        self.layers[0].set_arrays(np.asarray(data), np.asarray(labels))
+        layer: Any = self.layers[0]
+        layer.set_arrays(np.asarray(data), np.asarray(labels))
 
     _set_input_arrays = set_input_arrays
 

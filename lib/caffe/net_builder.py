@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from caffe.backward_path import find_backward_path
 from caffe.blob import Blob
@@ -83,7 +84,7 @@ class _Place:
     def where(self) -> str:
         return self.source.where(self.index)
 
-    def refuse(self, message: str | Exception) -> None:
+    def refuse(self, message: str | Exception) -> NoReturn:
         raise LayerError(f"{self.where}: layer '{self.layer.name}' ({self.layer.type}): {message}")
 
     def missing_maker(self, blob: str) -> str | None:
@@ -124,7 +125,7 @@ def _add_layer(graph: Graph, param: caffe_pb2.LayerParameter, place: _Place, unr
     losses = [(top, weight) for top, weight in zip(tops, layer.loss_weights, strict=True) if weight]
     for top, weight in losses:
         top.own_diff().fill_(weight)
-    _take_params(graph, layer, param, place)
+    _register_params(graph, layer, param, place)
     names = list(param.bottom), list(param.top)
     graph.nodes.append(Node(layer, param.name, place.where, bottoms, tops, *names, losses))
 
@@ -188,7 +189,7 @@ def _loss_weights(layer: Layer, param: caffe_pb2.LayerParameter, place: _Place) 
     return list(param.loss_weight) or [layer.default_loss_weight, *[0.0] * n_tops][:n_tops]
 
 
-def _take_params(graph: Graph, layer: Layer, param: caffe_pb2.LayerParameter, place: _Place) -> None:
+def _register_params(graph: Graph, layer: Layer, param: caffe_pb2.LayerParameter, place: _Place) -> None:
     """Which of a layer's parameters learn, and which it shares with a layer before (Net::AppendParam)."""
     if len(param.param) > len(layer.blobs):
         place.refuse(

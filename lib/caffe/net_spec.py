@@ -1,6 +1,6 @@
 """Nets written in Python: `n.conv1 = L.Convolution(n.data, num_output=8)` (pycaffe's net_spec.py).
 
-A call of a layer function makes a Top: a blob-to-be that knows the function which computes it, which knows
+A call of a layer function makes a Top: a future blob. A Top knows the function that computes it, and that knows
 its inputs. `NetSpec` gives blobs their names; `to_proto` walks back from the blobs and writes one layer for
 each function, inputs first. Nothing is computed here: the result is a NetParameter, to be saved as a
 prototxt.
@@ -33,7 +33,7 @@ from caffe.proto import caffe_pb2
 
 
 def param_name_dict() -> dict[str, str]:
-    """Layer type -> name of its options, less '_param': {'InnerProduct': 'inner_product', ...}."""
+    """Layer type -> name of its options without '_param': {'InnerProduct': 'inner_product', ...}."""
     fields = [f for f in caffe_pb2.LayerParameter.DESCRIPTOR.fields if f.name.endswith('_param')]
     return {f.message_type.name.removesuffix('Parameter'): f.name.removesuffix('_param') for f in fields}
 
@@ -43,7 +43,7 @@ def to_proto(*tops: Top | Function) -> Message:
     return _net([_function_of(top) for top in tops], {})
 
 
-def assign_proto(proto: Message, name: str, value) -> None:
+def assign_proto(proto: Message, name: str, value: object) -> None:
     """Sets a field of a message from Python: a dict for a message, a list for a repeated field.
 
     A value that is no list is taken as the one item of a repeated field. Raises AttributeError for a field
@@ -153,7 +153,8 @@ def _function_of(top: Top | Function) -> Function:
 
 def _net(functions: list[Function], names: dict) -> Message:
     """The net of these functions and all that they read, inputs first; names: Top or Function -> name."""
-    names, counts = dict(names), Counter()
+    names = dict(names)
+    counts: Counter[str] = Counter()
 
     def name_of(thing: Top | Function, kind: str) -> str:
         if thing not in names:
@@ -188,7 +189,9 @@ class NetSpec:
     of its first top; a layer without tops (ntop=0) that of its attribute.
     """
 
-    def __init__(self):
+    tops: OrderedDict[str, Top | Function]
+
+    def __init__(self) -> None:
         super().__setattr__('tops', OrderedDict())
 
     def __setitem__(self, name: str, value: Top | Function) -> None:

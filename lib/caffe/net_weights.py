@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -19,8 +19,12 @@ class Weighted(Protocol):
 
     name: str
     layers: list[Layer]
-    layer_dict: dict[str, Layer]
-    learnable_params: LearnableParams
+
+    @property
+    def layer_dict(self) -> Mapping[str, Layer]: ...
+
+    @property
+    def learnable_params(self) -> LearnableParams: ...
 
 
 def copy_from(net: Weighted, weights_file: str) -> None:

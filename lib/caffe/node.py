@@ -57,13 +57,13 @@ class Node:
         try:
             self.layer.backward(self.tops, self.bottom_need_backward, self.bottoms)
         except Exception as error:
-            if not self.has_run:  # what it keeps for this pass is not there
+            if not self.has_run:  # the layer lacks what its forward pass keeps for this one
                 error = LayerError(f'the backward pass needs a forward pass before it ({error})')
             raise_located(error, self.layer, self.where, self.bottoms)
 
     def loss(self) -> torch.Tensor | float:
         """What its tops add to the net's loss, a scalar on the compute device; 0.0 where they add nothing."""
-        loss = 0.0
+        loss: torch.Tensor | float = 0.0
         for top, weight in self.losses:
             if top.count == 1:
                 loss = loss + weight * top.read().view(())
@@ -76,8 +76,8 @@ class Node:
 def raise_located(error: Exception, layer: Layer, where: str, bottoms: list[Blob]) -> NoReturn:
     """Raises what a layer raised, with file, line, layer and bottoms.
 
-    A LayerError says them itself, and so does what NumPy and torch raise in a native layer, say for want of memory:
-    it becomes a LayerError. An exception of a Python layer, or of a file, arrives whole, with a note of the place.
+    A LayerError gets them in its message. An error of NumPy or torch in a native layer (too little memory, say) becomes
+    such a LayerError. An exception of a Python layer, or of a file, keeps its type, with the place as a note.
     """
     kind = layer.layer_param.type
     place = f"layer '{layer.layer_param.name}' ({kind})"
@@ -90,6 +90,6 @@ def raise_located(error: Exception, layer: Layer, where: str, bottoms: list[Blob
         raise LayerError(message) from (error if foreign else error.__cause__)
     param_str = layer.layer_param.python_param.param_str
     given = f', param_str {param_str[:200]!r}' if param_str else ''
-    # What add_note does in Python 3.11; in 3.10 the tools print the notes all the same
-    error.__notes__ = [*getattr(error, '__notes__', []), f'in {place} of {where}{given}']
+    # As add_note does from Python 3.11 on. In 3.10 the tools print these notes themselves
+    vars(error)['__notes__'] = [*getattr(error, '__notes__', []), f'in {place} of {where}{given}']
     raise error

@@ -18,4 +18,4 @@ def offer() -> None:
         return importlib.import_module('PIL.Image')
 
     if '__getattr__' not in vars(PIL):
-        PIL.__getattr__ = load
+        vars(PIL)['__getattr__'] = load

@@ -6,6 +6,7 @@ import errno
 import os
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import NoReturn
 
 import torch
 
@@ -58,7 +59,7 @@ class Solver:
             device.set_random_seed(self.param.random_seed + solver_rank())
         self.iter = 0
         self._current_step = 0
-        self._losses: deque[float] = deque()
+        self._losses: deque[torch.Tensor | float] = deque()
         self._callbacks: list[tuple[Callable[[], None], Callable[[], None]]] = []
         self._stop_requested: str | None = None
         self._stopped_early = False
@@ -77,7 +78,7 @@ class Solver:
 
     # -- making it
 
-    def _refuse(self, message: str):
+    def _refuse(self, message: str) -> NoReturn:
         raise SolverError(f'{self._file}: {message}')
 
     def _check_param(self) -> None:
@@ -186,7 +187,7 @@ class Solver:
                 on_start()
             display = bool(p.display) and self.iter % p.display == 0
             self.net._debug_info = display and p.debug_info
-            loss = 0.0
+            loss: torch.Tensor | float = 0.0
             for _ in range(p.iter_size):
                 loss = loss + self.net.forward_backward()
             self._losses.append(loss / p.iter_size)
@@ -343,7 +344,8 @@ class Solver:
         net = self.test_nets[index]
         net.share_with(self.net)
         passes = self.param.test_iter[index]
-        total, loss = {}, 0.0
+        total: dict[str, torch.Tensor] = {}
+        loss: torch.Tensor | float = 0.0
         for _ in range(passes):
             if self._stop_requested == 'snapshot':
                 self._stop_requested = None

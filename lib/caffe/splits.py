@@ -30,7 +30,7 @@ def insert_splits(layers: list[caffe_pb2.LayerParameter]) -> list[tuple[caffe_pb
     for i, layer in enumerate(layers):
         for j, weight in enumerate(layer.loss_weight[: len(layer.top)]):
             if weight and readers[i, j]:
-                # The loss is one more reader of this top: it keeps the weight on a split of its own.
+                # The loss is one more reader of this top. It gets a top of the Split, which has the loss weight.
                 loss_weight[i, j] = weight
                 readers[i, j] += 1
 

@@ -17,7 +17,7 @@ class Timer:
         self._seconds = 0.0
 
     def start(self) -> None:
-        """Starts anew; a timer that runs goes on."""
+        """Starts from 0. A timer that is running keeps running."""
         if self._start is None:
             self._start = _now()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 Shape = tuple[int, ...]
 Shapes = Sequence[Shape]
@@ -18,7 +18,7 @@ Shapes = Sequence[Shape]
 class LayerShapes(NamedTuple):
     """What the work of a layer depends on: its LayerParameter and the shapes of its blobs."""
 
-    param: object
+    param: Any
     bottoms: Shapes
     tops: Shapes
     params: Shapes

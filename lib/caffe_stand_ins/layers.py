@@ -11,9 +11,7 @@ import caffe
 
 
 class RoIPooling(caffe.Layer):
-    """Max-pools each RoI to pooled_h x pooled_w. Bottoms: features (N, C, H, W), rois (R, 5); top: (R, C, ph,
-    pw).
-    """
+    """Max-pools each RoI to pooled_h x pooled_w. Bottoms: features (N, C, H, W), rois (R, 5); top: (R, C, ph, pw)."""
 
     def setup(self, bottom, top):
         params = _params(self)
@@ -109,7 +107,8 @@ class SmoothL1Loss(caffe.Layer):
     def forward(self, bottom, top):
         inside = bottom[2].data if len(bottom) > 2 else 1
         self._error = inside * (bottom[0].data - bottom[1].data)
-        self._inside, self._outside = (inside, bottom[3].data) if len(bottom) > 3 else (1, 1)
+        self._inside: np.ndarray | int = inside if len(bottom) > 3 else 1
+        self._outside: np.ndarray | int = bottom[3].data if len(bottom) > 3 else 1
         size = np.abs(self._error)
         quadratic = 0.5 * self._sigma2 * self._error**2
         loss = self._outside * np.where(size < 1 / self._sigma2, quadratic, size - 0.5 / self._sigma2)
@@ -124,22 +123,18 @@ class SmoothL1Loss(caffe.Layer):
 
 
 def _params(layer) -> dict:
-    return yaml.safe_load(getattr(layer, 'param_str', None) or getattr(layer, 'param_str_', '')) or {}
+    return yaml.safe_load(getattr(layer, 'param_str', '') or getattr(layer, 'param_str_', '')) or {}
 
 
 def _corners(rois: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    """First and last feature pixels (x, y) of each RoI, (R, 2) int64 each, rounded half away from zero like
-    C's round.
-    """
+    """The first and last feature pixels (x, y) of each RoI, (R, 2) int64 each, rounded as C's `round` does."""
     scaled = rois[:, 1:].astype(np.float32) * np.float32(scale)
     whole = (np.sign(scaled) * np.floor(np.abs(scaled) + np.float64(0.5))).astype(np.int64)
     return whole[:, :2], whole[:, 2:]
 
 
 def _bins(start: np.ndarray, end: np.ndarray, count: int, limit: int) -> tuple[np.ndarray, np.ndarray]:
-    """The pixels [low, high) of each of `count` bins of [start, end], cut to [0, limit): (R, count) int64
-    each.
-    """
+    """The pixels [low, high) of each of `count` bins of [start, end], cut to [0, limit): (R, count) int64 each."""
     size = np.maximum(end - start + 1, 1).astype(np.float32) / np.float32(count)
     bins = np.arange(count, dtype=np.float32)
     low = np.floor(bins * size[:, None]).astype(np.int64)
@@ -153,9 +148,7 @@ def _log2(length: np.ndarray) -> np.ndarray:
 
 
 def _first_max(flat: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Of two positions in each channel of `flat` (C, H*W), (C, ...) each, the larger value's; on a tie the
-    lower one.
-    """
+    """Of positions `a` and `b` (C, ...) in channels `flat` (C, H*W): that of the larger value; if equal, the lower."""
     shape = (-1,) + (1,) * (a.ndim - 1)
     channel = np.arange(len(flat)).reshape(shape)
     value_a, value_b = flat[channel, a], flat[channel, b]

@@ -13,9 +13,7 @@ _PARAMETERS = {'ROIPooling': 'roi_pooling_param', 'SmoothL1Loss': 'smooth_l1_los
 
 
 def prototxt_with_stand_ins(path: str, folder: str) -> str:
-    """The net prototxt to load: `path` itself or, where Caffe lacks a layer type of it, a rewritten copy in
-    `folder`.
-    """
+    """The net prototxt to load: `path`, or a rewritten copy in `folder` where Caffe lacks one of its layer types."""
     known = caffe.layer_type_list() if hasattr(caffe, 'layer_type_list') else list(_PARAMETERS)
     missing = [name for name in _PARAMETERS if name not in known]
     if not missing:

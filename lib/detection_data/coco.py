@@ -37,13 +37,12 @@ NUMBERS = ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl', 'AR1', 'AR10', 'AR100', 'A
 class coco(imdb):
     """One annotation file and its images.
 
-    Args:
-        name: of the set.
-        annotation_file: in COCO's format ("instances"; or "image_info", which has no objects).
-        image_dir: the folder that the file names of the annotation file are in.
-        proposals_pattern: path of a proposals file, with ``{method}`` in it.
-        published: one of COCO's own sets. Of these, the few objects of no area are left out, as
-            py-faster-rcnn does; in one's own set they are an error.
+    * name: of the set.
+    * annotation_file: in COCO's format ("instances"; or "image_info", which has no objects).
+    * image_dir: the folder that the file names of the annotation file are in.
+    * proposals_pattern: path of a proposals file, with ``{method}`` in it.
+    * published: one of COCO's own sets. Of these, the few objects of no area are left out, as py-faster-rcnn does; in
+      one's own set they are an error.
 
     Raises ValueError if the file is not in COCO's format.
     """
@@ -197,18 +196,14 @@ class coco(imdb):
     ) -> dict:
         """COCO's average precision, by pycocotools; writes detections and results into ``output_dir``.
 
-        Args:
-            all_boxes, quiet: as for every imdb.
-            output_dir: gets ``detections_<name>_results.json``, which COCO's server takes, ``results.json``
-                and ``precision_recall.png``.
-            iou_threshold, use_07_metric: not used: COCO averages over IoU 0.50, 0.55, ..., 0.95.
+        all_boxes, quiet: as for every imdb. output_dir: gets ``detections_<name>_results.json``, which COCO's server
+        takes, ``results.json`` and ``precision_recall.png``. iou_threshold, use_07_metric: not used: COCO averages over
+        IoU 0.50, 0.55, ..., 0.95.
 
-        Returns:
-            A dictionary: COCO's twelve numbers ``AP``, ``AP50``, ``AP75``, ``APs``, ``APm``, ``APl``,
-            ``AR1``, ``AR10``, ``AR100``, ``ARs``, ``ARm``, ``ARl`` (in [0, 1]; nan, null in the file, where
-            nothing is to be found), ``mAP`` (AP by another name), ``metric``, ``imdb``, ``images``,
-            ``without_ground_truth``, and ``classes``: name -> ``ap``, ``ap_50``, ``ground_truth``,
-            ``crowds``, ``detections``.
+        Returns a dictionary: COCO's twelve numbers ``AP``, ``AP50``, ``AP75``, ``APs``, ``APm``, ``APl``, ``AR1``,
+        ``AR10``, ``AR100``, ``ARs``, ``ARm``, ``ARl`` (in [0, 1]; nan, null in the file, where nothing is to be found),
+        ``mAP`` (AP by another name), ``metric``, ``imdb``, ``images``, ``without_ground_truth``, and ``classes``: name
+        -> ``ap``, ``ap_50``, ``ground_truth``, ``crowds``, ``detections``.
         """
         detections = self._checked_detections(all_boxes)
         os.makedirs(output_dir, exist_ok=True)

@@ -25,11 +25,8 @@ def shortened(name: str) -> str:
 def draw_curves(curves: dict[str, tuple[np.ndarray, np.ndarray, float]], path: str, title: str) -> None:
     """Draw the curves into a PNG file.
 
-    Args:
-        curves: name -> (recall (n,), precision (n,), AP). The precision may zigzag; it is drawn as measured. Without
-            detections there is no curve.
-        path: of the file; it appears when it is complete.
-        title: above the plots.
+    curves: name -> (recall (n,), precision (n,), AP). The precision may zigzag; it is drawn as measured. Without
+    detections there is no curve. path: of the file; it appears when it is complete. title: above the plots.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -43,14 +43,12 @@ def list_imdbs() -> list[str]:
 def get_imdb(name: str, data_dir: str | None = None) -> imdb:
     """The data set of that name (see the module).
 
-    Args:
-        name: 'voc_<year>_<split>', 'coco_<year>_<split>', 'folder:PATH:SPLIT', 'coco:FILE:IMAGES' (relative
-            paths are relative to the working directory), or several joined by '+'.
-        data_dir: the folder that holds VOCdevkit<year>, coco and the proposals; ``data`` if None.
+    name: 'voc_<year>_<split>', 'coco_<year>_<split>', 'folder:PATH:SPLIT', 'coco:FILE:IMAGES' (relative paths are
+    relative to the working directory), or several joined by '+'. data_dir: the folder that holds VOCdevkit<year>, coco
+    and the proposals; ``data`` if None.
 
-    Raises:
-        ValueError: unknown name (the message gives the nearest ones).
-        FileNotFoundError: the files of the set are not there (the message says where, and how to get them).
+    Raises ValueError for an unknown name (the message gives the nearest ones), and FileNotFoundError if the files of
+    the set are not there (the message says where they should be, and how to get them).
     """
     data_dir = data_dir or os.path.join(PROJECT_DIR, 'data')
     parts = []

@@ -109,12 +109,11 @@ def look_at(
 ) -> Report:
     """Look at every image and annotation of a data set that is not joined.
 
-    Args:
-        name: as for ``factory.get_imdb``, without '+'.
-        method: whose proposals to look at; 'gt' for none.
-        jobs: threads that decode images.
-        seen: called with the number of images done, now and then.
-        scales, max_size: to what images will be scaled, see ``image_file.image_scale``.
+    * name: as for ``factory.get_imdb``, without '+'.
+    * method: whose proposals to look at; 'gt' for none.
+    * jobs: threads that decode images.
+    * seen: called with the number of images done, now and then.
+    * scales, max_size: to what images will be scaled, see ``image_file.image_scale``.
 
     Raises as ``get_imdb`` does for a name or folder that does not exist.
     """

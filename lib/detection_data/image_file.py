@@ -49,9 +49,7 @@ class Header(NamedTuple):
 def read_image(path: str | os.PathLike, size: tuple[int, int] | None = None) -> np.ndarray:
     """The image in a file as uint8 H x W x 3, BGR.
 
-    Args:
-        path: of the file.
-        size: (width, height) that the annotation states, if it is to be that.
+    path: of the file. size: (width, height) that the annotation states, if it is to be that.
 
     Raises ImageError, naming the file and the reason: it is missing, empty, none, damaged, larger than can be read, or
     of another size.

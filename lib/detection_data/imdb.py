@@ -208,21 +208,19 @@ class imdb:
     ) -> dict:
         """Average precision of detections; writes them, and the results, into ``output_dir``.
 
-        Args:
-            all_boxes: ``all_boxes[class][image]`` is (n, 5): x1, y1, x2, y2, score, 0-based inclusive. Class
-                0 is ignored.
-            output_dir: gets ``comp4_det_test_<class>.txt`` in the format of the VOC development kit (image
-                id, score, x1, y1, x2, y2, 1-based), ``results.json`` and ``precision_recall.png``.
-            iou_threshold: a match needs an IoU greater than this.
-            use_07_metric: 11-point AP or the area; None is what this set's year used.
-            quiet: print no table and draw no curves.
+        * all_boxes: ``all_boxes[class][image]`` is (n, 5): x1, y1, x2, y2, score, 0-based inclusive. Class 0 is
+          ignored.
+        * output_dir: gets ``comp4_det_test_<class>.txt`` in the format of the VOC development kit (image id, score, x1,
+          y1, x2, y2, 1-based), ``results.json`` and ``precision_recall.png``.
+        * iou_threshold: a match needs an IoU greater than this.
+        * use_07_metric: 11-point AP or the area; None is what this set's year used.
+        * quiet: print no table and draw no curves.
 
-        Returns:
-            A dictionary: ``mAP``, ``mAP_07``, ``mAP_area``, ``metric`` ('11-point' or 'area'),
-            ``iou_threshold``, ``imdb``, ``images``, ``without_ground_truth`` (classes left out of the means),
-            and ``classes``: name -> ``ap``, ``ap_07``, ``ap_area``, ``ground_truth``, ``difficult``,
-            ``detections``. The AP of a class without ground truth is nan (null in the file). Of a set whose
-            ground truth is withheld: ``mAP`` None, ``withheld`` True, ``imdb`` and ``images``.
+        Returns a dictionary: ``mAP``, ``mAP_07``, ``mAP_area``, ``metric`` ('11-point' or 'area'), ``iou_threshold``,
+        ``imdb``, ``images``, ``without_ground_truth`` (classes left out of the means), and ``classes``: name -> ``ap``,
+        ``ap_07``, ``ap_area``, ``ground_truth``, ``difficult``, ``detections``. The AP of a class without ground truth
+        is nan (null in the file). Of a set whose ground truth is withheld: ``mAP`` None, ``withheld`` True, ``imdb``
+        and ``images``.
         """
         detections = self._checked_detections(all_boxes)
         self.write_voc_results(detections, output_dir)

@@ -85,11 +85,10 @@ def judge(
 ) -> list[Finding]:
     """What is to be said of the objects of an image, in their order.
 
-    Args:
-        objects: of one image.
-        classes: name -> index, 0 the background.
-        size: (width, height) of the image; None if it is not known.
-        style: of the format.
+    * objects: of one image.
+    * classes: name -> index, 0 the background.
+    * size: (width, height) of the image; None if it is not known.
+    * style: of the format.
     """
     found, before = [], set()
     for each in objects:

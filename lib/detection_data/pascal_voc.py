@@ -47,13 +47,12 @@ _LITTER = ('thumbs.db', 'desktop.ini')
 class pascal_voc(imdb):
     """One split of a folder in PASCAL VOC layout.
 
-    Args:
-        name: of the set.
-        root: the folder that holds Annotations, JPEGImages and ImageSets.
-        split: the image set: ImageSets/Main/<split>.txt.
-        classes: names without the background.
-        proposals_pattern: path of a proposals file, with ``{method}`` in it.
-        use_07_metric: the set's own AP is the 11-point one.
+    * name: of the set.
+    * root: the folder that holds Annotations, JPEGImages and ImageSets.
+    * split: the image set: ImageSets/Main/<split>.txt.
+    * classes: names without the background.
+    * proposals_pattern: path of a proposals file, with ``{method}`` in it.
+    * use_07_metric: the set's own AP is the 11-point one.
     """
 
     def __init__(
@@ -205,16 +204,12 @@ def read_raw(path: str) -> RawAnnotation:
 def read_annotation(path: str, class_to_index: dict[str, int]) -> dict:
     """Read and check one VOC annotation file.
 
-    Args:
-        path: of the .xml file.
-        class_to_index: name of each class -> its index.
+    path: of the .xml file. class_to_index: name of each class -> its index.
 
-    Returns:
-        ``boxes`` float32 (n, 4) 0-based inclusive, ``gt_classes`` int32 (n,), ``difficult`` bool (n,),
-        ``width`` and ``height`` (None if the file gives no size).
+    Returns ``boxes`` float32 (n, 4) 0-based inclusive, ``gt_classes`` int32 (n,), ``difficult`` bool (n,), ``width``
+    and ``height`` (None if the file gives no size).
 
-    Raises:
-        AnnotationError: malformed XML, or what ``labels.judge`` refuses.
+    Raises AnnotationError for malformed XML, and for what ``labels.judge`` refuses.
     """
     raw = read_raw(path)
     refuse(judge(raw.objects, class_to_index, raw.size, STYLE))

@@ -56,16 +56,14 @@ def selective_search(
 ) -> np.ndarray:
     """Selective search (Uijlings et al., IJCV 2013) by OpenCV's ximgproc.
 
-    Args:
-        image: BGR uint8 (H, W, 3).
-        mode: 'fast' (2 colour spaces, as the boxes published with Fast R-CNN) or 'quality' (5; slow).
-        seed: of the order of the boxes.
-        max_boxes: at most so many, a random sample of all.
-        min_side: boxes with a width or height below this many pixels are dropped.
-        resize_to: scale the image to this width first (Fast R-CNN used 500), or None for no scaling.
+    * image: BGR uint8 (H, W, 3).
+    * mode: 'fast' (2 colour spaces, as the boxes published with Fast R-CNN) or 'quality' (5; slow).
+    * seed: of the order of the boxes.
+    * max_boxes: at most so many, a random sample of all.
+    * min_side: boxes with a width or height below this many pixels are dropped.
+    * resize_to: scale the image to this width first (Fast R-CNN used 500), or None for no scaling.
 
-    Returns:
-        float32 (n, 4).
+    Returns float32 (n, 4).
     """
     if mode not in ('fast', 'quality'):
         raise ValueError(f"selective search mode {mode!r}; expected 'fast' or 'quality'")
@@ -121,15 +119,11 @@ def edge_boxes(
 ) -> np.ndarray:
     """Edge boxes (Zitnick and Dollar, ECCV 2014) by OpenCV's ximgproc, on edges found by structured forests.
 
-    Args:
-        image: BGR uint8 (H, W, 3).
-        model: path of OpenCV's model of structured forests (Dollar and Zitnick, ICCV 2013), which is not
-            part of OpenCV: see EDGE_MODEL. It is read once in a process.
-        seed, max_boxes, min_side, resize_to: as of ``selective_search``, but of more boxes than
-            ``max_boxes`` the best-scoring are kept.
+    image: BGR uint8 (H, W, 3). model: path of OpenCV's model of structured forests (Dollar and Zitnick, ICCV 2013),
+    which is not part of OpenCV: see EDGE_MODEL. It is read once in a process. seed, max_boxes, min_side, resize_to: as
+    of ``selective_search``, but of more boxes than ``max_boxes`` the best-scoring are kept.
 
-    Returns:
-        float32 (n, 4), in the order of the seed.
+    Returns float32 (n, 4), in the order of the seed.
     """
     height, width = image.shape[:2]
     image, scale = _resized(image, resize_to)

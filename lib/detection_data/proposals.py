@@ -48,9 +48,8 @@ STRAY = 1.0  # pixels by which a box may reach out of its image: those who make 
 def check_boxes(boxes: np.ndarray, size: tuple[int, int] | None) -> str | None:
     """What is wrong with the proposals of an image, None if nothing is.
 
-    Args:
-        boxes: (m, 4), 0-based inclusive.
-        size: (width, height) of the image, which they may leave by a pixel; None if it is not known.
+    boxes: (m, 4), 0-based inclusive. size: (width, height) of the image, which they may leave by a pixel; None if it is
+    not known.
     """
     right = np.isfinite(boxes).all(axis=1)
     if not right.all():
@@ -75,13 +74,9 @@ def _shown(box: np.ndarray) -> str:
 class Proposals:
     """A proposals file, open for reading; can be sent to other processes, which open it anew.
 
-    Args:
-        path: of the .h5 file.
-        made_for: name of the data set, for messages.
-        method: name of the method, for messages.
+    path: of the .h5 file. made_for: name of the data set, for messages. method: name of the method, for messages.
 
-    Raises:
-        ProposalsError: no such file (the message gives the command that makes it), or not a proposals file.
+    Raises ProposalsError if there is no such file (the message gives the command that makes it), or it is another kind.
     """
 
     def __init__(self, path: str, made_for: str | None = None, method: str | None = None):
@@ -194,13 +189,11 @@ def write_proposals(
 ) -> None:
     """Write a proposals file; it appears under its name only when it is complete.
 
-    Args:
-        path: of the .h5 file; its folder is made.
-        image_ids: n different ids.
-        boxes: n arrays (m, 4), 0-based inclusive pixels. They are taken one by one, so a generator keeps
-            memory small.
-        method: how they were made.
-        parameters: what they were computed with; anything that JSON can hold.
+    * path: of the .h5 file; its folder is made.
+    * image_ids: n different ids.
+    * boxes: n arrays (m, 4), 0-based inclusive pixels. They are taken one by one, so a generator keeps memory small.
+    * method: how they were made.
+    * parameters: what they were computed with; anything that JSON can hold.
 
     Raises ValueError for boxes that are none.
     """

@@ -56,15 +56,14 @@ def convert(
 ) -> None:
     """Write the boxes of a published .mat file as a proposals file.
 
-    Args:
-        path: of the .mat file.
-        h5_path: of the file to write.
-        image_ids: of the data set, in order: the file must be about these images.
-        method: how the boxes were made.
-        size_of: (width, height) of image i, in which its boxes have to lie: a file of other images, or in another
-            order, is told by it.
-        order: of coordinates, 'yx' or 'xy'.
-        max_boxes: the first so many of each image; None for all.
+    * path: of the .mat file.
+    * h5_path: of the file to write.
+    * image_ids: of the data set, in order: the file must be about these images.
+    * method: how the boxes were made.
+    * size_of: (width, height) of image i, in which its boxes have to lie: a file of other images, or in another order,
+      is told by it.
+    * order: of coordinates, 'yx' or 'xy'.
+    * max_boxes: the first so many of each image; None for all.
 
     Raises ``ProposalsError`` naming the file, the image and the box.
     """
@@ -108,12 +107,11 @@ def read_image_mat(
 ) -> np.ndarray:
     """The boxes of one image from a .mat file of its own.
 
-    Args:
-        path: of the .mat file.
-        width, height: of the image, in which the boxes have to lie.
-        order: 'yx' (y1, x1, y2, x2, as MCG publishes) or 'xy'.
-        max_boxes: the best so many, or the first where there are no scores.
-        min_side: boxes with a width or height below this many pixels are dropped, as are copies.
+    * path: of the .mat file.
+    * width, height: of the image, in which the boxes have to lie.
+    * order: 'yx' (y1, x1, y2, x2, as MCG publishes) or 'xy'.
+    * max_boxes: the best so many, or the first where there are no scores.
+    * min_side: boxes with a width or height below this many pixels are dropped, as are copies.
 
     Returns float32 (m, 4), 0-based inclusive, best first. Raises ``ProposalsError``, or ``MatError`` if it is not a
     whole MATLAB file.

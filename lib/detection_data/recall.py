@@ -19,9 +19,8 @@ SIZES = {'all': (0, np.inf), 'small': (0, 32**2), 'medium': (32**2, 96**2), 'lar
 def best_overlaps(data_set: imdb, max_boxes: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """The best IoU that a proposal has with each object, difficult ones left out.
 
-    Args:
-        data_set: its ``proposal_method`` says which proposals.
-        max_boxes: take the first so many of each image; None for all.
+    data_set: its ``proposal_method`` says which proposals. max_boxes: take the first so many of each image; None for
+    all.
 
     Returns ``(iou, area)`` of all objects, float64 (n,); the area in pixels.
     """

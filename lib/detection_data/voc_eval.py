@@ -39,10 +39,8 @@ class ClassResult(NamedTuple):
 def voc_ap(recall: np.ndarray, precision: np.ndarray, use_07_metric: bool = False) -> float:
     """Average precision of a recall/precision curve.
 
-    Args:
-        recall: (n,) non-decreasing, in [0, 1].
-        precision: (n,) in [0, 1].
-        use_07_metric: the mean of the best precision at recalls 0, 0.1, ..., 1 instead of the area.
+    recall: (n,) non-decreasing, in [0, 1]. precision: (n,) in [0, 1]. use_07_metric: the mean of the best precision at
+    recalls 0, 0.1, ..., 1 instead of the area.
 
     Source: VOC development kit, ``VOCap.m`` and ``VOCevaldet.m``; Everingham et al., IJCV 2010, section 4.2.
     """
@@ -76,15 +74,13 @@ def match_detections(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Decide which detections of one class are right.
 
-    Args:
-        detections: for each image (n_i, 5): x1, y1, x2, y2, score.
-        boxes: for each image the ground truth of the class, (m_i, 4).
-        difficult: for each image bool (m_i,).
-        iou_threshold: a match needs an IoU greater than this.
+    * detections: for each image (n_i, 5): x1, y1, x2, y2, score.
+    * boxes: for each image the ground truth of the class, (m_i, 4).
+    * difficult: for each image bool (m_i,).
+    * iou_threshold: a match needs an IoU greater than this.
 
-    Returns:
-        ``(scores, outcome)`` of all detections in order of descending score: float (n,), and int8 (n,) of
-        TRUE_POSITIVE, FALSE_POSITIVE or IGNORED.
+    Returns ``(scores, outcome)`` of all detections in order of descending score: float (n,), and int8 (n,) of
+    TRUE_POSITIVE, FALSE_POSITIVE or IGNORED.
     """
     outcomes, all_scores, matches = [], [], []
     boxes_before = 0

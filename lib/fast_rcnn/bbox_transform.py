@@ -4,6 +4,8 @@ The regression is the one of R-CNN (Girshick et al., CVPR 2014, appendix C), as 
 bbox_transform.py.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 
@@ -39,7 +41,7 @@ def bbox_transform_inv(boxes: np.ndarray, deltas: np.ndarray) -> np.ndarray:
     return moved
 
 
-def clip_boxes(boxes: np.ndarray, im_shape: tuple) -> np.ndarray:
+def clip_boxes(boxes: np.ndarray, im_shape: Sequence[float] | np.ndarray) -> np.ndarray:
     """`boxes` (N, 4K) cut to an image of `im_shape` (height, width, ...). Changes `boxes`, and returns it."""
     height, width = im_shape[:2]
     np.clip(boxes[:, 0::2], 0, width - 1, out=boxes[:, 0::2])
@@ -48,9 +50,7 @@ def clip_boxes(boxes: np.ndarray, im_shape: tuple) -> np.ndarray:
 
 
 def bbox_overlaps(boxes: np.ndarray, query_boxes: np.ndarray) -> np.ndarray:
-    """IoU of every box with every query box: (N, 4) and (K, 4) -> (N, K), float64, in [0, 1]. As
-    utils/bbox.pyx.
-    """
+    """IoU of every box with every query box: (N, 4) and (K, 4) -> (N, K), float64, in [0, 1]. As utils/bbox.pyx."""
     boxes = boxes.astype(np.float64, copy=False)[:, None, :]
     query = query_boxes.astype(np.float64, copy=False)[None, :, :]
     width = np.minimum(boxes[..., 2], query[..., 2]) - np.maximum(boxes[..., 0], query[..., 0]) + 1
@@ -79,9 +79,7 @@ def _area(boxes: np.ndarray) -> np.ndarray:
 
 
 def _size_and_centre(boxes: np.ndarray) -> tuple:
-    """Widths, heights, centres' x and y, each (N,). The centre is x1 + w/2: half a pixel off, as in the
-    original.
-    """
+    """Widths, heights, centres' x and y, each (N,). The centre is x1 + w/2: half a pixel off, as in the original."""
     widths = boxes[:, 2] - boxes[:, 0] + 1.0
     heights = boxes[:, 3] - boxes[:, 1] + 1.0
     return widths, heights, boxes[:, 0] + 0.5 * widths, boxes[:, 1] + 0.5 * heights

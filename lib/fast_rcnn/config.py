@@ -74,8 +74,7 @@ _DEFAULTS = {
         # Before the hardest are taken, drop RoIs that overlap a harder one of the same image and label
         'OHEM_USE_NMS': True,
         'OHEM_NMS_THRESH': 0.7,
-        # What "hardest" goes by: 'both', classification + box regression, as in the paper, or 'cls', the
-        # former alone
+        # What "hardest" goes by: 'both', classification + box regression, as in the paper, or 'cls', the former alone
         'OHEM_LOSS': 'both',
         # The rule that says which RoIs those are: a name such as mine_stratified, or module.function of one's own
         # (see roi_data_layer.mining_rules). Empty: what the net's prototxt says, else mine_hard_rois, the paper's
@@ -112,8 +111,7 @@ _DEFAULTS = {
         # Images of one size that share a forward pass: more need more memory, and gain where one does not fill
         # the machine
         'IMS_PER_BATCH': 1,
-        # 'nearest': the scale that brings its area nearest 224 x 224; 'all': every one, and the results are
-        # pooled
+        # 'nearest': the scale that brings its area nearest 224 x 224; 'all': every one, and the results are pooled
         'SCALE_CHOICE': 'nearest',
         # Drop a detection that overlaps a better one of its class by this IoU or more
         'NMS': 0.3,
@@ -121,7 +119,7 @@ _DEFAULTS = {
         'SVM': False,
         # Move the boxes by the predicted regression
         'BBOX_REG': True,
-        # How often boxes are scored and moved; what comes of every time is pooled. 2 in the OHEM paper's "+B"
+        # How often boxes are scored and moved; the results of all times are pooled. 2 in the OHEM paper's "+B"
         'BBOX_ITERATIONS': 1,
         # Which moved boxes are scored again: those whose class scores more than this
         'BBOX_RESCORE_THRESH': 0.05,
@@ -138,8 +136,7 @@ _DEFAULTS = {
         'RPN_NMS_THRESH': 0.7,
         'RPN_POST_NMS_TOP_N': 300,
     },
-    # Boxes that fall together when scaled by this (1 / the stride of the feature map) are computed once; 0:
-    # never
+    # Boxes that become equal when scaled by this (1 / the stride of the feature map) are computed once; 0: never
     'DEDUP_BOXES': 1.0 / 16.0,
     # Subtracted from every pixel, in BGR order
     'PIXEL_MEANS': np.array([[[102.9801, 115.9465, 122.7717]]]),
@@ -153,8 +150,7 @@ _DEFAULTS = {
     # Results go to output/<EXP_DIR>/<data set>
     'EXP_DIR': 'default',
     'GPU_ID': 0,
-    # Accepted because published files set them, and without effect: evaluation needs no MATLAB, and NMS runs
-    # on the CPU
+    # Accepted because published files set them, and without effect: evaluation needs no MATLAB, and NMS runs on the CPU
     'MATLAB': 'matlab',
     'USE_GPU_NMS': False,
 }
@@ -293,8 +289,9 @@ def _problem(error: Exception) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML of plain values, plus the `!!python/tuple` that published files use; a key given twice is an
-    error, and so is what nests deeply or, by its aliases, stands for far more than it is.
+    """YAML of plain values, plus the `!!python/tuple` that published files use.
+
+    A key given twice is an error. So is deep nesting, and a text that by its aliases stands for far more than it is.
     """
 
     _depth = 0
@@ -342,7 +339,7 @@ def _values_in(node, known: dict) -> float:
     return known[id(node)]
 
 
-# YAML 1.1 takes 1e-14 for a text, for want of a point; nobody who writes it does
+# YAML 1.1 reads 1e-14 as text, since it has no point; it is meant as a number
 _Loader.add_implicit_resolver(
     'tag:yaml.org,2002:float', re.compile(r'[-+]?\d+(?:\.\d*)?[eE][-+]?\d+$'), list('-+0123456789')
 )

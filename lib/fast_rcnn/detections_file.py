@@ -31,9 +31,7 @@ def save_detections(path: str, all_boxes: list, classes: list[str], image_ids: l
 
 
 def load_detections(path: str) -> tuple[list, list[str], list[str]]:
-    """Read what `save_detections` wrote: (all_boxes, classes, image_ids). Raises ValueError if it is not such
-    a file.
-    """
+    """What `save_detections` wrote: (all_boxes, classes, image_ids). Raises ValueError if it is not such a file."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             boxes, image, cls = stored['boxes'], stored['image'], stored['cls']

@@ -55,7 +55,7 @@ def not_finite(net, shown: list[str], folder: str, weights_are_old: bool) -> str
     }
     try:
         _dump(folder, summary, arrays, picture)
-    except OSError as error:  # what is known is said all the same
+    except OSError as error:  # the rest is reported without it
         return f'{said}. More would be in {folder}, but {error}'
     return f'{said}. Look at {folder}'
 

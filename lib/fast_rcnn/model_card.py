@@ -26,7 +26,7 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 class ModelCardError(ValueError):
-    """A card that cannot be read, or that does not go with the data set at hand."""
+    """A card that cannot be read, or that does not fit the data set."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -245,5 +245,5 @@ def _read_from_hdf5(path: str) -> bytes | None:
             if _DATASET not in file:
                 return None
             return np.asarray(file[_DATASET][: _MOST + 1]).astype(np.uint8).tobytes()
-    except Exception as error:  # h5py raises of all kinds, depending on what is damaged
+    except Exception as error:  # h5py raises errors of many types, depending on what is damaged
         raise ModelCardError(f'{path}: a damaged HDF5 file: copy it again ({error})') from None

@@ -7,7 +7,7 @@ scores the earlier row comes first (the original left that order open).
 
 import numpy as np
 
-# Boxes taken at once: larger blocks waste work on boxes soon suppressed, smaller ones are all overhead
+# Boxes taken at once: larger blocks waste work on boxes soon suppressed, smaller ones have too much overhead
 _BLOCKS = 128, 512
 
 # Boxes of a block that are compared with all kept ones of like area
@@ -64,7 +64,7 @@ def _scan(boxes: np.ndarray, groups: np.ndarray | None, thresh: float, limit: in
     """
     n = len(boxes)
     pairs = _Pairs(boxes, groups, thresh)
-    ratio = max(thresh * (1 - 1e-4), 0)  # less than the threshold by more than rounding makes of areas and IoU
+    ratio = max(thresh * (1 - 1e-4), 0)  # below the threshold by more than the rounding errors of areas and IoU
     suppressor = np.full(n, -1, dtype=np.int64)
     kept = np.empty(0, dtype=np.int64)
     start = 0
@@ -89,7 +89,7 @@ def _scan(boxes: np.ndarray, groups: np.ndarray | None, thresh: float, limit: in
         if len(chosen):
             hit = hit[chosen]
             gone = hit.any(axis=0)
-            # the first of the kept rows to reach a box is the one that did it: those before it left it alone
+            # a box is suppressed by the first kept row that reaches it
             suppressor[block[gone]] = block[chosen[hit[:, gone].argmax(axis=0)]]
             kept = np.concatenate((kept, block[chosen]))
     return suppressor
@@ -161,8 +161,6 @@ def _greedy(hit: np.ndarray, limit: int) -> list[int]:
 
 
 def _float32_at_least(value: float) -> np.float32:
-    """The smallest float32 >= `value`: comparing float32 numbers with it is comparing them with `value`
-    itself.
-    """
+    """The smallest float32 >= `value`: comparing float32 numbers with it is comparing them with `value` itself."""
     nearest = np.float32(value)
     return nearest if float(nearest) >= value else np.nextafter(nearest, np.float32(np.inf))

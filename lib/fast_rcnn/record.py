@@ -333,7 +333,7 @@ def _line(entry: dict) -> str:
 
 
 def _warn(message: str) -> None:
-    with tqdm.external_write_mode(file=sys.stderr):  # takes a progress bar away meanwhile
+    with tqdm.external_write_mode(file=sys.stderr):  # hides a progress bar while it prints
         warnings.warn(message, RuntimeWarning, stacklevel=4)
 
 

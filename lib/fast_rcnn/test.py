@@ -30,7 +30,7 @@ _LEVEL_AREA = 224 * 224
 _WAITING = 16
 
 
-def load_net(prototxt: str, caffemodel: str):
+def load_net(prototxt: str, caffemodel: str) -> caffe.Net:
     """The net of `prototxt` with the weights of `caffemodel`, for testing, named after the latter.
 
     Raises ValueError for weights that training resumes from: they predict *normalised* regressions.
@@ -49,7 +49,7 @@ def load_net(prototxt: str, caffemodel: str):
     return net
 
 
-def im_detect(net, im: np.ndarray, boxes: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+def im_detect(net: caffe.Net, im: np.ndarray, boxes: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Class scores and boxes for the proposals `boxes` (R, 4) in the image `im` (H, W, 3), BGR, uint8.
 
     `net` has the inputs data and rois, and the outputs cls_prob and, if cfg.TEST.BBOX_REG, bbox_pred. With
@@ -65,7 +65,7 @@ def im_detect(net, im: np.ndarray, boxes: np.ndarray | None = None) -> tuple[np.
 
 
 def im_detect_batch(
-    net, images: list[np.ndarray], proposals: list[np.ndarray] | None = None
+    net: caffe.Net, images: list[np.ndarray], proposals: list[np.ndarray] | None = None
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """What `im_detect` returns for each of `images`, all of one shape, in one forward pass a scale."""
     _check_settings(net, proposals)
@@ -90,7 +90,9 @@ def im_detect_batch(
     return [(scores[owners == i], predicted[owners == i]) for i in range(len(images))]
 
 
-def test_net(net, imdb, max_per_image: int = 100, thresh: float = 0.05, output_dir: str | None = None) -> list:
+def test_net(
+    net: caffe.Net, imdb, max_per_image: int = 100, thresh: float = 0.05, output_dir: str | None = None
+) -> list:
     """Detect in every image of `imdb`, write detections.npz (see `detections_file`) and evaluate.
 
     A class's detections in an image are those with a score above `thresh` that survive NMS at cfg.TEST.NMS,
@@ -131,9 +133,7 @@ def test_net(net, imdb, max_per_image: int = 100, thresh: float = 0.05, output_d
 
 
 def detections(scores: np.ndarray, boxes: np.ndarray, max_per_image: int, thresh: float) -> list[np.ndarray]:
-    """One image's detections, class by class from class 1 on, out of what `im_detect` returns. See
-    `test_net`.
-    """
+    """One image's detections, class by class from class 1 on, out of what `im_detect` returns. See `test_net`."""
     per_class = []
     for cls in range(1, scores.shape[1]):
         rows = np.flatnonzero(scores[:, cls] > thresh)
@@ -218,8 +218,10 @@ def _image_pyramids(images: list[np.ndarray], scales: np.ndarray) -> np.ndarray:
 def _score(
     net, im_shape: tuple, owners: np.ndarray, boxes: np.ndarray, scales: np.ndarray, data: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Scores (R, K) and moved boxes (R, 4K) of `boxes` (R, 4), R > 0, box r of image `owners[r]`, in the pyramids
-    `data` of factors `scales`. Without `data`, on the features that the net still holds from the last call.
+    """The scores (R, K) of `boxes` (R, 4), R > 0, and where the net moves them (R, 4K).
+
+    Box r lies in image `owners[r]`. data: the images, each resized by each of `scales`; without it the net scores on
+    the features that it still holds from the last call.
     """
     rois = _project(owners, boxes, scales)
     if cfg.DEDUP_BOXES > 0:
@@ -243,8 +245,9 @@ def _score(
 def _propose_and_score(
     net, im_shape: tuple, scale: float, data: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The images that the net's own proposals lie in (R,), their scores (R, K) and where they move (R, 4K), for images
-    `data` resized by `scale`.
+    """What a net with an RPN finds in the images `data`, which are resized by `scale`.
+
+    Of each of its own proposals: the image that it lies in (R,), its scores (R, K) and where the net moves it (R, 4K).
     """
     im_info = np.tile(np.array([*data.shape[2:], scale], np.float32), (len(data), 1))
     for name, array in (('data', data), ('im_info', im_info)):

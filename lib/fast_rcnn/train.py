@@ -53,9 +53,7 @@ class TrainingInterrupted(KeyboardInterrupt):
 
 
 def get_training_roidb(imdb) -> Roidb:
-    """The training set of `imdb` (see `roi_data_layer.roidb`), mirrored images included if
-    cfg.TRAIN.USE_FLIPPED.
-    """
+    """The training set of `imdb` (see `roi_data_layer.roidb`), mirrored images included if cfg.TRAIN.USE_FLIPPED."""
     print(f'Preparing training data: {imdb.name} ...')
     roidb = Roidb(imdb)
     print(f'{len(roidb)} training images' + (', half of them mirrored' if cfg.TRAIN.USE_FLIPPED else ''))
@@ -124,7 +122,7 @@ class SolverWrapper:
         self._began = self.solver.iter, snapshot or pretrained_model
 
         layers = self.solver.net.layers
-        found = [layers[i] for i in range(len(layers)) if hasattr(layers[i], 'set_roidb')]
+        found: list[Any] = [layers[i] for i in range(len(layers)) if hasattr(layers[i], 'set_roidb')]
         if len(found) != 1:
             net = self.solver_param.net or self.solver_param.train_net or solver_prototxt
             kinds = ', '.join(dict.fromkeys(layers[i].type for i in range(len(layers))))
@@ -138,7 +136,7 @@ class SolverWrapper:
         self._dataset = getattr(roidb, 'name', '')
         self._mining = _first(layers, HardRoiMiningLayer)
         self._rois = _first(layers, ProposalTargetLayer)
-        self._numbered = [layers[i] for i in range(len(layers)) if hasattr(layers[i], 'set_position')]
+        self._numbered: list[Any] = [layers[i] for i in range(len(layers)) if hasattr(layers[i], 'set_position')]
         self._note_sampling(solver_prototxt)
         self._check_outputs('cls_score', getattr(roidb, 'num_classes', None), 1)
         self._regression = self._regression_statistics(roidb)
@@ -288,8 +286,8 @@ class SolverWrapper:
         """Means and deviations, (4K,) each, to fold into bbox_pred at a snapshot; None if none are to be."""
         if not (cfg.TRAIN.BBOX_REG and cfg.TRAIN.BBOX_NORMALIZE_TARGETS):
             return None
-        self._regressor = layer_of(self.solver.net, 'bbox_pred')
-        if self._regressor is None:
+        regressor = layer_of(self.solver.net, 'bbox_pred')
+        if regressor is None:
             warnings.warn(
                 'the net has no layer with weights that makes bbox_pred, so its snapshots keep predicting *normalised* '
                 'regressions, and boxes will be wrong at test time. Name the layer that predicts them, or its top, '
@@ -298,15 +296,14 @@ class SolverWrapper:
                 stacklevel=3,
             )
             return None
+        self._regressor = regressor
         means, stds = add_bbox_regression_targets(roidb)
         self._check_outputs('bbox_pred', len(means) // 4, 4)
         return means, stds
 
     @contextlib.contextmanager
     def _plain_regression(self):
-        """Meanwhile bbox_pred predicts regressions that are not normalised; afterwards it is what it was, bit
-        by bit.
-        """
+        """Within the `with`, bbox_pred predicts regressions that are not normalised; then it is restored exactly."""
         if self._regression is None:
             yield
             return
@@ -401,7 +398,7 @@ def _first(layers, kind: type):
     return next((layers[i] for i in range(len(layers)) if isinstance(layers[i], kind)), None)
 
 
-def read_solver(path: str):
+def read_solver(path: str) -> caffe_pb2.SolverParameter:
     """The SolverParameter in a solver prototxt. Raises FileNotFoundError, or ValueError naming the file."""
     if not os.path.isfile(path):
         raise FileNotFoundError(f'no solver prototxt {path}')
@@ -421,7 +418,7 @@ def read_solver(path: str):
     return param
 
 
-def layer_of(net, top: str) -> str | None:
+def layer_of(net: caffe.Net, top: str) -> str | None:
     """The layer with parameters that makes the blob `top`: the one of that name, or whichever has it as its top."""
     if top in net.params:
         return top

@@ -143,7 +143,7 @@ def _by_class(ax, entries: list[dict], window: int, title: str, most: int = 7) -
     for entry in entries:
         for name, each in entry.get('all', {}).get('by_class', {}).items():
             total[name] = total.get(name, 0.0) + each['rois'] * (each['cls'] + each['bbox'])
-    for i, name in enumerate(sorted(total, key=total.get, reverse=True)[:most]):
+    for i, name in enumerate(sorted(total, key=total.__getitem__, reverse=True)[:most]):
 
         def loss(entry, name=name):
             each = entry.get('all', {}).get('by_class', {}).get(name)

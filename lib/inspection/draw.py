@@ -30,7 +30,7 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 def loss_palette(count: int) -> list[tuple[int, int, int]]:
     """`count` colours (B, G, R) from viridis, the lowest loss first."""
     ramp = cv2.applyColorMap(np.linspace(0, 255, count).astype(np.uint8), cv2.COLORMAP_VIRIDIS)
-    return [tuple(int(v) for v in colour) for colour in ramp.reshape(-1, 3)]
+    return [(int(b), int(g), int(r)) for b, g, r in ramp.reshape(-1, 3)]
 
 
 def draw_detections(image: np.ndarray, detections: Sequence[dict], classes: Sequence[str]) -> np.ndarray:
@@ -62,7 +62,7 @@ def draw_by_loss(image: np.ndarray, boxes: np.ndarray, loss: np.ndarray) -> np.n
     palette = loss_palette(256)
     for i in np.argsort(loss, kind='stable'):
         colour = palette[int(255 * min(loss[i] / top, 1.0))]
-        cv2.rectangle(picture, *_corners(_scaled(boxes[i], scale)), colour, _line(picture) // 2, cv2.LINE_AA)
+        _outline(picture, _scaled(boxes[i], scale), colour, _line(picture) // 2)
     return _titled(picture, [(f'all {len(boxes)} RoIs by loss:  0', None), (f'{top:.1f}', palette)])
 
 
@@ -87,7 +87,7 @@ def draw_chosen(
         colour = _ORANGE if labels[i] > 0 else _BLUE
         box = _scaled(boxes[i], scale)
         if rank >= named:
-            cv2.rectangle(picture, *_corners(box), colour, _line(picture) // 2, cv2.LINE_AA)
+            _outline(picture, box, colour, _line(picture) // 2)
         else:
             _rectangle(picture, box, colour, _line(picture))
             names.append((f'{classes[int(labels[i])].strip("_")} {loss[i]:.2f}', box, colour))
@@ -112,13 +112,7 @@ def draw_repeats(image: np.ndarray, boxes: np.ndarray, by: np.ndarray, kept: np.
     labels = []
     for rank, i in enumerate(shown):
         for j in removed[by[removed] == i]:
-            cv2.rectangle(
-                picture,
-                *_corners(_scaled(boxes[j], scale)),
-                COLOURS[rank % 7],
-                _line(picture) // 2,
-                cv2.LINE_AA,
-            )
+            _outline(picture, _scaled(boxes[j], scale), COLOURS[rank % 7], _line(picture) // 2)
     for rank, i in enumerate(shown):
         _rectangle(picture, _scaled(boxes[i], scale), COLOURS[rank % 7], _line(picture) + 1)
         labels.append((f'removed {counts[i]}', _scaled(boxes[i], scale), COLOURS[rank % 7]))
@@ -128,8 +122,9 @@ def draw_repeats(image: np.ndarray, boxes: np.ndarray, by: np.ndarray, kept: np.
 
 
 def draw_mined_rois(batch, image: int, classes: Sequence[str]) -> np.ndarray:
-    """Two panels: all RoIs of an image of a `hard_rois.MiniBatch` by loss, and those mined. They are side by side, of a
-    wide image one below the other.
+    """All RoIs of an image by loss, and those mined: two panels.
+
+    batch: a `hard_rois.MiniBatch`. The panels are side by side; of a wide image one is below the other.
     """
     rows = batch.rows(image)
     place = {int(row): k for k, row in enumerate(rows)}
@@ -165,17 +160,17 @@ def _line(picture: np.ndarray) -> int:
 def _scaled(box, scale: float) -> tuple[int, int, int, int]:
     """Corners in the picture: a box takes in its last pixels whole."""
     x1, y1, x2, y2 = (float(v) for v in box)
-    return tuple(round(v) for v in (x1 * scale, y1 * scale, (x2 + 1) * scale - 1, (y2 + 1) * scale - 1))
+    return round(x1 * scale), round(y1 * scale), round((x2 + 1) * scale - 1), round((y2 + 1) * scale - 1)
 
 
-def _corners(box):
-    return (box[0], box[1]), (box[2], box[3])
+def _outline(picture: np.ndarray, box: Sequence[int], colour: Sequence[int], thickness: int) -> None:
+    cv2.rectangle(picture, (box[0], box[1]), (box[2], box[3]), colour, thickness, cv2.LINE_AA)
 
 
 def _rectangle(picture, box, colour, thickness: int) -> None:
     """A rectangle with a dark rim, seen on any ground."""
-    cv2.rectangle(picture, *_corners(box), _BLACK, thickness + 2, cv2.LINE_AA)
-    cv2.rectangle(picture, *_corners(box), colour, thickness, cv2.LINE_AA)
+    _outline(picture, box, _BLACK, thickness + 2)
+    _outline(picture, box, colour, thickness)
 
 
 def _draw_labels(picture: np.ndarray, labels) -> None:

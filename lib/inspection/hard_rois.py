@@ -11,6 +11,7 @@ All of it through pycaffe's public names.
 
 import dataclasses
 import tempfile
+from typing import Any
 
 import numpy as np
 
@@ -122,33 +123,33 @@ class MiniBatch:
         of at least `bg_lo`, at random.
         """
         quota = cfg.TRAIN.BATCH_SIZE // len(self.images)
-        kept = []
+        chosen = []
         for i in range(len(self.images)):
             mine = self.rois[:, 0] == i
             foreground = np.flatnonzero(mine & (self.labels > 0))
             background = np.flatnonzero(mine & (self.labels == 0) & (self.iou >= bg_lo))
             share = min(len(foreground), round(cfg.TRAIN.FG_FRACTION * quota))
-            kept.append(rng.choice(foreground, share, replace=False))
-            kept.append(rng.choice(background, min(len(background), quota - share), replace=False))
-        kept = np.concatenate(kept).astype(np.int64)
+            chosen.append(rng.choice(foreground, share, replace=False))
+            chosen.append(rng.choice(background, min(len(background), quota - share), replace=False))
+        kept = np.concatenate(chosen).astype(np.int64)
         offered = (self.labels > 0) | (self.iou >= bg_lo)
         return dataclasses.replace(self, kept=kept, by=np.where(offered, np.arange(len(offered)), -1))
 
 
-def load_training_net(solver_prototxt: str, weights: str):
+def load_training_net(solver_prototxt: str, weights: str) -> caffe.Net:
     """The training net that a solver prototxt names, with the weights of a .caffemodel."""
     param = read_solver(solver_prototxt)
     with tempfile.TemporaryDirectory() as folder:
         return caffe.Net(prototxt_with_stand_ins(param.train_net or param.net, folder), weights, caffe.TRAIN)
 
 
-def python_layer(net, kind: type):
+def python_layer(net: caffe.Net, kind: type) -> Any:
     """The net's first layer of the class `kind`, or None."""
     layers = [net.layers[i] for i in range(len(net.layers))]
     return next((layer for layer in layers if isinstance(layer, kind)), None)
 
 
-def mined(net) -> MiniBatch:
+def mined(net: caffe.Net) -> MiniBatch:
     """What the last forward pass of a training net mined. Raises ValueError if the net mines nothing."""
     data, mining = python_layer(net, RoIDataLayer), python_layer(net, HardRoiMiningLayer)
     if data is None or mining is None or mining.last is None:
@@ -186,15 +187,15 @@ def mined(net) -> MiniBatch:
     )
 
 
-def normalise_regression(net, means: np.ndarray, stds: np.ndarray, kind: str = 'auto') -> str:
+def normalise_regression(net: caffe.Net, means: np.ndarray, stds: np.ndarray, kind: str = 'auto') -> str:
     """Makes bbox_pred predict normalised regressions, as in training, whichever kind of snapshot was loaded.
 
     Snapshots for testing (`_iter_N`) predict plain (dx, dy, dw, dh), those for resuming (`_resume_iter_N`)
     normalised ones; mining compares them with normalised targets. `kind` says which one this is: 'plain',
     'normalised', or 'auto', which runs the net once and takes the reading whose box loss is lower.
 
-    `means`, `stds` (4K,) as of `roidb.add_bbox_regression_targets`. Returns a sentence that says what was
-    done.
+    `means`, `stds` (4K,) as of `roidb.add_bbox_regression_targets`. Returns a sentence that says what was done.
+    Raises ValueError for a net without bbox_pred.
     """
     if not (cfg.TRAIN.BBOX_REG and cfg.TRAIN.BBOX_NORMALIZE_TARGETS):
         return 'targets are not normalised'
@@ -208,10 +209,16 @@ def normalise_regression(net, means: np.ndarray, stds: np.ndarray, kind: str = '
             'normalised': roi_losses(prob, labels, predicted, *boxes)[1].sum(),
             'plain': roi_losses(prob, labels, (predicted - means) / divisor, *boxes)[1].sum(),
         }
-        kind = min(losses, key=losses.get)
+        kind = min(losses, key=losses.__getitem__)
         because = f' (box loss {losses["plain"]:.3g} if plain, {losses["normalised"]:.3g} if normalised)'
     if kind == 'plain':
-        weights, bias = (blob.data for blob in net.params[layer_of(net, 'bbox_pred')])
+        regressor = layer_of(net, 'bbox_pred')
+        if regressor is None:
+            raise ValueError(
+                'the net has no layer with weights that makes bbox_pred, so they cannot be read as plain regressions: '
+                'name the layer that predicts boxes, or its top, bbox_pred'
+            )
+        weights, bias = (blob.data for blob in net.params[regressor])
         weights /= divisor.reshape(-1, *[1] * (weights.ndim - 1))
         bias[...] = (bias - means) / divisor
     return f'the weights predict {kind} regressions{because}'

@@ -86,7 +86,8 @@ class Project:
     def newest_model(self, output_dir: str) -> str:
         """The snapshot for testing of the most iterations. Raises ProjectError if nothing was trained."""
         found = glob.glob(os.path.join(glob.escape(output_dir), '*_iter_*.caffemodel'))
-        numbered = [(int(re.search(r'_iter_(\d+)\.caffemodel$', p)[1]), p) for p in found if '_resume_iter_' not in p]
+        ends = ((re.search(r'_iter_(\d+)\.caffemodel$', p), p) for p in found if '_resume_iter_' not in p)
+        numbered = [(int(end[1]), p) for end, p in ends if end]
         if not numbered:
             raise ProjectError(
                 f'{output_dir} has no trained model yet: tools/train_net.py --project {self.name} makes one'
@@ -147,7 +148,8 @@ def check_classes(photographs: Sequence[Photograph]) -> list[str]:
 def coco_json(photographs: Sequence[Photograph], root: str, classes: Sequence[str]) -> dict:
     """The labels in COCO's format, file names relative to root."""
     number = {name: k for k, name in enumerate(classes, start=1)}
-    images, annotations = [], []
+    images: list[dict] = []
+    annotations: list[dict] = []
     for i, p in enumerate(photographs, start=1):
         relative = os.path.relpath(p.path, root).replace(os.sep, '/')
         images.append({'id': i, 'file_name': relative, 'width': p.width, 'height': p.height})

@@ -26,8 +26,8 @@ def set_classes(text: str, num_classes: int, path: str = 'the prototxt') -> str:
     pieces, done, found = [], 0, {}
     for start, end in layer_blocks(text):
         block = text[start:end]
-        name = re.search(r'\bname\s*:\s*["\']([^"\']*)["\']', block)
-        name = name[1] if name else ''
+        named = re.search(r'\bname\s*:\s*["\']([^"\']*)["\']', block)
+        name = named[1] if named else ''
         each = 4 if name.startswith('bbox_pred') else 1 if name.startswith('cls_score') else 0
         if each:
             number = _NUM_OUTPUT.search(block)

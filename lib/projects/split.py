@@ -25,9 +25,9 @@ def split_photographs(
     named = sorted(photographs, key=lambda p: os.path.relpath(p.path, root).replace(os.sep, '/'))
     order = np.random.default_rng([seed, len(named)]).permutation(len(named))
     pending = [named[i] for i in order]
-    shares = np.asarray(shares, np.float64) / np.sum(shares)
-    room = shares * len(pending)
-    wanted = {name: shares * n for name, n in sorted(_images_of_class(pending).items())}
+    share = np.asarray(shares, np.float64) / np.sum(shares)
+    room = share * len(pending)
+    wanted = {name: share * n for name, n in sorted(_images_of_class(pending).items())}
     dealt: dict[str, list[Photograph]] = {name: [] for name in SPLITS}
     while pending:
         left = _images_of_class(pending)
@@ -36,7 +36,7 @@ def split_photographs(
         for photograph in batch:
             need = room if rarest is None else wanted[rarest]
             # ties go to where there is most room, then to training
-            to = max(range(len(SPLITS)), key=lambda k: (shares[k] > 0, round(need[k], 9), round(room[k], 9), -k))
+            to = max(range(len(SPLITS)), key=lambda k: (share[k] > 0, round(need[k], 9), round(room[k], 9), -k))
             dealt[SPLITS[to]].append(photograph)
             room[to] -= 1
             for name in _classes(photograph):

@@ -53,8 +53,7 @@ class RoIDataLayer(caffe.Layer):
             raise ValueError(
                 f'the data set has {roidb.num_classes} classes with the background, the prototxt says '
                 f'num_classes: {self._num_classes}; make it, and the num_output of cls_score and bbox_pred, '
-                'agree '
-                f'with the data'
+                'agree with the data'
             )
         self.close()
         make = Prefetcher if cfg.TRAIN.USE_PREFETCH else BatchMaker
@@ -121,7 +120,7 @@ class HardRoiMiningLayer(caffe.Layer):
     def setup(self, bottom, top):
         self._num_classes = _num_classes(self)
         self._own_rule = _own_rule(self)
-        find_rule(self.rule)  # tells at once if there is none
+        find_rule(self.rule)  # raises now if there is none
         names = ('rois', 'labels') + (_BBOX_TOPS if cfg.TRAIN.BBOX_REG else ())
         _check_count('HardRoiMiningLayer', 'bottoms', len(bottom), ('cls_prob', 'bbox_pred', *names))
         _check_count('HardRoiMiningLayer', 'tops', len(top), [name + '_hard' for name in names])
@@ -175,8 +174,9 @@ OHEMDataLayer = HardRoiMiningLayer
 
 
 def _params(layer) -> tuple[Any, str]:
-    """What the layer's param_str holds, YAML such as "'num_classes': 21", and the text. Fast R-CNN's Caffe says
-    param_str_.
+    """The values in the layer's param_str, YAML such as "'num_classes': 21", and its text.
+
+    Fast R-CNN's Caffe calls it param_str_.
     """
     text: str = getattr(layer, 'param_str', '') or getattr(layer, 'param_str_', '')
     try:
@@ -220,9 +220,7 @@ def _check_count(name: str, what: str, count: int, expected) -> None:
 
 
 def _reshape_roi_tops(top, first: int, num_classes: int) -> None:
-    """Shapes until forward knows better: top[first] holds rois, then come labels and, if any, the three of
-    boxes.
-    """
+    """Shapes to begin with, before forward knows them: top[first] is rois, then labels and, if any, three of boxes."""
     top[first].reshape(1, 5)
     top[first + 1].reshape(1)
     for i in range(first + 2, len(top)):

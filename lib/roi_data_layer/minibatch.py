@@ -97,9 +97,7 @@ def _network_image(entry: dict, target_size: int) -> tuple[np.ndarray, float]:
 
 
 def _choose_rois(entry: dict, num_images: int, rng: np.random.Generator) -> tuple[np.ndarray, int]:
-    """Indices of the RoIs of `entry` that go into the mini-batch, foreground first, and how many are
-    foreground.
-    """
+    """Indices of the RoIs of `entry` that go into the mini-batch, foreground first, and how many are foreground."""
     overlaps = entry['max_overlaps']
     low = -np.inf if cfg.TRAIN.USE_OHEM else cfg.TRAIN.BG_THRESH_LO
     foreground = np.flatnonzero(overlaps >= cfg.TRAIN.FG_THRESH)
@@ -111,10 +109,8 @@ def _choose_rois(entry: dict, num_images: int, rng: np.random.Generator) -> tupl
     chosen = np.concatenate((foreground, background))
     if len(chosen) == 0:
         raise ValueError(
-            f'{entry["image"]}: none of its {len(overlaps)} RoIs is foreground (IoU >= '
-            f'{cfg.TRAIN.FG_THRESH}) '
-            f'or background (IoU in [{cfg.TRAIN.BG_THRESH_LO}, {cfg.TRAIN.BG_THRESH_HI})); leave the image '
-            'out'
+            f'{entry["image"]}: none of its {len(overlaps)} RoIs is foreground (IoU >= {cfg.TRAIN.FG_THRESH}) '
+            f'or background (IoU in [{cfg.TRAIN.BG_THRESH_LO}, {cfg.TRAIN.BG_THRESH_HI})); leave the image out'
         )
     return chosen, len(foreground)
 

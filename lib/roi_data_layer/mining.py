@@ -56,8 +56,7 @@ def mine_hard_rois(
     order = descending(loss)
     if nms_thresh is None:
         return order[:batch_size]
-    # RoIs of other groups never compete, so one scan from the hardest down may stop at the batch_size-th RoI
-    # kept
+    # RoIs of other groups never compete, so one scan from the hardest down may stop at the batch_size-th RoI kept
     by = suppressors(rois[:, 1:], order, nms_thresh, _groups(rois, labels), limit=batch_size)
     return order[by[order] == order]
 
@@ -79,7 +78,7 @@ def mine_stratified(
     RoIs the other one fills up. NMS, order and the other parameters are those of `mine_hard_rois`.
 
     After Li, Zhang, Yu, Chen, Li: S-OHEM, Stratified Online Hard Example Mining for Object Detection, 2017
-    (arXiv 1705.02233): where one kind of loss outweighs the other, the sum that OHEM ranks by hears only one of
+    (arXiv 1705.02233): where one kind of loss outweighs the other, the sum that OHEM ranks by is decided by one of
     them. The strata are those of the paper's idea; that shares follow the losses, from mini-batch to mini-batch,
     is the choice made here.
     """

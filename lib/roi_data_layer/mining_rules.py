@@ -58,7 +58,7 @@ def find_rule(name: str) -> Callable:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        # it, or a package of it: what the module itself imports and lacks is another story
+        # it, or a package of it: another module that is missing is an error of the user's module
         if error.name is None or not f'{module_name}.'.startswith(f'{error.name}.'):
             raise
         raise ValueError(
@@ -98,7 +98,7 @@ def _asked_for(rule: Callable, name: str) -> list[str]:
     """Which of _ON_DEMAND the rule takes. Raises ValueError if it cannot be called as rules are."""
     try:
         parameters = inspect.signature(rule).parameters.values()
-    except (TypeError, ValueError):  # written in C: it does not tell
+    except (TypeError, ValueError):  # a function written in C has no signature
         return []
     asked = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name in _ON_DEMAND]
     try:

@@ -54,11 +54,9 @@ class Prefetcher:
             return self._pending.pop(n).result()
         except BrokenProcessPool:
             raise RuntimeError(
-                'a process that prepares mini-batches ended unexpectedly. Out of memory? Or does the script '
-                'start '
-                "training at its top level, outside `if __name__ == '__main__':`? With TRAIN.USE_PREFETCH "
-                'False '
-                'mini-batches are prepared in this process.'
+                'a process that prepares mini-batches ended unexpectedly. Out of memory? Or does the script start '
+                "training at its top level, outside `if __name__ == '__main__':`? "
+                'With TRAIN.USE_PREFETCH False mini-batches are prepared in this process.'
             ) from None
 
     def close(self) -> None:

@@ -73,10 +73,9 @@ class Roidb(Sequence):
             )
         if not self._images:
             raise ValueError(
-                f'{imdb.name}: no image to train on: of {imdb.num_images} images none has an RoI whose IoU '
-                'with '
-                f'an object is at least {cfg.TRAIN.FG_THRESH}, or in [{cfg.TRAIN.BG_THRESH_LO}, '
-                f'{cfg.TRAIN.BG_THRESH_HI})'
+                f'{imdb.name}: no image to train on: of {imdb.num_images} images none has an RoI whose IoU with an '
+                f'object is at least {cfg.TRAIN.FG_THRESH}, or in '
+                f'[{cfg.TRAIN.BG_THRESH_LO}, {cfg.TRAIN.BG_THRESH_HI})'
             )
         self.widths, self.heights = np.tile(np.array(sizes, dtype=np.int32).T, 2 if self._flipped else 1)
         self._normalise = cfg.TRAIN.BBOX_NORMALIZE_TARGETS
@@ -127,9 +126,7 @@ class Roidb(Sequence):
 
 
 def add_bbox_regression_targets(roidb: Roidb) -> tuple[np.ndarray, np.ndarray]:
-    """The family's name for: the means and deviations of the regression targets, each (4 * num_classes,)
-    float64.
-    """
+    """The means and deviations of the regression targets, (4 * num_classes,) float64 each. The family's function."""
     return roidb.bbox_means.ravel(), roidb.bbox_stds.ravel()
 
 
@@ -179,9 +176,7 @@ def match(boxes: np.ndarray, gt_classes: np.ndarray) -> tuple[np.ndarray, np.nda
 def regression_targets(
     boxes: np.ndarray, max_overlaps: np.ndarray, max_classes: np.ndarray, nearest: np.ndarray
 ) -> np.ndarray:
-    """(n, 5) float32: class, dx, dy, dw, dh of each box towards box `nearest`; 0 where the IoU is below
-    BBOX_THRESH.
-    """
+    """(n, 5) float32: class, dx, dy, dw, dh of each box towards box `nearest`; 0 where the IoU is below BBOX_THRESH."""
     targets = np.zeros((len(boxes), 5), dtype=np.float32)
     rows = np.flatnonzero((max_overlaps >= cfg.TRAIN.BBOX_THRESH) & (max_classes > 0))
     targets[rows, 0] = max_classes[rows]
@@ -249,15 +244,12 @@ class _Moments:
         np.add.at(self._squares, classes, rows[:, 1:] ** 2)
 
     def mean_and_std(self, flipped: bool) -> tuple[np.ndarray, np.ndarray]:
-        """(num_classes, 4) each. A mirrored image has the same targets but for the sign of dx, so its dx mean
-        is 0.
-        """
+        """(num_classes, 4) each. A mirrored image has the same targets but for the sign of dx, so its dx mean is 0."""
         counts = self._counts + cfg.EPS
         means = self._sums / counts
         if flipped:
             means[:, 0] = 0
         stds = np.sqrt(np.maximum(self._squares / counts - means**2, 0))
-        # A class whose targets are all alike: dividing by 0 would make them NaN. A class without any keeps
-        # its 0.
+        # A class whose targets are all alike: dividing by 0 would make them NaN. A class without any keeps its 0.
         stds[(stds < 1e-6) & (self._counts > 0)] = 1
         return means, stds

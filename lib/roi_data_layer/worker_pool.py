@@ -52,7 +52,7 @@ def _start(initializer: Callable[..., None] | None, initargs: tuple) -> None:
 
 
 def _end_with_parent() -> None:
-    """A parent that is killed cannot tell its workers to end: without this they would wait for ever."""
+    """A parent that is killed cannot tell its workers to end: without this they would never end."""
     parent = multiprocessing.parent_process()
     assert parent is not None  # a worker has one
     parent.join()

@@ -62,7 +62,7 @@ def inside(anchors: np.ndarray, im_info: np.ndarray, border: float) -> np.ndarra
     """Which of `anchors` (n, 4) leave the image by no more than `border` pixels: (n,) bool."""
     height, width = im_info[:2]
     begin, end = anchors[:, :2], anchors[:, 2:]
-    return (begin >= -border).all(axis=1) & (end < (width + border, height + border)).all(axis=1)
+    return np.all(begin >= -border, axis=1) & np.all(end < (width + border, height + border), axis=1)
 
 
 def labelled(overlaps: np.ndarray) -> np.ndarray:

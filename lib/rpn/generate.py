@@ -18,13 +18,13 @@ def im_proposals(net, im: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     height, width = im.shape[:2]
     scale = image_scale(height, width, cfg.TEST.SCALES[0], cfg.TEST.MAX_SIZE)
     data = stacked([resized(im, scale, cfg.PIXEL_MEANS)])
-    im_info = np.float32([[*data.shape[2:], scale]])
+    im_info = np.array([[*data.shape[2:], scale]], np.float32)
     for name, array in (('data', data), ('im_info', im_info)):
         net.blobs[name].reshape(*array.shape)
     outputs = net.forward(data=data, im_info=im_info)
     boxes = outputs['rois'][:, 1:] / np.float32(scale)
     # The net's input is a whole number of pixels, so by a fraction of one a box may end beyond the image
-    np.minimum(boxes, np.float32([width - 1, height - 1] * 2), out=boxes)
+    np.minimum(boxes, np.array([width - 1, height - 1] * 2, np.float32), out=boxes)
     return boxes, outputs['scores'].reshape(-1, 1).copy()
 
 

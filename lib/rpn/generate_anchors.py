@@ -14,10 +14,10 @@ def generate_anchors(
     at that of the pixels 0 ... base_size - 1. Sides are whole numbers before they are scaled. As py-faster-rcnn's
     generate_anchors.py.
     """
-    ratios, scales = np.asarray(ratios, dtype=np.float64), np.asarray(scales, dtype=np.float64)
-    widths = np.round(np.sqrt(base_size**2 / ratios))
-    sides = np.stack((widths, np.round(widths * ratios)), axis=1)
-    reach = (sides[:, None] * scales[:, None] - 1).reshape(-1, 2) / 2
+    shapes, sizes = np.asarray(ratios, dtype=np.float64), np.asarray(scales, dtype=np.float64)
+    widths = np.round(np.sqrt(base_size**2 / shapes))
+    sides: np.ndarray = np.stack((widths, np.round(widths * shapes)), axis=1)
+    reach = (sides[:, None] * sizes[:, None] - 1).reshape(-1, 2) / 2
     centre = (base_size - 1) / 2
     return np.hstack((centre - reach, centre + reach))
 

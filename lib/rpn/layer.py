@@ -11,7 +11,11 @@ class _Loader(yaml.SafeLoader):
     """YAML of plain values, plus the `!!python/tuple` in published prototxts for COCO."""
 
 
-_Loader.add_constructor('tag:yaml.org,2002:python/tuple', lambda loader, node: loader.construct_sequence(node))
+def _sequence(loader: _Loader, node: yaml.SequenceNode) -> list:
+    return loader.construct_sequence(node)
+
+
+_Loader.add_constructor('tag:yaml.org,2002:python/tuple', _sequence)
 
 
 class RPNLayer(caffe.Layer):
@@ -40,7 +44,7 @@ def parameters(layer, **kinds: type | tuple) -> dict:
     `kinds` are the parameters that it may have and their types. Raises ValueError for others. Fast R-CNN's Caffe calls
     the text param_str_.
     """
-    text = getattr(layer, 'param_str', None) or getattr(layer, 'param_str_', '')
+    text = getattr(layer, 'param_str', '') or getattr(layer, 'param_str_', '')
     name = type(layer).__name__
     try:
         found = yaml.load(text, _Loader)  # a SafeLoader: makes plain values only

@@ -42,7 +42,8 @@ class ProposalLayer(RPNLayer):
         scores = _by_cell(bottom[0].data[:, count:], 1)[..., 0]
         deltas = _by_cell(bottom[1].data, 4)
         im_info = bottom[2].data
-        grid = anchor_grid(self._anchors, *bottom[0].data.shape[2:], self._stride)
+        height, width = bottom[0].data.shape[2:]
+        grid = anchor_grid(self._anchors, height, width, self._stride)
         rois, roi_scores = [], []
         for image in range(len(scores)):
             boxes, box_scores = propose(scores[image], deltas[image], grid, im_info[image], cfg[self._phase])

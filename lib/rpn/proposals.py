@@ -1,5 +1,7 @@
 """Boxes out of what a region proposal network says of its anchors: as py-faster-rcnn's proposal_layer.py."""
 
+from typing import Any
+
 import numpy as np
 
 from fast_rcnn.bbox_transform import bbox_transform_inv, clip_boxes
@@ -7,7 +9,7 @@ from fast_rcnn.nms import descending, nms
 
 
 def propose(
-    scores: np.ndarray, deltas: np.ndarray, anchors: np.ndarray, im_info: np.ndarray, settings: dict
+    scores: np.ndarray, deltas: np.ndarray, anchors: np.ndarray, im_info: np.ndarray, settings: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """The best boxes of an image, best first: (n, 4) float32 in pixels of the net's input, and their scores (n,).
 

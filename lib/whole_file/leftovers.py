@@ -1,7 +1,7 @@
 """Half-written files of processes that were killed: what they are called, and how the next process removes them.
 
 Whoever writes a half-written file holds a lock on it (flock), which the system takes away when that process ends,
-however it ends. So a file that nobody holds is rubbish, on whatever machine that shares the disk it was written.
+however it ends. So a file that nobody locks is left over, whichever machine that shares the disk wrote it.
 """
 
 from __future__ import annotations

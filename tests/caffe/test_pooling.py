@@ -51,8 +51,7 @@ CASES = [
         True,
         (4, 7),
     ),
-    # what torch's own pooling refuses or counts otherwise: pad above kernel / 2, a kernel larger than the
-    # image
+    # what torch's own pooling refuses or counts otherwise: pad above kernel / 2, a kernel larger than the image
     ('kernel_size: 3 stride: 2 pad: 2', (3, 3), (2, 2), (2, 2), True, (5, 6)),
     ('kernel_size: 4 stride: 2', (4, 4), (2, 2), (0, 0), True, (3, 3)),
     ('kernel_size: 2 stride: 2 pad: 1 round_mode: FLOOR', (2, 2), (2, 2), (1, 1), False, (4, 5)),

@@ -140,3 +140,10 @@ def test_plain_weights_are_normalised_as_they_are_told():
     assert net.params['bbox_pred'][1].data.tolist() == [1.0, 0.0]
     normalise_regression(net, np.array([0.5, 1.0]), np.array([0.5, 0.0]), 'normalised')
     assert net.params['bbox_pred'][0].data.tolist() == [[4.0, 8.0], [0.0, 0.0]]
+
+
+def test_plain_weights_of_a_net_without_bbox_pred_are_refused():
+    net = Net([[2.0, 4.0]], [1.0])
+    net.params['boxes'] = net.params.pop('bbox_pred')
+    with pytest.raises(ValueError, match='no layer with weights that makes bbox_pred'):
+        normalise_regression(net, np.zeros(1), np.ones(1), 'plain')

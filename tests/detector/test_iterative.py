@@ -11,8 +11,7 @@ from fast_rcnn.test import im_detect, load_net
 from roi_data_layer.image_blob import read_image
 
 IMAGE = np.zeros((100, 200, 3), np.uint8)
-# [0, 0, 9, 9] moved right by half its width, then by half again; the far corner loses no 1, as in the
-# original
+# [0, 0, 9, 9] moved right by half its width, then by half again; the far corner loses no 1, as in the original
 START, ONCE, TWICE = [0, 0, 9, 9], [5, 0, 15, 10], [10.5, 0, 21.5, 11]
 
 

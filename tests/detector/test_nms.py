@@ -34,8 +34,7 @@ def test_keeps_what_the_original_kept(cls):
     recorded = np.load(GOLDEN / 'detect.npz')
     boxes = recorded['one/boxes'][:, 4 * cls : 4 * cls + 4]
     dets = np.hstack((boxes, recorded['one/scores'][:, cls : cls + 1]))
-    # Which of several identical rows the original kept was up to its unstable sort: compare the rows
-    # themselves
+    # Which of several identical rows the original kept was up to its unstable sort: compare the rows themselves
     np.testing.assert_array_equal(dets[nms(dets, 0.3)], dets[recorded[f'one/nms/{cls}']])
 
 
@@ -55,8 +54,7 @@ def test_an_overlap_of_exactly_the_threshold_suppresses():
 
 
 def test_the_threshold_is_not_rounded_to_float32():
-    # IoU 70 / 100 is float32(0.7) = 0.69999999, just below the double 0.7: the original's C code keeps the
-    # box
+    # IoU 70 / 100 is float32(0.7) = 0.69999999, just below the double 0.7: the original's C code keeps the box
     dets = np.array([[0, 0, 9, 9, 0.9], [0, 0, 6, 9, 0.8]], dtype=np.float32)
     assert nms(dets, 0.7).tolist() == [0, 1]
     assert nms(dets, float(np.float32(0.7))).tolist() == [0]

@@ -24,12 +24,12 @@ HELP = 'show processor and GPU, and check how fast each way to compute is'
 
 _SECONDS = 5.0  # for all measurements together
 _CHOSEN = 'chosen'
-_FAR_SLOWER = 10  # times, that a way is worth a word though another one serves
-_SLOWER = 1.5  # times, that the way which serves may be slower than the fastest
+_FAR_SLOWER = 10  # times slower than the fastest: reported even of a way that is not the chosen one
+_SLOWER = 1.5  # times slower than the fastest that the chosen way may be
 
 
 class Check(NamedTuple):
-    """Something to compute, by each of several ways: `work()` takes `amount` thousand millions of `unit`."""
+    """Something to compute, by each of several ways: one `work()` in a second is a speed of `amount` `unit`."""
 
     name: str
     amount: float
@@ -99,7 +99,7 @@ def checks(part: int) -> list[Check]:
                 f'convolution 3x3, {inputs} to {outputs}, {height}x{width}',
                 2 * filters.numel() * height * width / 1e9,
                 'GFLOP/s',
-                functools.partial(convolution.convolve, x, filters, None, filter, memory=lambda y=y: y),
+                functools.partial(convolution.convolve, x, filters, None, filter, memory=y.detach),
                 convolution.routes,
             )
         )
@@ -138,7 +138,7 @@ def measure(check: Check, seconds: float) -> dict[str, float]:
 
 def _once(check: Check, way: str) -> float:
     """The seconds that the work takes by this way."""
-    if way != _CHOSEN:
+    if way != _CHOSEN and check.routes is not None:
         with check.routes.force(way):
             return _once(check._replace(routes=None), _CHOSEN)
     began = time.perf_counter()

@@ -56,5 +56,5 @@ def read(data: bytes, path: str) -> tuple[Message, bool]:
             return parse(text, kind(), path), True
         except PrototxtError as error:
             errors.append(error)
-    # What it is meant to be is what was understood for longer.
+    # Of the two kinds of file, it is taken for the one of which more could be read.
     raise max(errors, key=lambda error: (error.line or 0, error.column or 0))

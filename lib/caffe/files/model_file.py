@@ -20,7 +20,7 @@ import mmap
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from google.protobuf.message import Message
@@ -86,7 +86,7 @@ class State(NamedTuple):
 # ---- Weights
 
 
-def read_weights(path: str | os.PathLike) -> list[tuple[str, str, list[StoredBlob]]]:
+def read_weights(path: str | os.PathLike) -> list[tuple[str, str, list[StoredBlob | None]]]:
     """(name, type, blobs) of each layer in a .caffemodel or .caffemodel.h5 file, in order.
 
     Layers without blobs are included. The type is today's name ('Convolution'), or '' where the file has
@@ -127,8 +127,9 @@ class _Form(NamedTuple):
 _V2, _V1, _V0 = _Form(1, 2, 7), _Form(4, 5, 6, inner=1), _Form(1, 2, 50)
 
 
-def _read_layer(buffer, message: wire.Field, form: _Form) -> tuple[str, str, list[StoredBlob]]:
-    name, kind, blobs = '', '', []
+def _read_layer(buffer, message: wire.Field, form: _Form) -> tuple[str, str, list[StoredBlob | None]]:
+    name, kind = '', ''
+    blobs: list[StoredBlob | None] = []
     for field in wire.inside(buffer, message):
         if field.number == form.name:
             name = _text(buffer, field)
@@ -219,7 +220,7 @@ def write_state(
 ) -> None:
     """Writes a .solverstate, in its HDF5 form if the path ends in .h5. It appears whole or not at all.
 
-    Byte for byte as Caffe would, but for the solver_type, which Caffe skips.
+    Byte for byte as Caffe would, except for solver_type, a field that Caffe skips.
     """
     if os.fspath(path).endswith('.h5'):
         pieces = _hdf5_image(_fill_state_hdf5, iteration, learned_net, history, current_step, solver_type)
@@ -256,8 +257,9 @@ def write_blobproto(path: str | os.PathLike, data: np.ndarray, diff: np.ndarray 
 
 def _read_blob(buffer, message: wire.Field) -> StoredBlob:
     """Blob::FromProto."""
-    dims, legacy = [], {}
-    numbers = {'data': [], 'diff': [], 'double_data': [], 'double_diff': []}
+    dims: list[int] = []
+    legacy: dict[int, int] = {}
+    numbers: dict[str, list[np.ndarray]] = {'data': [], 'diff': [], 'double_data': [], 'double_diff': []}
     names = {5: 'data', 6: 'diff', 8: 'double_data', 9: 'double_diff'}
     for field in wire.inside(buffer, message):
         if 1 <= field.number <= 4:
@@ -286,10 +288,10 @@ def _joined(parts: list[np.ndarray], shape: list[int], message: wire.Field) -> n
     return flat.astype(np.float32, copy=False).reshape(shape)
 
 
-def _blob_pieces(number: int | None, data: np.ndarray, diff: np.ndarray | None) -> list[bytes]:
+def _blob_pieces(number: int | None, data: np.ndarray, diff: np.ndarray | None) -> list[Any]:
     """A blob as Blob::ToProto writes it: data, diff, shape. number: of the field that it is, or None."""
     data = np.asarray(data, '<f4', order='C')
-    pieces = []
+    pieces: list[Any] = []
     for field, array in ((5, data), (6, diff)):
         if array is not None and array.size:
             array = np.asarray(array, '<f4', order='C')
@@ -498,5 +500,5 @@ def _opened_hdf5(path: str):
             yield file
     except ModelFileError:
         raise
-    except Exception as error:  # the library raises of all kinds, depending on what is damaged
+    except Exception as error:  # the library raises errors of many types, depending on what is damaged
         raise ModelFileError(path, f'a damaged HDF5 file: copy it again ({error})') from error

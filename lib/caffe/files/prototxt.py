@@ -118,7 +118,7 @@ def parse(text: str, message: Message, filename: str) -> Message:
         layer = re.match(r'layer\[(\d+)\]', missing[0])
         line = layer_lines(text)[int(layer[1])] if layer else None
         raise PrototxtError(filename, f'missing required field: {missing[0]}', line)
-    # Bytes that were no UTF-8 (see _read_text) do no harm in a comment; in a name they would change it.
+    # Bytes that are not UTF-8 (see _read_text) may stand in a comment; in a name they would change it.
     for kind, line, token in _tokens(text) if '\ufffd' in text else ():
         if kind != 'comment' and '\ufffd' in token:
             raise PrototxtError(filename, 'not UTF-8 text; save the file as UTF-8', line)
@@ -172,17 +172,18 @@ def _tokens(text: str) -> Iterator[tuple[str, int, str]]:
         if match.lastgroup == 'space':
             line += match[0].count('\n')
         else:
-            yield match.lastgroup, line, match[0]
+            yield match.lastgroup or 'other', line, match[0]
 
 
 def _top_level_fields(text: str) -> Iterator[tuple[str, int]]:
     """(name, line) of each field at the top level of a text that has been parsed, in order."""
-    depth, name, start = 0, '', None
+    depth, name = 0, ''
+    start: int | None = None
     for kind, line, token in _tokens(text):
         if depth == 0 and kind == 'name':
             name, start = token, line
         elif depth == 0 and kind == 'string':  # input: "data"
-            yield name, start
+            yield name, start or line
         elif kind == 'open':
             if depth == 0:
                 yield name, start or line
@@ -272,7 +273,7 @@ def _names(text: str, top: Descriptor) -> tuple[list[tuple[Descriptor, str, int]
     A message that stands in an unknown field is passed over.
     """
     fields, types = [], []
-    around: list[tuple[Descriptor | None, str, bool]] = []  # what the messages around were in the middle of
+    around: list[tuple[Descriptor | None, str, bool]] = []  # the state of the messages around this one
     owner, name, in_list, is_value = top, '', False, False
     for kind, line, token in _tokens(text):
         if kind == 'name' and not (is_value or in_list):

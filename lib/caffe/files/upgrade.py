@@ -192,7 +192,7 @@ def _upgrade_v0_layer(old: Message, notes: list[str]) -> Message:
     new = V1(bottom=old.bottom, top=old.top, blobs=v0.blobs, blobs_lr=v0.blobs_lr, weight_decay=v0.weight_decay)
     for field, value in v0.ListFields():
         name = field.name
-        renamed, types = V0_FIELDS.get(name, (None, ()))
+        renamed, types = V0_FIELDS.get(name, ('', ()))
         if name in ('blobs', 'blobs_lr', 'weight_decay'):
             pass
         elif name == 'name':

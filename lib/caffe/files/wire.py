@@ -7,6 +7,7 @@ https://protobuf.dev/programming-guides/encoding/.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -24,10 +25,13 @@ class WireError(ValueError):
         super().__init__(f'byte {offset}: {reason}')
 
 
+Buffer = bytes | mmap.mmap | np.ndarray
+
+
 class Field(NamedTuple):
     """One field of a message, or a run of fixed-width fields of the same number.
 
-    start, stop: the bytes of the value. value: of a varint, as an unsigned 64-bit number, else 0. count: the
+    start, stop: the bytes of the value. value: of a varint, as an unsigned 64-bit number, else 0. repeats: the
     fields of the run; they lie `stride` bytes apart, for each has its key before it.
     """
 
@@ -36,11 +40,11 @@ class Field(NamedTuple):
     start: int
     stop: int
     value: int = 0
-    count: int = 1
+    repeats: int = 1
     stride: int = 0
 
 
-def fields(buffer, start: int, stop: int) -> Iterator[Field]:
+def fields(buffer: Buffer, start: int, stop: int) -> Iterator[Field]:
     """The fields of the message in buffer[start:stop], in order. Raises WireError where it is malformed.
 
     buffer: bytes, or anything else that NumPy can look into and that gives integers when indexed, such as
@@ -71,14 +75,14 @@ def fields(buffer, start: int, stop: int) -> Iterator[Field]:
         position = end
 
 
-def inside(buffer, message: Field) -> Iterator[Field]:
+def inside(buffer: Buffer, message: Field) -> Iterator[Field]:
     """The fields of the message that a field holds."""
     if message.kind != BYTES:
         raise WireError(message.start, f'field {message.number} should hold a message')
     return fields(buffer, message.start, message.stop)
 
 
-def varint(buffer, position: int, stop: int) -> tuple[int, int]:
+def varint(buffer: Buffer, position: int, stop: int) -> tuple[int, int]:
     """A varint and the position after it. Raises WireError if `stop` or 64 bits come first."""
     value = 0
     for i in range(10):
@@ -96,7 +100,7 @@ def signed(value: int) -> int:
     return value - 2**64 if value >= 2**63 else value
 
 
-def integers(buffer, field: Field) -> Iterator[int]:
+def integers(buffer: Buffer, field: Field) -> Iterator[int]:
     """The numbers of a repeated integer field, packed or not."""
     if field.kind == VARINT:
         yield signed(field.value)
@@ -109,7 +113,7 @@ def integers(buffer, field: Field) -> Iterator[int]:
         raise WireError(field.start, f'field {field.number} should hold integers, its wire type is {field.kind}')
 
 
-def floats(buffer, field: Field, dtype: str) -> np.ndarray:
+def floats(buffer: Buffer, field: Field, dtype: str) -> np.ndarray:
     """The numbers of a repeated float ('<f4') or double ('<f8') field, packed or not: a 1-D view."""
     width = np.dtype(dtype).itemsize
     size = field.stop - field.start
@@ -119,7 +123,7 @@ def floats(buffer, field: Field, dtype: str) -> np.ndarray:
         return np.ndarray(size // width, dtype, buffer, field.start)
     if _WIDTH.get(field.kind) != width:
         raise WireError(field.start, f'field {field.number} should hold {dtype}, its wire type is {field.kind}')
-    return np.ndarray(field.count, dtype, buffer, field.start, (field.stride,))
+    return np.ndarray(field.repeats, dtype, buffer, field.start, (field.stride,))
 
 
 def _end(position: int, length: int, stop: int, number: int) -> int:
@@ -128,7 +132,7 @@ def _end(position: int, length: int, stop: int, number: int) -> int:
     return position + length
 
 
-def _run(buffer, at: int, stop: int, key_width: int, stride: int) -> int:
+def _run(buffer: Buffer, at: int, stop: int, key_width: int, stride: int) -> int:
     """How many records with the key at `at` follow one another; looked at in blocks, never twice."""
     count, block = 1, 1
     possible = (stop - at) // stride

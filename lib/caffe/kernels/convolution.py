@@ -61,7 +61,7 @@ class Filter(NamedTuple):
         return g.stride, g.pad if pad is None else pad, g.dilation, self.transposed, (0,) * len(g.kernel), self.groups
 
 
-# Where Winograd's way gains (docs/performance.md): its products have to run faster than memory does.
+# Where Winograd's way gains (docs/performance.md): it has fewer multiplications, but reads more memory.
 _WINOGRAD = Filter(Geometry((3, 3), (1, 1), (1, 1), (1, 1)))
 
 
@@ -95,7 +95,8 @@ def convolve(
     and products are rounded to bfloat16. `memory()` gives memory for the result, which a way that writes in place uses.
     """
     if memory is not None and not low and _winograd_serves(x, weight, filter):
-        return winograd.convolve(x, weight, bias, filter.geometry.pad, memory())
+        down, across = filter.geometry.pad
+        return winograd.convolve(x, weight, bias, (down, across), memory())
     if memory is not None and _bands_serve(x, weight, filter):
         return _in_bands(x, weight, bias, filter, low, memory())
     return _directly(x, weight, bias, filter.options(), low)
@@ -137,7 +138,8 @@ def convolve_backward(
     diff: as the result. `memory()` gives memory for the first, which a way that writes in place uses.
     """
     if _winograd_serves(x, weight, filter):
-        pad = filter.geometry.pad
+        down, across = filter.geometry.pad
+        pad = down, across
         return (
             winograd.image_gradient(diff, weight, pad, memory() if memory is not None else None) if wanted[0] else None,
             winograd.weight_gradient(x, diff, pad) if wanted[1] else None,

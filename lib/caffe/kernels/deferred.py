@@ -1,8 +1,7 @@
-"""Values that are known as something smaller than themselves, and laid out in memory when somebody reads them.
+"""Values in a compact form, which are laid out in memory only when somebody reads them.
 
-Rows that repeat need computing once; the gradient of a large matrix from a few dozen RoIs is a product of two small
-ones. A blob holds such a value until it is asked for numbers; a reader that knows the small form never pays for the
-large one.
+Rows that repeat need to be computed only once. The gradient of a large matrix from a few dozen RoIs is a product of
+two small ones. A blob holds such a form until its numbers are read. A reader that knows the form uses it directly.
 """
 
 from __future__ import annotations
@@ -84,7 +83,7 @@ class Product:
 
 
 class CopyOf:
-    """A copy of what `read()` returns at the moment when somebody asks: the values of something else."""
+    """The values of another array, copied when somebody reads them: what `read()` returns then."""
 
     def __init__(self, read: Callable[[], torch.Tensor]):
         self._read = read

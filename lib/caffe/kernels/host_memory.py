@@ -1,9 +1,9 @@
-"""Where numbers lie in the memory of the process: what comes and goes in a pass, and what stays.
+"""Where numbers lie in the memory of the process: temporary ones of a pass, and those that stay.
 
 glibc hands large blocks back to the system when they are freed, and the system clears every page before it hands it
 out again. A net frees and takes the same hundreds of megabytes in every pass: that costs more than many of the layers,
-so freed memory is kept. But what stays must not lie between what comes and goes, or the gaps add up; so it has pages
-of its own, huge ones where the system has them (docs/performance.md has the measurements).
+so freed memory is kept. But memory that stays must not lie between temporary blocks, or the gaps add up. So it has
+pages of its own, huge ones where the system has them (docs/performance.md has the measurements).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ import torch
 # <malloc.h>, <bits/mman.h>
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _MAP_NORESERVE = 0x4000
-_LARGE = 2**20  # bytes that are worth pages of their own
-_WORTH_A_LOOK = 2**28  # bytes that are worth asking the system how many are left
+_LARGE = 2**20  # blocks of so many bytes get pages of their own
+_WORTH_A_LOOK = 2**28  # for so many bytes the system is asked how many are left
 
 
 def keep_freed() -> bool:
@@ -40,7 +40,7 @@ def keep_freed() -> bool:
     mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
     if mallopt is None:
         return False
-    # Both, or neither: without mmap and with trimming the top of the heap would go back and forth instead.
+    # Both, or neither: without mmap but with trimming, the top of the heap would be freed and taken again and again.
     return bool(mallopt(_M_TRIM_THRESHOLD, 2**31 - 1) and mallopt(_M_MMAP_MAX, 0))
 
 
@@ -85,7 +85,7 @@ def _mapped(count: int, flags: int = 0) -> torch.Tensor:
 
 
 class _Stack(threading.local):
-    """A thread's memory for what is computed on the way: a range of addresses, of which only what is used exists."""
+    """A thread's memory for intermediate results: a range of addresses, of which only the used part exists."""
 
     numbers = 2**34 if sys.platform.startswith('linux') else 0
 

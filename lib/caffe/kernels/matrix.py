@@ -9,6 +9,8 @@ rule of layouts and shapes and not a measurement at start: the same seed gives t
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
@@ -18,7 +20,7 @@ from caffe.kernels.routes import Routes
 
 _LARGE = 2**24  # multiplications from which the choice of a library outweighs the cost of choosing
 _WORTH_PACKING = 256  # rows from which a copy of a matrix with gaps costs less than it gains
-_ONEDNN = getattr(torch.ops.mkldnn, '_linear_pointwise', None) if torch.backends.mkldnn.is_available() else None
+_ONEDNN: Any = getattr(torch.ops.mkldnn, '_linear_pointwise', None) if torch.backends.mkldnn.is_available() else None
 _ONEDNN_IS_FASTER = 'AVX512' in torch.backends.cpu.get_cpu_capability() and made_by_amd()
 
 routes = Routes('torch', 'onednn') if _ONEDNN is not None else Routes('torch')

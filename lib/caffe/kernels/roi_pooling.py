@@ -110,7 +110,7 @@ def _by_triton(function: str, *args) -> Any:
         return getattr(importlib.import_module('caffe.kernels.roi_pooling_triton'), function)(*args)
     except torch.cuda.OutOfMemoryError:
         raise
-    except Exception as error:  # of whatever kind: a compiler, an assembler and a driver have a say
+    except Exception as error:  # of any kind: it may come from the compiler, the assembler or the driver
         _triton_serves = False
         reason = f'{type(error).__name__}: {error}'.splitlines()[0]
         logging.getLogger(__name__).warning('RoIs are pooled on the GPU without Triton, in more memory (%s)', reason)
@@ -129,8 +129,8 @@ def roi_max_pool(
 
     x: (N, C, H, W) float32 feature maps; image: (R,) int64, 0 ... N - 1. With `argmax` also the places y * W
     + x of the maxima, int32 (R, C, bins down * bins across): the first in reading order of equals, -1 for a
-    bin without pixels. `out` is memory for the maxima: 200 MB for 2000 RoIs of VGG16, which the system takes
-    long to hand out anew.
+    bin without pixels. `out` is memory for the maxima: 200 MB for 2000 RoIs of VGG16, which are slow to
+    allocate again in each pass.
     """
     if x.is_cuda and (pooled := _by_triton('roi_max_pool', x, down, across, image, argmax, out)) is not None:
         return pooled
@@ -204,9 +204,9 @@ def pool_some_channels(
 def rows_that_repeat(x: torch.Tensor, down: Bins, across: Bins, image: torch.Tensor) -> Rows | None:
     """The result of `roi_max_pool`, with RoIs that round to the same pixels pooled once; None where few are alike.
 
-    "Few" is less than a tenth. Of proposals more are: at a stride of 16 pixels many fall on the same features. Who
-    reads rows (InnerProduct) then computes each once too, and the pooled features are never in memory as a whole
-    unless somebody reads them. Not on a GPU, where finding them would mean to wait.
+    "Few" is less than a tenth. Proposals have more: at a stride of 16 pixels many cover the same features. A reader of
+    rows (InnerProduct) then computes each of them once too, and the pooled features are in memory as a whole only if
+    somebody reads them. None on a GPU, where to find them the host would have to wait.
     """
     if x.is_cuda:
         return None
@@ -218,7 +218,7 @@ def rows_that_repeat(x: torch.Tensor, down: Bins, across: Bins, image: torch.Ten
     first[index] = torch.arange(len(index))  # one of those alike, whichever is written last
     width = x.shape[1] * down.low.shape[1] * across.low.shape[1]
     down, across = (Bins(*(t[first] for t in bins)) for bins in (down, across))
-    features = x.clone()  # small; what they are when somebody reads the rows may be something else
+    features = x.clone()  # a copy, which is small: the caller may change them before somebody reads the rows
     visit = functools.partial(pool_some_channels, features, down, across, image[first])
     return Rows(visit, (len(distinct), width), index)
 
@@ -253,7 +253,7 @@ def roi_max_pool_backward(
             return gradient
     n, c, h, w = shape
     rois, _, p, q = diff.shape
-    # Each plane begins with a place, -1, that takes what belongs nowhere and is cut off in the end.
+    # Each plane begins with a place, -1, for gradients that belong to no pixel. It is cut off in the end.
     stride = 1 + h * w
     planes = diff.new_zeros((n, c, stride))
     first = (image[:, None] * c + torch.arange(c, device=diff.device)) * stride + 1
@@ -262,13 +262,13 @@ def roi_max_pool_backward(
     for r in range(0, rois, portion):
         part = slice(r, r + portion)
         target = place[part].long()
-        # On a GPU all are looked at, not to wait for the answer whether any has to be.
+        # On a GPU all are looked at: to ask whether any has to be would mean to wait for the answer.
         which = None if diff.is_cuda else odd[part].nonzero()[:, 0]
         if which is None or len(which):
             rows = slice(None) if which is None else which
-            bins = (Bins(*(t[part][rows] for t in axis)) for axis in (down, across))
+            some_down, some_across = (Bins(*(t[part][rows] for t in axis)) for axis in (down, across))
             some = target[rows]
-            reached = reached_places(some.clamp(min=0).view(-1, c, p, q), *bins, (h, w))
+            reached = reached_places(some.clamp(min=0).view(-1, c, p, q), some_down, some_across, (h, w))
             target[rows] = some.masked_fill_(~reached.flatten(2), -1)
         target += first[part, :, None]
         planes.view(-1).scatter_add_(0, target.view(-1), diff[part].reshape(-1))

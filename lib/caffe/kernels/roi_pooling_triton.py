@@ -5,8 +5,8 @@ threads do (roi_pooling_layer.cu of Caffe's fast-rcnn branch). So no table of ma
 is needed, and the host waits for nothing.
 
 Triton comes with torch's wheels for CUDA. This file is imported with the first RoIs on a GPU, and only there. The
-first call compiles, for seconds; Triton keeps the result in ~/.triton. What a kernel asks
-of Triton (`tl.div_rn`) there is since 3.0.
+first call compiles, which takes seconds; Triton keeps the result in ~/.triton. The kernels need Triton 3.0 or later
+(`tl.div_rn`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from caffe.kernels.roi_bins import Bins
 
 _BLOCK = 512  # values a program
 
-# Sizes that change from image to image are not to be compiled anew for each.
+# Sizes that change from image to image: no new compilation for each.
 _SIZES = ('rois', 'channels', 'height', 'width')
 
 

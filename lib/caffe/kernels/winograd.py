@@ -127,7 +127,7 @@ def _strips(tile_rows: int, floats: int) -> Iterator[tuple[int, int]]:
 def _split_columns(image: torch.Tensor, pad: tuple[int, int], columns: torch.Tensor) -> None:
     """(C, H, W) padded for (th, tw) tiles: its even columns and its odd ones, in `columns` (2, C, 2 th + 2, tw + 1).
 
-    Apart, so that what follows walks through memory in steps of one.
+    They are separated so that the next step reads memory without gaps.
     """
     h, w = image.shape[1:]
     columns[:, :, : pad[0]] = 0

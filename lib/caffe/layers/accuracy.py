@@ -41,10 +41,8 @@ class Accuracy(Layer):
             )
         if self.outer * self.inner != bottom[1].count:
             raise LayerError(
-                'Number of labels must match number of predictions; e.g., if label axis == 1 and prediction '
-                'shape is '
-                '(N, C, H, W), label count (number of labels) must be N*H*W, with integer values in '
-                '{0, 1, ..., C-1}. '
+                'Number of labels must match number of predictions; e.g., if label axis == 1 and prediction shape is '
+                '(N, C, H, W), label count (number of labels) must be N*H*W, with integer values in {0, 1, ..., C-1}. '
                 f'Found predictions {shape}, axis {axis}, and labels {bottom[1].shape}.'
             )
         top[0].reshape()

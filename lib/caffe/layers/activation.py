@@ -50,8 +50,7 @@ class ReLU(Layer):
     def backward(self, top, propagate_down, bottom):
         if not propagate_down[0]:
             return
-        # In place the bottom holds the top's data, which has the same sign (for slopes that are not
-        # negative).
+        # In place the bottom holds the top's data, which has the same sign (for slopes that are not negative).
         x, diff = bottom[0].read(), top[0].read_diff()
         if self._slope:
             bottom[0].write_diff(torch.ops.aten.leaky_relu_backward(diff, x, self._slope, False))
@@ -110,6 +109,10 @@ class ELU(_Elementwise):
 
 class _FromTop(_Elementwise):
     """A layer whose gradient follows from its top: nothing is computed again, and in place costs nothing."""
+
+    def gradient(self, diff: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """The bottom's diff, from the top's diff and data."""
+        raise NotImplementedError(f'{type(self).__name__} does not say its gradient')
 
     def forward(self, bottom, top):
         top[0].write(self.compute([bottom[0].read()], [])[0])

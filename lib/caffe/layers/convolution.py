@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 
 import torch
+from google.protobuf.message import Message
 
 from caffe.kernels.convolution import Filter, Geometry, columns, convolve, convolve_backward
 from caffe.layer import FunctionLayer, Layer, LayerError, register
@@ -13,7 +14,7 @@ from caffe.layers.axes import canonical_axis
 from caffe.process import precision
 
 
-def read_geometry(param, n_axes: int) -> Geometry:
+def read_geometry(param: Message, n_axes: int) -> Geometry:
     """The filter that a ConvolutionParameter describes for `n_axes` spatial axes.
 
     Each option is given once, once an axis, or for two axes as _h and _w. Raises LayerError for any other
@@ -155,11 +156,11 @@ class Convolution(Layer):
             diff, image, wanted = self._images(y.read_diff()), self._images(x.read()), (down, learns, learns_bias)
             memory = lambda x=x: self._images(x.diff_memory_to_fill())
             x_diff, weight_diff, bias_diff = convolve_backward(diff, image, weight, self._filter, wanted, memory)
-            if down:
+            if x_diff is not None:
                 x.write_diff(x_diff.reshape(x.shape))
-            if learns:
+            if weight_diff is not None:
                 self.blobs[0].add_diff(weight_diff.reshape(self.blobs[0].shape).contiguous())
-            if learns_bias:
+            if bias_diff is not None:
                 self.blobs[1].add_diff(bias_diff)
 
 

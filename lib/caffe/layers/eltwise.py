@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from caffe.blob import Blob
@@ -123,11 +125,10 @@ def _flat_shape(what: str, axis: int, operand: tuple[int, ...], shape: tuple[int
         raise LayerError(
             f'dimension mismatch between bottom[0] {shape}, from axis {axis} on, and {what} of shape {operand}'
         )
-    sizes = torch.Size(shape[:axis]), torch.Size(operand), torch.Size(shape[axis + len(operand) :])
-    return tuple(s.numel() for s in sizes)
+    return math.prod(shape[:axis]), math.prod(operand), math.prod(shape[axis + len(operand) :])
 
 
-def _give(layer: Layer, blob: Blob, grad: torch.Tensor) -> None:
+def _store_gradient(layer: Layer, blob: Blob, grad: torch.Tensor) -> None:
     """Gradients of parameters add up, those of bottoms replace."""
     grad = grad.view(blob.shape)
     if any(blob is p for p in layer.blobs):
@@ -180,10 +181,10 @@ class Scale(Layer):
         diff = top[0].read_diff().view(self.flat)
         factor = self._factor(bottom)
         if self.param.bias_term and self.param_propagate_down[-1]:
-            _give(self, self.blobs[-1], diff.sum((0, 2)))
+            _store_gradient(self, self.blobs[-1], diff.sum((0, 2)))
         if propagate_down[1] if len(bottom) > 1 else self.param_propagate_down[0]:
             x = bottom[0].read() if self.kept is None else self.kept
-            _give(self, factor, (diff * x.view(self.flat)).sum((0, 2)))
+            _store_gradient(self, factor, (diff * x.view(self.flat)).sum((0, 2)))
         if propagate_down[0]:
             bottom[0].write_diff(diff * factor.read().view(-1, 1))
 
@@ -214,6 +215,6 @@ class Bias(Layer):
     def backward(self, top, propagate_down, bottom):
         diff = top[0].read_diff()
         if propagate_down[1] if len(bottom) > 1 else self.param_propagate_down[0]:
-            _give(self, self._term(bottom), diff.view(self.flat).sum((0, 2)))
+            _store_gradient(self, self._term(bottom), diff.view(self.flat).sum((0, 2)))
         if propagate_down[0] and bottom[0] is not top[0]:
             bottom[0].write_diff(diff.clone())

@@ -79,7 +79,7 @@ class _Rows:
                 self.rows = [_numbers(file[name]) for name in names]
         except LayerError:
             raise
-        except Exception as error:  # the library raises of all kinds, depending on what is damaged
+        except Exception as error:  # the library raises errors of many types, depending on what is damaged
             raise LayerError(f'Failed opening HDF5 file: {path}: it is damaged or none: {error}') from error
         for name, rows in zip(names, self.rows, strict=True):
             if rows.ndim < 1 or len(rows) != len(self.rows[0]) or not len(rows):
@@ -133,8 +133,8 @@ def _numbers(dataset) -> np.ndarray:
 class HDF5Output(Layer):
     """Writes its bottoms as the datasets `data` and `label` of a file (hdf5_output_layer.cpp).
 
-    The file, hdf5_output_param.file_name, is made anew with the net. Caffe fails at the second forward pass;
-    here its rows follow those before.
+    The file, hdf5_output_param.file_name, is created with the net, in place of an old one. Caffe fails at the second
+    forward pass; here its rows follow those before.
     """
 
     param_field = 'hdf5_output_param'

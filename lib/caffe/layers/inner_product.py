@@ -34,7 +34,7 @@ class InnerProduct(Layer):
         self._inputs = math.prod(bottom[0].shape[self._axis :])
         self._transpose = self.param.transpose
         weight_shape = (self._inputs, n) if self._transpose else (n, self._inputs)
-        shapes = [weight_shape] + [(n,)] * self.param.bias_term
+        shapes: list[tuple[int, ...]] = [weight_shape] + [(n,)] * self.param.bias_term
         if self.blobs:
             self.check_params(shapes)
             return

@@ -29,7 +29,7 @@ class Input(Layer):
 class DummyData(Layer):
     """Blobs filled by fillers (dummy_data_layer.cpp).
 
-    Constant ones are filled once, and keep what a user writes to them; others are filled anew in each forward
+    Constant ones are filled once, and keep what a user writes to them; others are filled again in each forward
     pass. Without a filler: zeros.
     """
 

@@ -175,7 +175,7 @@ class Crop(Layer):
             )
         if len(size) < len(shape):
             raise LayerError(f'bottom 1 says the size of each axis of bottom 0: shapes {size} and {shape}')
-        self.region = [slice(None)] * len(shape)
+        region = [slice(None)] * len(shape)
         top_shape = list(shape)
         for i in range(start, len(shape)):
             offset = 0 if not offsets else offsets[0] if len(offsets) == 1 else offsets[i - start]
@@ -183,9 +183,9 @@ class Crop(Layer):
                 raise LayerError(
                     f'the crop for dimension {i} is out-of-bounds: offset {offset} + size {size[i]} > {shape[i]}'
                 )
-            self.region[i] = slice(offset, offset + size[i])
+            region[i] = slice(offset, offset + size[i])
             top_shape[i] = size[i]
-        self.region = tuple(self.region)
+        self.region = tuple(region)
         if tuple(top_shape) != shape and not self.layer_param.HasField('crop_param'):
             warn_once(
                 f"Crop layer '{self.name}' has no crop_param, so it keeps the upper left corner (offset 0). The fork "

@@ -1,4 +1,4 @@
-"""Labels as they stand in a blob of floats, made indices. No layer: losses and Accuracy share it."""
+"""Labels in a blob of floats, converted to indices. No layer: losses and Accuracy share it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def label_indices(labels: torch.Tensor, classes: int, ignore: int | None) -> tup
     """Labels as int64 indices and, where a label is to be ignored, a mask of those that count (else None).
 
     Ignored labels become index 0. On the CPU a label outside 0 .. classes - 1 raises LayerError; on a GPU,
-    where looking would wait for the device, it trips CUDA's own index check.
+    where a check would wait for the device, CUDA's own index check fails.
     """
     indices, valid = labels.long(), None
     if ignore is not None:

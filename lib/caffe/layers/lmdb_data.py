@@ -15,7 +15,7 @@ from caffe.layers.transformer import ImageTransformer, draw, own_generator, stac
 from caffe.proto import caffe_pb2
 
 
-def datum_image(datum, force_color: bool = False, force_gray: bool = False) -> np.ndarray:
+def datum_image(datum: caffe_pb2.Datum, force_color: bool = False, force_gray: bool = False) -> np.ndarray:
     """The (C, H, W) image of a Datum: uint8 if raw or an encoded file, float32 if float_data."""
     if datum.encoded:
         import cv2  # here, as in caffe.io

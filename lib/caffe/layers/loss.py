@@ -27,8 +27,8 @@ LOG_THRESHOLD = 1e-20  # kLOG_THRESHOLD of loss_layer.hpp
 class LossLayer(Layer):
     """What losses have in common: two bottoms of as many rows, no gradient to the second (loss_layer.cpp)."""
 
-    num_bottom = 2
-    num_top = 1
+    num_bottom: int | tuple[int, int | None] = 2
+    num_top: int | tuple[int, int | None] = 1
     is_loss = True
     default_loss_weight = 1.0
     auto_tops = 1
@@ -65,7 +65,7 @@ def normalizer(mode: str, outer: int, inner: int, valid: torch.Tensor | None) ->
     return float(max(1, {'FULL': outer * inner, 'VALID': outer * inner, 'BATCH_SIZE': outer, 'NONE': 1}[mode]))
 
 
-def normalization_mode(loss_param, default: str = 'VALID') -> str:
+def normalization_mode(loss_param: caffe_pb2.LossParameter, default: str = 'VALID') -> str:
     """The name of the mode that loss_param asks for, by `normalization` or by the older `normalize`."""
     if loss_param.HasField('normalization'):
         return type(loss_param).NormalizationMode.Name(loss_param.normalization)
@@ -97,10 +97,8 @@ class SoftmaxedLoss(LossLayer):
         self.classes = shape[self.axis]
         if self.outer * self.inner != bottom[1].count:
             raise LayerError(
-                'Number of labels must match number of predictions; e.g., if softmax axis == 1 and '
-                'prediction shape is '
-                '(N, C, H, W), label count (number of labels) must be N*H*W, with integer values in '
-                '{0, 1, ..., C-1}. '
+                'Number of labels must match number of predictions; e.g., if softmax axis == 1 and prediction shape is '
+                '(N, C, H, W), label count (number of labels) must be N*H*W, with integer values in {0, 1, ..., C-1}. '
                 f'Found predictions {shape}, axis {self.axis}, and labels {bottom[1].shape}.'
             )
         self.prob.reshape(*shape)
@@ -178,7 +176,7 @@ class InfogainLoss(SoftmaxedLoss):
             self.matrix = Blob(*matrix.shape)
             self.matrix.data[...] = matrix
 
-    def softmax_axis(self):
+    def softmax_axis(self) -> int:
         return self.param.axis
 
     def reshape(self, bottom, top):
@@ -219,7 +217,7 @@ class SmoothL1Loss(LossLayer):
     Bottoms: prediction, target, inside weights and outside weights, all of one shape (or the first two alone):
     sum(outside * f(inside * (prediction - target))) / rows, where
     f(d) = 0.5 * (sigma * d)^2 for |d| < 1 / sigma^2, |d| - 0.5 / sigma^2 beyond. Prediction and target get
-    gradients. The weights get none, and nobody is told: published nets say no propagate_down for them.
+    gradients. The weights get none. Published nets do not say propagate_down: false for them, so no error is raised.
 
     Three bottoms are those of Fast R-CNN's first release: prediction, target and weights, which multiply the
     difference and, as there, not the gradient again; the two agree where the weights are 0 or 1.
@@ -346,7 +344,7 @@ class ContrastiveLoss(LossLayer):
     """Pulls similar pairs together and pushes others beyond a margin (Hadsell et al. 2006).
 
     Bottoms: features a and b (N, C), and N labels, not 0 where a pair is similar. With d = |a - b|: sum(d^2
-    if similar, else max(margin - d, 0)^2) / (2 * N); legacy_version has max(margin - d^2, 0) for the latter.
+    if similar, else max(margin - d, 0)^2) / (2 * N); legacy_version has max(margin - d^2, 0) instead.
     """
 
     param_field = 'contrastive_loss_param'

@@ -23,7 +23,8 @@ class MemoryData(Layer):
             raise LayerError(
                 'batch_size, channels, height, and width must be specified and positive in memory_data_param'
             )
-        self.data = self.labels = None
+        self.data: np.ndarray | None = None
+        self.labels: np.ndarray | None = None
         self.position = 0
 
     def reshape(self, bottom, top):
@@ -50,7 +51,7 @@ class MemoryData(Layer):
         self.position = 0
 
     def forward(self, bottom, top):
-        if self.data is None:
+        if self.data is None or self.labels is None:
             raise LayerError('MemoryData has no arrays yet: call net.set_input_arrays(data, labels) first')
         batch = slice(self.position, self.position + self.batch_size)
         top[0].data[...] = self.data[batch]

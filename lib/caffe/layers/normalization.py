@@ -52,7 +52,7 @@ class LRN(FunctionLayer):
     def _to_minus_beta(self, x: torch.Tensor) -> torch.Tensor:
         if self.param.beta != 0.75:
             return x.pow(-self.param.beta)
-        root = x.sqrt()  # Krizhevsky's: two roots cost a fifth of a power
+        root = x.sqrt()  # Krizhevsky's value: two square roots take a fifth of the time of a power
         return root.mul_(root.sqrt()).reciprocal_()
 
     def compute(self, bottoms, params):
@@ -89,7 +89,7 @@ class LRN(FunctionLayer):
 
 
 def _bands(x: torch.Tensor) -> list[slice]:
-    """Rows of the images x (N, C, H, W) in portions, so that what is computed on the way stays in the caches."""
+    """Rows of the images x (N, C, H, W) in portions, so that intermediate results stay in the caches."""
     rows = x.shape[2] if x.is_cuda else max(1, 2**19 * x.shape[2] // max(x.numel(), 1))
     return [slice(first, first + rows) for first in range(0, x.shape[2], rows)]
 
@@ -172,6 +172,7 @@ class BatchNorm(Layer):
             return
         diff = self._by_channel(top[0].read_diff())
         if not self._global:
+            assert self._normalized is not None
             y = self._by_channel(self._normalized)
             mean = diff.mean(dim=(0, 2))[:, None]
             along = (diff * y).mean(dim=(0, 2))[:, None]
@@ -219,7 +220,8 @@ class MVN(Layer):
         diff = self._rows(top[0].read_diff())
         out = diff - diff.mean(dim=1, keepdim=True)
         if self.param.normalize_variance:
-            # As Caffe has it, which takes eps for nothing beside the deviation.
+            assert self._normalized is not None
+            # As in Caffe, whose gradient neglects eps beside the deviation.
             out -= self._normalized * (diff * self._normalized).mean(dim=1, keepdim=True)
             out /= self._deviation
         bottom[0].write_diff(out.view(bottom[0].shape))

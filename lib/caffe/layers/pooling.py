@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from google.protobuf.message import Message
 
 from caffe.kernels.pooling import Pair, Windows, pool, pool_backward, pyramid_windows
 from caffe.layer import Layer, LayerError, register
@@ -12,12 +13,12 @@ from caffe.process import device
 from caffe.proto import caffe_pb2
 
 
-def method_of(param) -> str:
+def method_of(param: Message) -> str:
     """'MAX', 'AVE' or 'STOCHASTIC', as a PoolingParameter or SPPParameter says."""
     return caffe_pb2.PoolingParameter.PoolMethod.Name(param.pool)
 
 
-def read_windows(param, size: Pair) -> Windows:
+def read_windows(param: caffe_pb2.PoolingParameter, size: Pair) -> Windows:
     """The windows of a PoolingParameter for images of this size. Raises LayerError as Caffe's CHECKs do."""
 
     def option(name: str, short: str) -> Pair:
@@ -60,7 +61,7 @@ def _check_image(shape: tuple[int, ...]) -> None:
 
 
 def _count(windows: Windows, size: Pair) -> Pair:
-    counts = windows.count(size)
+    counts = windows.number(size)
     if min(counts) < 1:
         kernel = f'kernel {windows.kernel}, pad {windows.pad}'
         raise LayerError(f'Pooling: an input of size {size} is too small for {kernel}')
@@ -102,7 +103,7 @@ class Pooling(Layer):
         generator = _generator(self._method, self.phase)
         y, self._place = pool(bottom[0].read(), self._windows, self._method, places, generator, top[0].memory_to_fill)
         top[0].write(y)
-        if len(top) > 1:
+        if len(top) > 1 and self._place is not None:
             top[1].write(self._place.float())
 
     def backward(self, top, propagate_down, bottom):
@@ -124,7 +125,8 @@ class SPP(Layer):
     num_top = 1
 
     def setup(self, bottom, top):
-        self._method, self._places = method_of(self.param), [None] * self.param.pyramid_height
+        self._method = method_of(self.param)
+        self._places: list[torch.Tensor | None] = [None] * self.param.pyramid_height
         if self.param.pyramid_height == 0:
             raise LayerError('SPP: pyramid_height must be positive')
 

@@ -6,7 +6,7 @@ import queue
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 AHEAD = 4  # batches that are made before they are asked for: the default of data_param.prefetch
 
@@ -47,6 +47,7 @@ class Prefetch(Generic[T]):
 
 def _work(make: Callable, results: queue.Queue, stop: threading.Event) -> None:
     while not stop.is_set():
+        outcome: tuple[Any, Exception | None]
         try:
             outcome = make(), None
         except Exception as error:

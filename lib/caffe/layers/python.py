@@ -8,10 +8,12 @@ from __future__ import annotations
 import difflib
 import importlib
 
+from google.protobuf.message import Message
+
 from caffe.layer import Layer, LayerError
 
 
-def python_layer_class(layer_param) -> type:
+def python_layer_class(layer_param: Message) -> type[Layer]:
     """The class that `python_param` names. Raises LayerError where there is none, or it lacks what a layer needs."""
     param = layer_param.python_param
     if not param.module or not param.layer:
@@ -38,7 +40,7 @@ def python_layer_class(layer_param) -> type:
 
 
 def check_backward(layer: Layer, bottom_need_backward: list[bool]) -> None:
-    """Raises LayerError where a gradient is asked of a Python layer without backward: it would be zero in silence."""
+    """Raises LayerError where a gradient is asked of a Python layer without backward: it would silently be zero."""
     wanted = any(bottom_need_backward) or any(layer.param_propagate_down)
     if layer.type == 'Python' and layer.needs_backward and wanted and not _has(type(layer), 'backward'):
         what = ', '.join(

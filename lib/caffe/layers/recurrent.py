@@ -20,6 +20,8 @@ from torch.nn import functional
 from caffe.blob import Blob
 from caffe.layer import FunctionLayer, LayerError, register
 
+Tensors = list[torch.Tensor]
+
 
 def lstm_unit(c_prev: torch.Tensor, gates: torch.Tensor, cont: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """One step of an LSTM: the new (c, h), each (..., N, D).
@@ -77,10 +79,9 @@ class Recurrent(FunctionLayer):
         n_bottom = len(bottom) - exposed
         if n_bottom not in (2, 3) or len(top) != 1 + exposed:
             raise LayerError(
-                f'takes x, cont, perhaps a static input, and {exposed} hidden states, and gives 1 + '
-                f'{exposed} tops '
-                f'(expose_hidden: {str(bool(exposed)).lower()}); the prototxt names {len(bottom)} bottoms, '
-                f'{len(top)} tops'
+                f'takes x, cont, perhaps a static input, and {exposed} hidden states, and gives 1 + {exposed} tops '
+                f'(expose_hidden: {str(bool(exposed)).lower()}); '
+                f'the prototxt names {len(bottom)} bottoms, {len(top)} tops'
             )
         self.has_static = n_bottom == 3
         self.steps = bottom[0].shape[0] if bottom[0].shape else 0
@@ -103,7 +104,7 @@ class Recurrent(FunctionLayer):
         if self.has_static and bottom[2].shape[:1] != x[1:2]:
             raise LayerError(f'the static input has {bottom[2].shape[:1]} streams, x has {x[1]}')
 
-    def make_params(self, bottom) -> None:
+    def make_params(self, bottom: list[Blob]) -> None:
         """Makes the parameters in Caffe's order."""
         raise NotImplementedError
 
@@ -155,7 +156,7 @@ class Recurrent(FunctionLayer):
         exposed = [s.detach()[None] for s in last_state] if self.param.expose_hidden else []
         return [out, *exposed]
 
-    def unroll(self, bottoms, params, states) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    def unroll(self, bottoms: Tensors, params: Tensors, states: Tensors) -> tuple[torch.Tensor, Tensors]:
         """Outputs of all steps (T, N, num_output), and the state after the last: (N, num_output) each."""
         raise NotImplementedError
 
@@ -183,11 +184,11 @@ class LSTM(Recurrent):
 
     num_states = 2
 
-    def make_params(self, bottom):
+    def make_params(self, bottom: list[Blob]) -> None:
         self._input_params(bottom, 4 * self.size)
         self.new_param((4 * self.size, self.size), self.param.weight_filler)
 
-    def unroll(self, bottoms, params, states):
+    def unroll(self, bottoms: Tensors, params: Tensors, states: Tensors) -> tuple[torch.Tensor, Tensors]:
         gates, (w_hc,) = self._transformed_input(bottoms, params)
         h, c = states
         outputs = []
@@ -205,13 +206,13 @@ class RNN(Recurrent):
     exposed hidden state is h.
     """
 
-    def make_params(self, bottom):
+    def make_params(self, bottom: list[Blob]) -> None:
         self._input_params(bottom, self.size)
         self.new_param((self.size, self.size), self.param.weight_filler)
         self.new_param((self.size, self.size), self.param.weight_filler)
         self.new_param((self.size,), self.param.bias_filler)
 
-    def unroll(self, bottoms, params, states):
+    def unroll(self, bottoms: Tensors, params: Tensors, states: Tensors) -> tuple[torch.Tensor, Tensors]:
         inputs, (w_hh, w_ho, b_o) = self._transformed_input(bottoms, params)
         (h,) = states
         hidden = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from caffe.kernels.host_memory import check_room
@@ -58,9 +60,9 @@ class ROIPooling(Layer):
             top[0].write_rows(rows)
             return
         y, place = roi_max_pool(x, *bins, self.needs_backward, out=top[0].memory_to_fill())
-        if x.is_cuda:  # to raise would mean to wait for the GPU: what is not there is not a number
+        if x.is_cuda:  # to raise would mean to wait for the GPU: NaN instead
             y.masked_fill_(nowhere[:, None, None, None], float('nan'))
-        self._kept = (place, *bins) if self.needs_backward else None
+        self._kept: Any = (place, *bins) if self.needs_backward else None
 
     def _refuse(self, nowhere: torch.Tensor, rois: torch.Tensor, images: int) -> None:
         if nowhere.any():
@@ -74,7 +76,9 @@ class ROIPooling(Layer):
         if propagate_down[1]:  # rounded corners: what is pooled does not change with small changes of an RoI
             bottom[1].write_diff(torch.zeros_like(bottom[1].read()))
         if propagate_down[0]:
-            bottom[0].write_diff(roi_max_pool_backward(top[0].read_diff(), *self._kept, bottom[0].read().shape))
+            place, down, across, image = self._kept
+            shape = bottom[0].read().shape
+            bottom[0].write_diff(roi_max_pool_backward(top[0].read_diff(), place, down, across, image, shape))
 
     def allow_force_backward(self, bottom_index):
         return bottom_index != 1

@@ -30,7 +30,7 @@ class Flatten(_SameMemory):
 
     param_field = 'flatten_param'
 
-    def new_shape(self, shape):
+    def new_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         start, end = canonical_axis(self.param.axis, shape), canonical_axis(self.param.end_axis, shape)
         if start > end:
             raise LayerError(f'end_axis {end} lies before axis {start} (bottom of shape {shape})')
@@ -55,7 +55,7 @@ class Reshape(_SameMemory):
         if any(d < -1 for d in self.dims):
             raise LayerError(f'new shape {self.dims} has a dimension that is neither a size, nor 0, nor -1')
 
-    def new_shape(self, shape):
+    def new_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         start = self.param.axis if self.param.axis >= 0 else len(shape) + self.param.axis + 1
         if not 0 <= start <= len(shape):
             raise LayerError(f'axis {self.param.axis} out of range for {len(shape)}-D input blob')

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from caffe.blob import Blob
 from caffe.files.model_file import read_blobproto
 from caffe.layer_error import LayerError
 from caffe.process import device
@@ -78,7 +79,7 @@ class ImageTransformer:
         return np.array(means, np.float32).reshape(-1, 1, 1) if means else 0.0
 
 
-def stacked(items: list[tuple[np.ndarray, float, str]]) -> tuple[np.ndarray, np.ndarray]:
+def stacked(items: Sequence[tuple[np.ndarray, float, str]]) -> tuple[np.ndarray, np.ndarray]:
     """(image, label, name) items as two float32 arrays: data (N, C, H, W) and labels (N).
 
     Raises LayerError with the name of an image that has not the shape of the first.
@@ -93,7 +94,7 @@ def stacked(items: list[tuple[np.ndarray, float, str]]) -> tuple[np.ndarray, np.
     return np.stack([image for image, _, _ in items]), np.array([label for _, label, _ in items], np.float32)
 
 
-def write_batch(top, arrays: Sequence[np.ndarray]) -> None:
+def write_batch(top: Sequence[Blob], arrays: Sequence[np.ndarray]) -> None:
     """Writes a batch into the tops, which take its shapes; arrays without a top are left out."""
     for blob, array in zip(top, arrays, strict=False):
         blob.reshape(*array.shape)

@@ -2,7 +2,7 @@
 
 A processor may take two hundred times as long for a product with such a number, and gradients that vanish pass through
 them on their way to zero: a step of VGG_CNN_M_1024 took 12 s instead of 3 (docs/performance.md).
-Beside gradients that matter these numbers are lost in rounding anyhow.
+Added to gradients of ordinary size such numbers are lost in rounding in any case.
 """
 
 from __future__ import annotations
@@ -13,25 +13,26 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 import torch
 
-Function = TypeVar('Function', bound=Callable)
+P = ParamSpec('P')
+T = TypeVar('T')
 
-np.finfo(np.float32), np.finfo(np.float64)  # NumPy 1 warns where it asks for these first while denormals are zero
+np.finfo(np.float32), np.finfo(np.float64)  # computed now: NumPy 1 warns if that happens while denormals are zero
 _mine = threading.local()
 
 
-def denormals_as_zero(function: Function) -> Function:
+def denormals_as_zero(function: Callable[P, T]) -> Callable[P, T]:
     """The function with denormal numbers as zero in its thread and those that torch computes with for it.
 
     Torch's threads stay so; this one is again as it was when the function ends.
     """
 
     @functools.wraps(function)
-    def run(*args, **kwargs):
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
         if count_as_zero() or not torch.set_flush_denormal(True):  # False: the processor has no such mode
             return function(*args, **kwargs)
         try:
@@ -52,7 +53,7 @@ _SMALLEST_NORMAL = sys.float_info.min
 
 
 def _tell_threads() -> None:
-    """Each Python thread has threads of its own, which torch starts anew when their number changes."""
+    """Each Python thread has worker threads of its own in torch, which restarts them when their number changes."""
     count = torch.get_num_threads()
     if count == getattr(_mine, 'told', 1) or _parallel is None:
         return

@@ -60,7 +60,8 @@ def _read(path: str, images: ImageFolder, said: Counter) -> Photograph:
         label = str(shape.get('label') or '').strip()
         if not label:
             raise LabelError(f'{where} has no label')
-        flags = shape.get('flags') if isinstance(shape.get('flags'), dict) else {}
+        given = shape.get('flags')
+        flags = given if isinstance(given, dict) else {}
         ignored = flag(flags.get('difficult', shape.get('difficult')), where, 'difficult')
         boxes.append(checked(Box(label, min(xs), min(ys), max(xs), max(ys), ignored, where), width, height, said))
     return Photograph(image, width, height, tuple(boxes), split_of(image, images.root))

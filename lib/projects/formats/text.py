@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Iterator
+from typing import Any
 
 from projects.photographs import LabelError, walk
 
@@ -25,7 +26,7 @@ def read_text(path: str) -> str:
         raise LabelError(f'{path}: not a text in UTF-8 ({error}): save it as UTF-8') from None
 
 
-def read_json(path: str) -> object:
+def read_json(path: str) -> Any:
     """What a JSON file holds. Raises LabelError for what is none."""
     try:
         return json.loads(read_text(path))

@@ -56,6 +56,8 @@ def _root(path: str) -> ElementTree.Element | None:
 
 def _read(path: str, images: ImageFolder, split: str | None, said: Counter) -> Photograph:
     root = _root(path)
+    if root is None:
+        raise LabelError(f'{path}: its root is not <annotation>: not in the format of VOC')
     stem = os.path.splitext(os.path.basename(path))[0]
     name = (root.findtext('filename') or '').strip()
     try:

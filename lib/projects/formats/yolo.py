@@ -54,7 +54,9 @@ def read(files: list[str], root: str, images: ImageFolder, said: Counter) -> lis
     return photographs
 
 
-def _edges(values: list[float], width: int, height: int, where: str, said: Counter) -> tuple[float, ...]:
+def _edges(
+    values: list[float], width: int, height: int, where: str, said: Counter
+) -> tuple[float, float, float, float]:
     if max(values) > 2:
         raise LabelError(f'{where}: {max(values):g} is no part of an image: expected numbers from 0 to 1')
     if len(values) >= 6 and len(values) % 2 == 0:
@@ -67,9 +69,10 @@ def _edges(values: list[float], width: int, height: int, where: str, said: Count
     return _whole((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height)
 
 
-def _whole(*edges: float) -> tuple[float, ...]:
-    """Tools write six digits: an edge that is two thousandths of a pixel from a whole one is that one."""
-    return tuple(round(e) if abs(e - round(e)) < 2e-3 else e for e in edges)
+def _whole(*edges: float) -> tuple[float, float, float, float]:
+    """Tools write six digits: an edge within two thousandths of a pixel of a whole number is that number."""
+    left, top, right, bottom = (round(e) if abs(e - round(e)) < 2e-3 else e for e in edges)
+    return left, top, right, bottom
 
 
 def _as_image(path: str, root: str) -> str:
