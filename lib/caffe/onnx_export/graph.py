@@ -51,7 +51,7 @@ class Graph:
 
     def constant(self, values, dtype: type = np.float32) -> str:
         """The name of a constant; equal ones are one."""
-        array = np.asarray(values, dtype)
+        array: np.ndarray = np.asarray(values, dtype)
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self._constants:
             name = self.fresh(f'constant/{len(self._constants)}')

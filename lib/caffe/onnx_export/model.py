@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ from onnx import helper
 
 from caffe.layer_error import LayerError
 from caffe.net import Net
+from caffe.node import Node
 from caffe.onnx_export import recipes
 from caffe.onnx_export.graph import FLOAT, IR_VERSION, OPSET, Graph, drop_unused, rename
 from caffe.onnx_export.recipes import NoEquivalentError, Place
@@ -48,8 +50,8 @@ def export(net: Net, blobs: Sequence[str] = ()) -> onnx.ModelProto:
         place = Place(
             graph, node.layer, [values[name] for name in node.bottom_names],
             [shapes[name] for name in node.bottom_names], len(node.tops),
-            lambda k, node=node: _parameter(graph, node, k, parameters),
-            lambda node=node: [np.array(top.data) for top in node.tops],
+            functools.partial(_parameter, graph, node, parameters),
+            functools.partial(_values, node),
         )  # fmt: skip
         try:
             tops = recipes.recipe_of(node.layer.type)(place)
@@ -69,7 +71,12 @@ def export(net: Net, blobs: Sequence[str] = ()) -> onnx.ModelProto:
     return _model(net, graph, values, shapes, outputs)
 
 
-def _parameter(graph: Graph, node, k: int, known: dict[tuple, str]) -> str:
+def _values(node: Node) -> list[np.ndarray]:
+    """What the tops of a layer hold now."""
+    return [np.array(top.data) for top in node.tops]
+
+
+def _parameter(graph: Graph, node: Node, known: dict[tuple, str], k: int) -> str:
     """The k-th parameter of a layer as an initializer; one for layers that share it."""
     blob = node.layer.blobs[k]
     data = blob.data

@@ -12,10 +12,10 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from caffe.layer import Layer
 from caffe.onnx_export.graph import Dim, Graph
 
 _RECIPES: dict[str, Callable[[Place], str | list[str]]] = {}
@@ -37,7 +37,7 @@ class Place:
     """
 
     graph: Graph
-    layer: Layer
+    layer: Any  # Layer, whose attributes are those of its own type
     bottoms: list[str]
     shapes: list[tuple[int | None, ...]]
     n_tops: int

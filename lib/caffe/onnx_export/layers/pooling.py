@@ -6,6 +6,9 @@ of the standard. So where there may be one, the image is padded to exactly what 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from caffe.kernels.pooling import Windows
@@ -28,7 +31,7 @@ def _overhang(g: Graph, n: Dim, windows: Windows, axis: int) -> Dim:
     k, s, p = windows.kernel[axis], windows.stride[axis], windows.pad[axis]
     if isinstance(n, int):
         size = tuple(n if i == axis else windows.kernel[i] for i in range(2))
-        count = windows.count(size)[axis]
+        count = windows.number(size)[axis]
         return (count - 1) * s + k - n - p
     steps = g.calculate('Add', n, 2 * p - k + (s - 1 if windows.round_up else 0))
     last = g.calculate('Mul', g.calculate('Div', steps, s), s)  # where the last window begins, counted from the padding
@@ -37,7 +40,7 @@ def _overhang(g: Graph, n: Dim, windows: Windows, axis: int) -> Dim:
     return g.calculate('Sub', last, g.calculate('Sub', n, k - p))
 
 
-def _padded(g: Graph, x: str, before: tuple[int, int], after: list[Dim], value: float) -> str:
+def _padded(g: Graph, x: str, before: Sequence[Dim], after: Sequence[Dim], value: float) -> str:
     """The image padded, or cut where lengths are negative."""
     if (*before, *after) == (0, 0, 0, 0):
         return x
@@ -61,7 +64,7 @@ def _never_drops(windows: Windows) -> bool:
 
 def _max(at: Place, windows: Windows) -> list[str]:
     g = at.graph
-    options = {'kernel_shape': list(windows.kernel), 'strides': list(windows.stride)}
+    options: dict[str, Any] = {'kernel_shape': list(windows.kernel), 'strides': list(windows.stride)}
     before, (height, width) = windows.pad, at.dims()[2:]
     if _never_drops(windows):
         options |= {'pads': [*windows.pad] * 2, 'ceil_mode': int(windows.round_up)}
@@ -102,7 +105,8 @@ def _average(at: Place, windows: Windows) -> str:
     if windows.stride == (1, 1):
         return g.op('AveragePool', at.x, pads=[*windows.pad] * 2, count_include_pad=1, **options)
     after = _after(at, windows)
-    if _pads_by_itself(windows, after) and all(a <= p for a, p in zip(after, windows.pad, strict=True)):
+    known = [a for a in after if isinstance(a, int)]
+    if _pads_by_itself(windows, after) and all(a <= p for a, p in zip(known, windows.pad, strict=True)):
         return g.op('AveragePool', at.x, pads=[*windows.pad, *after], count_include_pad=1, **options)
     mean = g.op('AveragePool', _padded(g, at.x, windows.pad, after, 0), **options)
     sizes = [g.calculate('Add', n, 2 * p) for n, p in zip(at.dims()[2:], windows.pad, strict=True)]
@@ -132,7 +136,8 @@ def pooling(at: Place) -> list[str]:
         raise NoEquivalentError(
             'global pooling with places, or STOCHASTIC, of images of any size; the sizes of its bottom must be fixed'
         )
-    windows = read_windows(at.param, at.shapes[0][2:])
+    height, width = at.shapes[0][2:]  # None where free: looked at only by global_pooling
+    windows = read_windows(at.param, (height or 0, width or 0))
     if method == 'MAX':
         return _max(at, windows)
     return [_average(at, windows) if method == 'AVE' else _stochastic_mean(at, windows)]

@@ -33,7 +33,8 @@ class _Steps:
     """The nodes of a Scan's body."""
 
     def __init__(self, prefix: str):
-        self.nodes, self.prefix = [], prefix
+        self.nodes: list = []
+        self.prefix = prefix
 
     def ops(self, kind: str, n_outputs: int, *inputs: str, **attributes) -> list[str]:
         outputs = [f'{self.prefix}/step/{len(self.nodes)}.{k}' for k in range(n_outputs)]
@@ -57,10 +58,10 @@ def _linear(at: Place, x: str, weight: int, bias: int | None = None) -> str:
     return y if bias is None else g.op('Add', y, at.weights(bias))
 
 
-def _scan(at: Place, n_states: int, step) -> tuple[list[str], list[str]]:
+def _scan(at: Place, n_states: int, step) -> tuple[str, list[str]]:
     """Runs step(body, states, x_t, cont_t) -> (new states, output) over time.
 
-    Returns the outputs of all steps (T, N, D) and the states after the last, each (1, N, D); and which parameters
+    Returns the output of all steps (T, N, D) and the states after the last, each (1, N, D); and which parameters
     come after those of the input.
     """
     g, param = at.graph, at.param
@@ -112,7 +113,7 @@ def lstm(at: Place) -> list[str]:
 @exports('RNN')
 def rnn(at: Place) -> list[str]:
     """A Scan of Tanh steps; without expose_hidden it starts with zeros in each run."""
-    first_weight = []
+    first_weight: list[int] = []
 
     def step(body: _Steps, states: list[str], x: str, cont: str, weight: int) -> tuple[list[str], str]:
         first_weight.append(weight)
