@@ -17,6 +17,7 @@ Y = X[::-1] + 0.25
 POSITIVE = abs(X)
 FILL = 'weight_filler { type: "gaussian" std: 0.5 } bias_filler { type: "gaussian" }'
 IMAGE = (RNG.permutation(1 * 2 * 5 * 4) * 0.1 - 2).reshape(1, 2, 5, 4)  # no maximum is near another
+MAPS = (RNG.permutation(8 * 5 * 4) * 0.1 - 2).reshape(1, 8, 5, 4)
 SEQUENCE, CONT = RNG.standard_normal((4, 2, 3)), np.array([[0, 0], [1, 1], [1, 0], [1, 1]])
 CELL, GATES = RNG.standard_normal((1, 2, 3)), RNG.standard_normal((1, 2, 12))
 SCORES, LABELS = RNG.standard_normal((4, 3)), np.array([2, 0, 1, 1])
@@ -60,6 +61,11 @@ EXAMPLES = {
     'MVN': ('', [IMAGE], {'rtol': 2e-2, 'atol': 3e-3}),
     'MultinomialLogisticLoss': ('', [PROBABILITIES, LABELS], {'eps': 1e-3}),
     'PReLU': ('', [X], {}),
+    'PSROIPooling': (
+        'psroi_pooling_param { output_dim: 2 group_size: 2 spatial_scale: 0.5 }',
+        [MAPS, [[0, 0, 0, 5, 7], [0, 2, 1, 4, 9], [0, 20, 1, 30, 9]]],
+        {},
+    ),
     'Parameter': ('parameter_param { shape { dim: [2, 3] } }', [], {'check': ()}),
     'Pooling': ('pooling_param { kernel_size: 3 stride: 2 }', [IMAGE], {}),
     'Power': ('power_param { power: 2 scale: -0.5 shift: 1 }', [X], {}),
@@ -78,8 +84,14 @@ EXAMPLES = {
     'SigmoidCrossEntropyLoss': ('', [X, CORRECT], {}),
     'Slice': ('slice_param { axis: 1 slice_point: 1 }', [X], {'n_tops': 2}),
     'SmoothL1Loss': ('', [X, np.zeros((2, 3)), CORRECT, POSITIVE], {}),
+    'SmoothL1LossOHEM': (
+        'loss_param { normalization: PRE_FIXED pre_fixed_normalizer: 3 }',
+        [X, np.zeros((2, 3)), CORRECT > 0],
+        {'check': (0, 1)},
+    ),
     'Softmax': ('', [X], {}),
     'SoftmaxWithLoss': ('', [SCORES, LABELS], {}),
+    'SoftmaxWithLossOHEM': ('loss_param { ignore_label: 2 }', [SCORES, LABELS], {}),
     'Split': ('', [X], {'n_tops': 2}),
     'Swish': ('swish_param { beta: 1.5 }', [X], {}),
     'TanH': ('', [X], {}),
@@ -90,6 +102,7 @@ EXAMPLES = {
 WITHOUT_GRADIENT = {
     'Accuracy',
     'ArgMax',
+    'BoxAnnotatorOHEM',
     'Data',
     'DummyData',
     'HDF5Data',
