@@ -24,6 +24,9 @@ SCORES, LABELS = RNG.standard_normal((4, 3)), np.array([2, 0, 1, 1])
 PROBABILITIES = RNG.uniform(0.2, 1, (4, 3))
 PAIR = RNG.standard_normal((2, 6, 3))
 CORRECT = np.array([[0, 1, 0.25], [1, 0, 0.75]])
+# Four boxes, three of which overlap the one object enough or nearly so, and their variances.
+PRIORS = np.array([[[0.1, 0.1, 0.5, 0.5, 0.1, 0.1, 0.6, 0.4, 0.5, 0.5, 0.9, 0.9, 0, 0, 0.2, 0.2], [0.1] * 16]])
+OBJECTS = [[[[0, 2, 0, 0.12, 0.1, 0.5, 0.52, 0]]]]
 
 # type -> (its options, its bottoms, what else `check_gradient` is told). Bottoms lie off the kinks.
 EXAMPLES = {
@@ -59,7 +62,17 @@ EXAMPLES = {
     'LSTMUnit': ('', [CELL, GATES, [[1, 0]]], {'check': (0, 1), 'n_tops': 2}),
     'Log': ('log_param { base: 10 }', [POSITIVE], {}),
     'MVN': ('', [IMAGE], {'rtol': 2e-2, 'atol': 3e-3}),
+    'MultiBoxLoss': (
+        'multibox_loss_param { num_classes: 3 code_type: CENTER_SIZE }',
+        [RNG.standard_normal((1, 16)), RNG.standard_normal((1, 12)), PRIORS, OBJECTS],
+        {'check': (0, 1), 'eps': 1e-3, 'rtol': 2e-2},
+    ),
     'MultinomialLogisticLoss': ('', [PROBABILITIES, LABELS], {'eps': 1e-3}),
+    'Normalize': (
+        'norm_param { across_spatial: false channel_shared: false scale_filler { type: "gaussian" std: 2 } }',
+        [IMAGE],
+        {'eps': 1e-3, 'rtol': 2e-2, 'atol': 5e-3},
+    ),
     'PReLU': ('', [X], {}),
     'PSROIPooling': (
         'psroi_pooling_param { output_dim: 2 group_size: 2 spatial_scale: 0.5 }',
@@ -67,6 +80,7 @@ EXAMPLES = {
         {},
     ),
     'Parameter': ('parameter_param { shape { dim: [2, 3] } }', [], {'check': ()}),
+    'Permute': ('permute_param { order: [0, 2, 3, 1] }', [IMAGE], {}),
     'Pooling': ('pooling_param { kernel_size: 3 stride: 2 }', [IMAGE], {}),
     'Power': ('power_param { power: 2 scale: -0.5 shift: 1 }', [X], {}),
     'RNN': (f'recurrent_param {{ num_output: 3 {FILL} }}', [SEQUENCE, CONT], {}),
@@ -104,12 +118,14 @@ WITHOUT_GRADIENT = {
     'ArgMax',
     'BoxAnnotatorOHEM',
     'Data',
+    'DetectionOutput',
     'DummyData',
     'HDF5Data',
     'HDF5Output',
     'ImageData',
     'Input',
     'MemoryData',
+    'PriorBox',
     'Silence',
     'Threshold',
     'WindowData',
