@@ -113,9 +113,7 @@ def align_loops(maps, rois, scale, pooled, ratio):
         for c, p, q in np.ndindex(*out.shape[1:]):
             plane = maps[int(image), c]
             samples = [
-                bilinear(
-                    maps[int(image), c], y1 + (p + (i + 0.5) / down) * height, x1 + (q + (j + 0.5) / across) * width
-                )
+                bilinear(plane, y1 + (p + (i + 0.5) / down) * height, x1 + (q + (j + 0.5) / across) * width)
                 for i in range(down)
                 for j in range(across)
             ]
