@@ -49,7 +49,7 @@ class Interp(FunctionLayer):
         elif param.HasField('height'):
             self._size = (param.height, param.width)
         else:
-            size = ((n - 1) // param.shrink_factor + 1 for n in size)
+            size = tuple((n - 1) // param.shrink_factor + 1 for n in size)
             self._size = tuple(n + (n - 1) * (param.zoom_factor - 1) for n in size)
         if min(self._size) < 1:
             raise LayerError(f'Interp: height and width should be positive; got {self._size}')

@@ -131,12 +131,13 @@ class PriorBox(Layer):
         for ratio in self.param.aspect_ratio:
             if all(abs(ratio - other) >= 1e-6 for other in ratios):
                 ratios += [ratio, 1 / ratio] if self.param.flip else [ratio]
-        sides = []
+        sides: list[tuple[float, float]] = []
         for i, size in enumerate(self.param.min_size):
             small = int(size)  # the original keeps sizes in ints
             sides.append((small, small))
             if self.param.max_size:
-                sides.append([np.sqrt(small * int(self.param.max_size[i]))] * 2)
+                between = np.sqrt(small * int(self.param.max_size[i]))
+                sides.append((between, between))
             sides += [(small * np.sqrt(r), small / np.sqrt(r)) for r in ratios if abs(r - 1) >= 1e-6]
         return np.array(sides, np.float32)
 

@@ -143,7 +143,7 @@ class MultiBoxLoss(FunctionLayer):
             its, first = objects[objects[:, 0] == image], codes[image, :, 0]
             boxes = priors if param.use_prior_for_matching else self._decoded(first, priors, variances)
             within = (boxes >= 0) & (boxes <= 1)
-            allowed = within.all(1) | (not param.ignore_cross_boundary_bbox)
+            allowed = np.logical_or(within.all(1), not param.ignore_cross_boundary_bbox)
             shown, overlap = match(boxes, its[:, 3:7], param.overlap_threshold if by_prediction else None, allowed)
             matched, negative = shown >= 0, np.zeros(self._priors, bool)
             label = np.full(self._priors, background)
