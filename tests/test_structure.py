@@ -98,6 +98,7 @@ BY_HAND = {
     'experiments/runs.py': 'a log, to which another program writes',
     'experiments/bench.py': 'into a temporary folder',
     'experiments/bench_parts.py': 'into a temporary folder',
+    'experiments/count_loading.py': 'into a temporary folder',
     'data/scripts/npz_to_caffemodel.py': 'into a temporary folder',
     'lib/fast_rcnn/training_lock.py': 'a lock, whose content nobody needs whole',
     'tools/_standard_streams.py': 'a standard stream, not a file',

@@ -18,19 +18,10 @@ STAND_IN = (
 _FORKS = (
     (
         "SSD's Caffe (weiliu89/caffe, branch ssd)",
-        """AnnotatedData DetectionEvaluate DetectionOutput MultiBoxLoss Normalize Permute PriorBox VideoData""",
-        """annotated_data_param detection_evaluate_param detection_output_param multibox_loss_param norm_param
-        permute_param prior_box_param video_data_param resize_param noise_param distort_param expand_param
-        emit_constraint eval_type ap_version show_per_class_result""",
+        'AnnotatedData DetectionEvaluate VideoData',
+        """annotated_data_param detection_evaluate_param video_data_param resize_param noise_param distort_param
+        expand_param emit_constraint eval_type ap_version show_per_class_result""",
     ),
-    (
-        "R-FCN's Caffe (daijifeng001/caffe-rfcn)",
-        'PSROIPooling BoxAnnotatorOHEM SmoothL1LossOHEM SoftmaxWithLossOHEM',
-        'psroi_pooling_param box_annotator_ohem_param',
-    ),
-    ("Fast R-CNN's Caffe (rbgirshick/caffe-fast-rcnn)", 'ROIPooling SmoothL1Loss', 'roi_pooling_param'),
-    ('Caffes with Faster R-CNN in C++', 'Proposal', 'proposal_param'),
-    ('Caffes with Mask R-CNN', 'ROIAlign', 'roi_align_param'),
     ("Deformable ConvNets' Caffes", 'DeformableConvolution', 'deformable_convolution_param'),
     (
         'Caffes with YOLO (eric612/MobileNet-YOLO and others)',
@@ -43,19 +34,10 @@ _FORKS = (
         'ImageSegData MatRead MatWrite DenseCRF SegAccuracy UniqueLabel',
         'mat_read_param mat_write_param dense_crf_param seg_accuracy_param unique_label_param',
     ),
-    ('the Caffes of DeepLab and PSPNet', 'Interp', 'interp_param'),
-    ('the Caffes of PSPNet, SegNet and yjxiong', 'BN', 'bn_param'),
     (
         "SegNet's Caffe (alexgkendall/caffe-segnet)",
         'Upsample DenseImageData',
         'upsample_param dense_image_data_param weight_by_label_freqs class_weighting sample_weights_test',
-    ),
-    ("SENet's Caffe (hujie-frank/SENet)", 'Axpy', ''),
-    ("ShuffleNet's Caffe (farmingyard/ShuffleNet)", 'ShuffleChannel', 'shuffle_channel_param'),
-    (
-        'Caffes for MobileNets (yonghenglh6/DepthwiseConvolution and others)',
-        'DepthwiseConvolution ConvolutionDepthwise ReLU6',
-        'relu6_param',
     ),
     (
         "FlowNet's Caffe (lmb-freiburg/flownet2)",

@@ -105,15 +105,20 @@ def _reduction(layer: LayerShapes) -> int:
 
 
 _COUNTS = {
+    'Axpy': _each_element,
+    'BN': _each_element,
     'BatchNorm': _each_element,
     'Convolution': _convolution,
+    'ConvolutionDepthwise': _convolution,
     'Deconvolution': _deconvolution,
+    'DepthwiseConvolution': _convolution,
     'Eltwise': _each_input,
     'EuclideanLoss': _reduction,
     'InnerProduct': _inner_product,
     'LRN': _lrn,
     'LSTM': _recurrent,
     'MVN': _each_element,
+    'Normalize': _each_element,
     'PReLU': _each_element,
     'Pooling': _pooling,
     'Power': _each_element,

@@ -252,7 +252,7 @@ def test_a_wrong_prototxt_is_refused_with_file_line_and_layer(make_net, old, new
 @pytest.mark.parametrize(
     ('name', 'hint'),
     [
-        ('PriorBox', r": SSD's Caffe \(weiliu89/caffe, branch ssd\) has it"),  # not Power
+        ('Mean', r": FlowNet's Caffe \(lmb-freiburg/flownet2\) has it"),  # not BN
         ('Yolov3', r': Caffes with YOLO \(.*\) has it'),  # not Log
         ('Conv', r"; did you mean 'Convolution'\?"),
         ('Zork', ''),
@@ -269,17 +269,18 @@ def test_an_unknown_layer_type_is_a_forks_or_nearly_another_or_nothing(make_net,
 def test_all_unknown_layer_types_of_a_net_are_listed_and_those_left_out_are_not(make_net):
     with pytest.raises(caffe.LayerError) as error:
         make_net("""layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 } } }
-layer { name: "p1" type: "Axpy" bottom: "x" top: "p1" }
+layer { name: "p1" type: "Unpooling" bottom: "x" top: "p1" }
 layer { name: "p2" type: "AnnotatedData" top: "d" include { stage: "never" } }
-layer { name: "p3" type: "Axpy" bottom: "x" top: "p3" }
+layer { name: "p3" type: "Unpooling" bottom: "x" top: "p3" }
 layer { name: "p4" type: "Relu" bottom: "x" top: "p4" }""")
     lines = str(error.value).split('\n')
     assert lines[0].endswith(
-        "net.prototxt:2: layer 'p1' (Axpy): unknown layer type 'Axpy': SENet's Caffe (hujie-frank/SENet) has it. "
+        "net.prototxt:2: layer 'p1' (Unpooling): unknown layer type 'Unpooling': "
+        "DeconvNet's Caffe (HyeonwooNoh/caffe) has it. "
         'All that is unknown in this net:'
     )
     assert lines[1:3] == [
-        "  lines 2, 4: layer type 'Axpy': SENet's Caffe (hujie-frank/SENet) has it",
+        "  lines 2, 4: layer type 'Unpooling': DeconvNet's Caffe (HyeonwooNoh/caffe) has it",
         "  line 5: layer type 'Relu'; did you mean 'ReLU'?",
     ]
 

@@ -413,8 +413,8 @@ def test_solver_errors_name_the_nearest_field(write):
 @pytest.mark.parametrize(
     ('field', 'hint'),
     [
-        ('psroi_pooling_param', ": R-FCN's Caffe (daijifeng001/caffe-rfcn) has it"),  # not roi_pooling_param
-        ('prior_box_param', ": SSD's Caffe (weiliu89/caffe, branch ssd) has it"),
+        ('unpooling_param', ": DeconvNet's Caffe (HyeonwooNoh/caffe) has it"),  # not pooling_param
+        ('annotated_data_param', ": SSD's Caffe (weiliu89/caffe, branch ssd) has it"),
         ('yolov3_param', ': Caffes with YOLO (eric612/MobileNet-YOLO and others) has it'),
         ('crop_parm', '; did you mean "crop_param"?'),
         ('zork_param', ''),  # nothing but the ending is like another's
@@ -429,23 +429,24 @@ def test_an_unknown_field_is_a_forks_or_nearly_another_or_nothing(field, hint):
 def test_all_unknown_fields_and_layer_types_of_a_file_are_listed():
     text = """name: "mixed"
 layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 dim: -8 } } }
-layer { name: "p1" type: "Permute" bottom: "x" top: "p1" permute_param { order: 0 order: [2, 3] } }
-layer { name: "p2" type: "Permute" bottom: "x" top: "p2" permute_param { order: 0 nested { type: "a" } } }
+layer { name: "p1" type: "AnnotatedData" bottom: "x" top: "p1" annotated_data_param { order: 0 order: [2, 3] } }
+layer { name: "p2" type: "AnnotatedData" bottom: "x" top: "p2" annotated_data_param { order: 0 nested { type: "a" } } }
 layer: [{ name: "a" type: "Pooling" pooling_param { pool: MAX kernel_sise: 2 pad: 1e1 } },
-        { name: "b" type: "PSROIPooling" psroi_pooling_param { spatial_scale: 0.0625 } }]
+        { name: "b" type: "Unpooling" unpooling_param { spatial_scale: 0.0625 } }]
 """
     with pytest.raises(PrototxtError) as error:
         parse(text, caffe_pb2.NetParameter(), 'net.prototxt')
     first, *rest, advice = str(error.value).split('\n')
-    ssd, rfcn = "SSD's Caffe (weiliu89/caffe, branch ssd) has it", "R-FCN's Caffe (daijifeng001/caffe-rfcn) has it"
+    ssd, deconv = "SSD's Caffe (weiliu89/caffe, branch ssd) has it", "DeconvNet's Caffe (HyeonwooNoh/caffe) has it"
     assert first == (
-        f'net.prototxt:3:58: LayerParameter has no field "permute_param": {ssd}. All that is unknown in this file:'
+        f'net.prototxt:3:64: LayerParameter has no field "annotated_data_param": {ssd}. '
+        'All that is unknown in this file:'
     )
     assert rest == [
-        f'  lines 3, 4: field "permute_param" of LayerParameter: {ssd}',
-        f'  lines 3, 4: layer type "Permute": {ssd}',
+        f'  lines 3, 4: field "annotated_data_param" of LayerParameter: {ssd}',
+        f'  lines 3, 4: layer type "AnnotatedData": {ssd}',
         '  line 5: field "kernel_sise" of PoolingParameter; did you mean "kernel_size"?',
-        f'  line 6: field "psroi_pooling_param" of LayerParameter: {rfcn}',
-        f'  line 6: layer type "PSROIPooling": {rfcn}',
+        f'  line 6: field "unpooling_param" of LayerParameter: {deconv}',
+        f'  line 6: layer type "Unpooling": {deconv}',
     ]
     assert advice.startswith('A Python layer can stand in for a layer type: type: "Python" python_param {')

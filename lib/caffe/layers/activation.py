@@ -194,6 +194,17 @@ class Clip(_Elementwise):
         return [bottoms[0].clamp(self.param.min, self.param.max)]
 
 
+@register('ReLU6')
+class ReLU6(_Elementwise):
+    """min(max(x, 0), 6) + negative_slope * min(x, 0) (Krizhevsky, 2010; forks for MobileNetV2)."""
+
+    param_field = 'relu6_param'
+
+    def compute(self, bottoms, params):
+        y = bottoms[0].clamp(0, 6)
+        return [y + self.param.negative_slope * bottoms[0].clamp(max=0) if self.param.negative_slope else y]
+
+
 @register('Exp')
 class Exp(_Elementwise):
     """base ** (shift + scale * x); base -1 stands for e (exp_layer.cpp)."""

@@ -94,7 +94,7 @@ class Convolution(Layer):
             )
         geometry = read_geometry(param, self._spatial)
         self._channels = shape[self._axis]
-        outputs, group = param.num_output, param.group
+        outputs, group = param.num_output, self.groups()
         if outputs == 0:
             raise LayerError(f'{self.type}: num_output must be positive')
         if group == 0 or self._channels % group:
@@ -111,6 +111,10 @@ class Convolution(Layer):
         self.new_param(weight_shape, param.weight_filler)
         if param.bias_term:
             self.new_param((outputs,), param.bias_filler)
+
+    def groups(self) -> int:
+        """Into how many groups the channels are split; called when `_channels` is known."""
+        return self.param.group
 
     def reshape(self, bottom, top):
         shape = bottom[0].shape
@@ -173,6 +177,32 @@ class Deconvolution(Convolution):
     """
 
     transposed = True
+
+
+@register('DepthwiseConvolution')
+class DepthwiseConvolution(Convolution):
+    """Convolution in which each channel has filters of its own (yonghenglh6/DepthwiseConvolution).
+
+    `group` is the number of channels, and num_output a multiple of it. The filters are those of a Convolution with
+    that group, so weights go from one to the other.
+    """
+
+    def groups(self):
+        if self.param.group != self._channels:
+            raise LayerError(
+                f'{self.type}: group must be the number of channels, {self._channels}; it is {self.param.group}'
+            )
+        return self._channels
+
+
+@register('ConvolutionDepthwise')
+class ConvolutionDepthwise(Convolution):
+    """DepthwiseConvolution by another name, whose group is always the number of channels."""
+
+    def groups(self):
+        if self.param.HasField('group') and self.param.group != self._channels:
+            raise LayerError(f"{self.type}: remove group: {self.param.group}, it is the channels' {self._channels}")
+        return self._channels
 
 
 @register('Im2col')

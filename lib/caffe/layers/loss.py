@@ -18,6 +18,7 @@ from caffe.glog import log
 from caffe.layer import Layer, LayerError, register
 from caffe.layers.axes import canonical_axis
 from caffe.layers.labels import label_indices
+from caffe.layers.loss_normalization import normalization_mode, normalizer
 from caffe.proto import caffe_pb2
 
 FLT_MIN = torch.finfo(torch.float32).tiny
@@ -52,26 +53,6 @@ class LossLayer(Layer):
 def rows_of(blob: Blob) -> int:
     """What a loss is divided by; 1 for a blob without rows, whose loss is 0 (and not 0/0 as in Caffe)."""
     return max(blob.shape[0], 1)
-
-
-def normalizer(mode: str, outer: int, inner: int, valid: torch.Tensor | None) -> torch.Tensor | float:
-    """What a sum of losses is divided by, at least 1 (get_normalizer of softmax_loss_layer.cpp).
-
-    mode: FULL, VALID, BATCH_SIZE or NONE; valid: mask of the labels that count, None if all do. The count
-    stays on the device.
-    """
-    if mode == 'VALID' and valid is not None:
-        return valid.sum().clamp_(min=1).float()
-    return float(max(1, {'FULL': outer * inner, 'VALID': outer * inner, 'BATCH_SIZE': outer, 'NONE': 1}[mode]))
-
-
-def normalization_mode(loss_param: caffe_pb2.LossParameter, default: str = 'VALID') -> str:
-    """The name of the mode that loss_param asks for, by `normalization` or by the older `normalize`."""
-    if loss_param.HasField('normalization'):
-        return type(loss_param).NormalizationMode.Name(loss_param.normalization)
-    if loss_param.HasField('normalize'):
-        return 'VALID' if loss_param.normalize else 'BATCH_SIZE'
-    return default
 
 
 class SoftmaxedLoss(LossLayer):

@@ -39,7 +39,7 @@ def _on_images(at: Place, bottom: int, channels: int, function: Callable[[str], 
 def _convolve(at: Place, kind: str) -> list[str]:
     g, geometry = at.graph, _geometry(at)
     weights = [at.weights(0), *([at.weights(1)] if at.param.bias_term else [])]
-    options = {**_options(geometry), 'group': at.param.group}
+    options = {**_options(geometry), 'group': at.layer.groups()}
     if geometry.kernel:
         return [
             _on_images(at, i, at.param.num_output, lambda x: g.op(kind, x, *weights, **options))
@@ -49,7 +49,7 @@ def _convolve(at: Place, kind: str) -> list[str]:
     weights[0] = g.op('Unsqueeze', weights[0], g.ints(2))
 
     def product(x: str) -> str:
-        image = g.op(kind, g.op('Unsqueeze', x, g.ints(2)), *weights, group=at.param.group)
+        image = g.op(kind, g.op('Unsqueeze', x, g.ints(2)), *weights, group=at.layer.groups())
         return g.op('Squeeze', image, g.ints(2))
 
     return [_on_images(at, i, at.param.num_output, product) for i in range(len(at.bottoms))]
@@ -58,6 +58,13 @@ def _convolve(at: Place, kind: str) -> list[str]:
 @exports('Convolution')
 def convolution(at: Place) -> list[str]:
     """Conv, for each bottom."""
+    return _convolve(at, 'Conv')
+
+
+@exports('DepthwiseConvolution')
+@exports('ConvolutionDepthwise')
+def depthwise(at: Place) -> list[str]:
+    """Conv of as many groups as channels."""
     return _convolve(at, 'Conv')
 
 

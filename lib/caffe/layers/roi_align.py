@@ -1,0 +1,61 @@
+"""ROIAlign (He et al., 'Mask R-CNN', 2017, section 3)."""
+
+from __future__ import annotations
+
+import torch
+
+from caffe.kernels.roi_align import roi_align
+from caffe.kernels.roi_bins import of_no_image
+from caffe.layer import FunctionLayer, LayerError, register
+
+
+@register('ROIAlign')
+class ROIAlign(FunctionLayer):
+    """Averages bilinear samples in each RoI's pooled_h x pooled_w bins; no corner is rounded.
+
+    Bottoms: features (N, C, H, W); RoIs (R, 5), rows (index of the image in the batch, x1, y1, x2, y2) in image pixels.
+    Top (R, C, pooled_h, pooled_w). A bin has sampling_ratio^2 samples, or as many along each side as it has feature
+    pixels, rounded up. An RoI is at least 1 x 1 feature pixel. The gradient of RoIs is zero. Forks differ; this is
+    Detectron's (roi_align_op.cc), without the later half-pixel offset.
+    """
+
+    param_field = 'roi_align_param'
+    num_bottom = 2
+    num_top = 1
+
+    def setup(self, bottom, top):
+        for side in ('pooled_h', 'pooled_w'):
+            if getattr(self.param, side) == 0:
+                raise LayerError(f'{side} must be > 0')
+
+    def reshape(self, bottom, top):
+        features, rois = bottom[0].shape, bottom[1].shape
+        if len(features) != 4:
+            raise LayerError(f'ROIAlign: bottom 0 must be features of shape (N, C, H, W), got {features}')
+        if not rois or bottom[1].count != rois[0] * 5:
+            raise LayerError(f'ROIAlign: bottom 1 must be RoIs of shape (R, 5): image, x1, y1, x2, y2; got {rois}')
+        top[0].reshape(rois[0], features[1], self.param.pooled_h, self.param.pooled_w)
+
+    def forward(self, bottom, top):
+        rois, images = bottom[1].read().view(-1, 5), bottom[0].shape[0]
+        nowhere = of_no_image(rois, images)
+        if nowhere.any():
+            r = int(nowhere.nonzero()[0])
+            raise LayerError(
+                f'ROIAlign: RoI {r} is of image {float(rois[r, 0]):g} of the batch, but bottom 0 holds {images} '
+                f'(numbered from 0); the RoI is {rois[r].tolist()}'
+            )
+        super().forward(bottom, top)
+
+    def compute(self, bottoms, params):
+        pooled = (self.param.pooled_h, self.param.pooled_w)
+        rois = bottoms[1].detach().reshape(-1, 5)
+        return [roi_align(bottoms[0], rois, self.param.spatial_scale, pooled, max(self.param.sampling_ratio, 0))]
+
+    def backward(self, top, propagate_down, bottom):
+        super().backward(top, [propagate_down[0], False], bottom)
+        if propagate_down[1]:
+            bottom[1].write_diff(torch.zeros_like(bottom[1].read()))
+
+    def allow_force_backward(self, bottom_index):
+        return bottom_index != 1
