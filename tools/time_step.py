@@ -5,7 +5,7 @@ tools/time_step.py --gpu cpu --solver models/pascal_voc/VGG16/fast_rcnn_ohem/sol
     --cfg experiments/cfgs/fast_rcnn_ohem.yml --image 600x1000 --rois 2000
 
 The image is noise, the RoIs are random boxes around random objects, the weights random: nothing has to be
-downloaded, and the work is that of a real step.
+downloaded, and the work is that of a real step. A net with an RPN proposes RoIs itself: how many is said.
 """
 
 import argparse
@@ -193,6 +193,7 @@ def main() -> None:
     peak = peak_gib(args.gpu)
 
     passes = args.steps * iter_size
+    rois = f'{len(net.blobs["rpn_rois"].data)} proposals in the last' if 'rpn_rois' in net.blobs else f'{args.rois} RoIs'
     print(f'\n{"layer":28} {"type":16} {"forward ms":>11} {"backward ms":>12}   (a pass; {passes} timed)')
     for i, name in enumerate(net._layer_names):
         row = 1000 * times.forward[i], 1000 * times.backward[i]
@@ -201,7 +202,7 @@ def main() -> None:
     total = sum(times.forward), sum(times.backward)
     print(f'{"sum":28} {"":16} {1000 * total[0]:11.1f} {1000 * total[1]:12.1f}')
     print(
-        f'\none step ({iter_size} passes of {height}x{width}, {args.rois} RoIs): '
+        f'\none step ({iter_size} passes of {height}x{width}, {rois}): '
         f'{times.step:.2f} s, of which the solver about {times.solver:.2f} s; peak memory {peak:.2f} GiB'
     )
     if args.json:
