@@ -193,7 +193,8 @@ def main() -> None:
     peak = peak_gib(args.gpu)
 
     passes = args.steps * iter_size
-    rois = f'{len(net.blobs["rpn_rois"].data)} proposals in the last' if 'rpn_rois' in net.blobs else f'{args.rois} RoIs'
+    proposed = len(net.blobs['rpn_rois'].data) if 'rpn_rois' in net.blobs else None
+    rois = f'{args.rois} RoIs' if proposed is None else f'{proposed} proposals in the last'
     print(f'\n{"layer":28} {"type":16} {"forward ms":>11} {"backward ms":>12}   (a pass; {passes} timed)')
     for i, name in enumerate(net._layer_names):
         row = 1000 * times.forward[i], 1000 * times.backward[i]
