@@ -36,6 +36,11 @@ def parse_args() -> argparse.Namespace:
         default=1,
         help='steps to time, twice: as they are, and watched layer by layer (default: 1)',
     )
+    parser.add_argument(
+        '--processor',
+        action='store_true',
+        help="count the processor's seconds, of all threads, in place of the clock's: for a machine that is busy",
+    )
     parser.add_argument('--json', metavar='FILE', help='write the seconds and the memory there too')
     add_flags(parser)
     return parser.parse_args()
@@ -117,8 +122,8 @@ class Times(NamedTuple):
     solver: float
 
 
-def time_steps(solver, iter_size: int, steps: int, on_gpu: bool) -> Times:
-    """Trains for 1 + 2 * `steps` steps: to warm up, as they are, and watched layer by layer."""
+def time_steps(solver, iter_size: int, steps: int, on_gpu: bool, now=time.perf_counter) -> Times:
+    """Trains for 1 + 2 * `steps` steps: to warm up, as they are, and watched layer by layer. `now` tells seconds."""
     net = solver.net
     seconds = {d: [0.0] * len(net.layers) for d in ('forward', 'backward')}
     clock = {}
@@ -131,21 +136,21 @@ def time_steps(solver, iter_size: int, steps: int, on_gpu: bool) -> Times:
 
     def start(i):
         synchronise()
-        clock['t'] = time.perf_counter()
+        clock['t'] = now()
 
     def stop(direction):
         def add(i):
             synchronise()
-            seconds[direction][i] += time.perf_counter() - clock['t']
+            seconds[direction][i] += now() - clock['t']
 
         return add
 
     def step() -> float:
         synchronise()
-        began = time.perf_counter()
+        began = now()
         solver.step(steps)
         synchronise()
-        return (time.perf_counter() - began) / steps
+        return (now() - began) / steps
 
     solver.step(1)  # allocates, chooses kernels
     as_it_is = step()
@@ -188,11 +193,12 @@ def main() -> None:
         wrapper = SolverWrapper(args.solver, Roidb(noise, use_flipped=False), folder)
         net, iter_size = wrapper.solver.net, wrapper.solver_param.iter_size
         randomise(net)
-        times = time_steps(wrapper.solver, iter_size, args.steps, args.gpu.lower() != 'cpu')
+        now = time.process_time if args.processor else time.perf_counter
+        times = time_steps(wrapper.solver, iter_size, args.steps, args.gpu.lower() != 'cpu', now)
         wrapper.close()
     peak = peak_gib(args.gpu)
 
-    passes = args.steps * iter_size
+    passes, unit = args.steps * iter_size, 's of the processor' if args.processor else 's'
     proposed = len(net.blobs['rpn_rois'].data) if 'rpn_rois' in net.blobs else None
     rois = f'{args.rois} RoIs' if proposed is None else f'{proposed} proposals in the last'
     print(f'\n{"layer":28} {"type":16} {"forward ms":>11} {"backward ms":>12}   (a pass; {passes} timed)')
@@ -204,7 +210,7 @@ def main() -> None:
     print(f'{"sum":28} {"":16} {1000 * total[0]:11.1f} {1000 * total[1]:12.1f}')
     print(
         f'\none step ({iter_size} passes of {height}x{width}, {rois}): '
-        f'{times.step:.2f} s, of which the solver about {times.solver:.2f} s; peak memory {peak:.2f} GiB'
+        f'{times.step:.2f} {unit}, of which the solver about {times.solver:.2f} s; peak memory {peak:.2f} GiB'
     )
     if args.json:
         measured = {'seconds': times.step, 'peak_gib': peak, 'forward': total[0], 'backward': total[1]}
