@@ -18,6 +18,7 @@ import time
 from typing import NamedTuple
 
 import numpy as np
+from google.protobuf import text_format
 
 import _init_paths  # noqa: F401
 import whole_file
@@ -190,7 +191,11 @@ def main() -> None:
         raise ValueError(f'{args.solver}: its net has no RoIDataLayer with num_classes, so there are no RoIs to time')
     with tempfile.TemporaryDirectory() as folder:
         noise = NoiseImage(os.path.join(folder, 'noise.png'), height, width, args.rois, int(num_classes[1]))
-        wrapper = SolverWrapper(args.solver, Roidb(noise, use_flipped=False), folder)
+        # random weights at the solver's rate may end in NaN, of which an RPN proposes nothing
+        param.base_lr = 1e-9
+        solver = os.path.join(folder, 'solver.prototxt')
+        whole_file.write_text(solver, text_format.MessageToString(param))
+        wrapper = SolverWrapper(solver, Roidb(noise, use_flipped=False), folder)
         net, iter_size = wrapper.solver.net, wrapper.solver_param.iter_size
         randomise(net)
         now = time.process_time if args.processor else time.perf_counter
