@@ -100,7 +100,7 @@ class NoiseImage:
 
 
 def randomise(net) -> None:
-    """Fills parameters that a fine-tuning prototxt leaves at zero, as He et al. would."""
+    """Fills parameters that a fine-tuning prototxt leaves at zero, as He et al. would; an RPN proposes its anchors."""
     rng = np.random.default_rng(1)
     for blobs in net.params.values():
         weights = blobs[0].data
@@ -108,6 +108,8 @@ def randomise(net) -> None:
             std = np.sqrt(2 / np.prod(weights.shape[1:]))
             rng.standard_normal(dtype=np.float32, out=weights)
             weights *= np.float32(std)
+    if 'rpn_bbox_pred' in net.params:  # moved at random they would be few: all of the image's size
+        net.params['rpn_bbox_pred'][0].data[...] = 0
 
 
 class Times(NamedTuple):
