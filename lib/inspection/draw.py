@@ -143,8 +143,8 @@ def draw_repeats(image: np.ndarray, boxes: np.ndarray, by: np.ndarray, kept: np.
 def draw_mined_rois(batch, image: int, classes: Sequence[str]) -> np.ndarray:
     """All RoIs of an image by loss, and those mined: two panels.
 
-    batch: a `hard_rois.MiniBatch`. The panels are side by side; of a wide image one is below the other. Of a net with an
-    RPN, a panel of its proposals by score comes first.
+    batch: a `hard_rois.MiniBatch`. The panels are side by side; of a wide image one is below the other. Of a net with
+    an RPN, a panel of its proposals by score comes first.
     """
     rows = batch.rows(image)
     place = {int(row): k for k, row in enumerate(rows)}
