@@ -1,8 +1,8 @@
-# make demo: from a fresh clone to a trained detector.  make test: the tests.
+# make demo: from a fresh clone to a trained detector.  make demo-faster: one that finds its own proposals.  make test: the tests.
 PYTHON ?= python3
 PY := .venv/bin/python
 
-.PHONY: all demo test test-slow test-oldest lint clean bench
+.PHONY: all demo demo-faster test test-slow test-oldest lint clean bench
 
 all: .venv/installed
 
@@ -15,6 +15,9 @@ all: .venv/installed
 
 demo: .venv/installed
 	@PYTHON=$(PY) experiments/scripts/demo.sh
+
+demo-faster: .venv/installed
+	@PYTHON=$(PY) experiments/scripts/demo.sh faster
 
 # two processes, each on one core: small nets gain nothing from threads
 test: .venv/installed

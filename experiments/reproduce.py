@@ -91,7 +91,8 @@ def cell(records: list[dict]) -> str:
 def markdown(number: int, on: str, rows: list[Row], records: dict[str, list[dict]], iters: int | None) -> str:
     """The table as Markdown."""
     table, place = TABLES[number], PLACES[on]
-    lines = [f"The paper's table {number}: {table.title}; {table.figure}.", '']
+    whose = f"The paper's table {number}" if number <= 6 else f'Table {number}'
+    lines = [f'{whose}: {table.title}; {table.figure}.', '']
     if place.note:
         lines += [place.note, '']
     if iters:

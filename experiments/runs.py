@@ -24,7 +24,7 @@ from pathlib import Path
 
 import yaml
 from google.protobuf import text_format
-from tables import PLACES, Place, Row
+from tables import FASTER, FASTER_OHEM, PLACES, Place, Row
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / 'lib'))  # at the end: an installed Caffe, or one on PYTHONPATH, comes first
@@ -58,7 +58,12 @@ class Run:
 
     @property
     def iterations(self) -> int:
-        return self.iters or self.place.iters[self._data]
+        return self.iters or self._schedule
+
+    @property
+    def _schedule(self) -> int:
+        """The iterations that the method's solver is meant for."""
+        return self.place.rpn_iters if self.row.method in (FASTER, FASTER_OHEM) else self.place.iters[self._data]
 
     @property
     def _data(self) -> str:
@@ -92,7 +97,7 @@ class Run:
         if self.row.iter_size and self.row.iter_size != param.iter_size:  # an unset 1 stays unset: same hash
             param.iter_size = self.row.iter_size
         if param.lr_policy == 'step':
-            param.stepsize = max(1, round(param.stepsize * self.iterations / self.place.iters[self._data]))
+            param.stepsize = max(1, round(param.stepsize * self.iterations / self._schedule))
         return param
 
     def _of_training(self) -> dict:

@@ -11,16 +11,25 @@ def add_project_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--project', metavar='NAME', help='a project that tools/new_project.py made: replaces the flags'
     )
-    parser.add_argument('--method', choices=('ohem', 'frcn'), default='ohem', help='of a project (default: ohem)')
+    parser.add_argument(
+        '--method',
+        choices=('ohem', 'frcn', 'faster'),
+        default='ohem',
+        help='of a project: Fast R-CNN with OHEM or without, Faster R-CNN with it (default: ohem)',
+    )
 
 
 def project_of(args: argparse.Namespace):
     """The project that --project names, its settings as --cfg; None without the flag."""
     if args.project is None:
         return None
-    from projects.project import load_project
+    from projects.project import ProjectError, load_project
 
     project = load_project(args.project)
+    if not os.path.isdir(project.path(args.method)):
+        raise ProjectError(
+            f'{project.folder} has no {args.method}: it was made by an older tools/new_project.py; make it anew'
+        )
     if args.cfg_file is None:
         args.cfg_file = project.path(args.method, 'settings.yml')
     return project
@@ -49,9 +58,9 @@ def make_proposals(*imdbs: str) -> None:
             raise KeyboardInterrupt('interrupted while proposals were made; give the same command to go on')
 
 
-def newest_model(project) -> str:
-    """The project's newest trained model, by cfg's output folder."""
+def newest_model(project, method: str) -> str:
+    """The project's newest model that a method trained, by cfg's output folder."""
     from detection_data.factory import get_imdb
     from fast_rcnn.config import get_output_dir
 
-    return project.newest_model(get_output_dir(get_imdb(project.imdb('train'))))
+    return project.newest_model(get_output_dir(get_imdb(project.imdb('train'))), method)

@@ -71,7 +71,7 @@ def main() -> int:
         raise FileNotFoundError(f'there is no file of class names {args.classes} (--classes)')
     configure(args)
     if project is not None:
-        args.caffemodel = args.caffemodel or newest_model(project)
+        args.caffemodel = args.caffemodel or newest_model(project, args.method)
 
     import cv2
     from tqdm import tqdm

@@ -59,7 +59,7 @@ def main() -> None:
     from fast_rcnn.test import load_net, test_net
 
     if project is not None:
-        args.caffemodel = args.caffemodel or newest_model(project)
+        args.caffemodel = args.caffemodel or newest_model(project, args.method)
         make_proposals(args.imdb_name)
         print(f'Testing {args.caffemodel}')
     imdb = get_imdb(args.imdb_name)

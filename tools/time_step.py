@@ -5,7 +5,7 @@ tools/time_step.py --gpu cpu --solver models/pascal_voc/VGG16/fast_rcnn_ohem/sol
     --cfg experiments/cfgs/fast_rcnn_ohem.yml --image 600x1000 --rois 2000
 
 The image is noise, the RoIs are random boxes around random objects, the weights random: nothing has to be
-downloaded, and the work is that of a real step.
+downloaded, and the work is that of a real step. A net with an RPN proposes RoIs itself: how many is said.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import time
 from typing import NamedTuple
 
 import numpy as np
+from google.protobuf import text_format
 
 import _init_paths  # noqa: F401
 import whole_file
@@ -35,6 +36,11 @@ def parse_args() -> argparse.Namespace:
         type=int,
         default=1,
         help='steps to time, twice: as they are, and watched layer by layer (default: 1)',
+    )
+    parser.add_argument(
+        '--processor',
+        action='store_true',
+        help="count the processor's seconds, of all threads, in place of the clock's: for a machine that is busy",
     )
     parser.add_argument('--json', metavar='FILE', help='write the seconds and the memory there too')
     add_flags(parser)
@@ -94,7 +100,7 @@ class NoiseImage:
 
 
 def randomise(net) -> None:
-    """Fills parameters that a fine-tuning prototxt leaves at zero, as He et al. would."""
+    """Fills parameters that a fine-tuning prototxt leaves at zero, as He et al. would; an RPN proposes its anchors."""
     rng = np.random.default_rng(1)
     for blobs in net.params.values():
         weights = blobs[0].data
@@ -102,6 +108,8 @@ def randomise(net) -> None:
             std = np.sqrt(2 / np.prod(weights.shape[1:]))
             rng.standard_normal(dtype=np.float32, out=weights)
             weights *= np.float32(std)
+    if 'rpn_bbox_pred' in net.params:  # moved at random they would be few: all of the image's size
+        net.params['rpn_bbox_pred'][0].data[...] = 0
 
 
 class Times(NamedTuple):
@@ -117,8 +125,8 @@ class Times(NamedTuple):
     solver: float
 
 
-def time_steps(solver, iter_size: int, steps: int, on_gpu: bool) -> Times:
-    """Trains for 1 + 2 * `steps` steps: to warm up, as they are, and watched layer by layer."""
+def time_steps(solver, iter_size: int, steps: int, on_gpu: bool, now=time.perf_counter) -> Times:
+    """Trains for 1 + 2 * `steps` steps: to warm up, as they are, and watched layer by layer. `now` tells seconds."""
     net = solver.net
     seconds = {d: [0.0] * len(net.layers) for d in ('forward', 'backward')}
     clock = {}
@@ -131,21 +139,21 @@ def time_steps(solver, iter_size: int, steps: int, on_gpu: bool) -> Times:
 
     def start(i):
         synchronise()
-        clock['t'] = time.perf_counter()
+        clock['t'] = now()
 
     def stop(direction):
         def add(i):
             synchronise()
-            seconds[direction][i] += time.perf_counter() - clock['t']
+            seconds[direction][i] += now() - clock['t']
 
         return add
 
     def step() -> float:
         synchronise()
-        began = time.perf_counter()
+        began = now()
         solver.step(steps)
         synchronise()
-        return (time.perf_counter() - began) / steps
+        return (now() - began) / steps
 
     solver.step(1)  # allocates, chooses kernels
     as_it_is = step()
@@ -185,14 +193,21 @@ def main() -> None:
         raise ValueError(f'{args.solver}: its net has no RoIDataLayer with num_classes, so there are no RoIs to time')
     with tempfile.TemporaryDirectory() as folder:
         noise = NoiseImage(os.path.join(folder, 'noise.png'), height, width, args.rois, int(num_classes[1]))
-        wrapper = SolverWrapper(args.solver, Roidb(noise, use_flipped=False), folder)
+        # random weights at the solver's rate may end in NaN, of which an RPN proposes nothing
+        param.base_lr = 1e-9
+        solver = os.path.join(folder, 'solver.prototxt')
+        whole_file.write_text(solver, text_format.MessageToString(param))
+        wrapper = SolverWrapper(solver, Roidb(noise, use_flipped=False), folder)
         net, iter_size = wrapper.solver.net, wrapper.solver_param.iter_size
         randomise(net)
-        times = time_steps(wrapper.solver, iter_size, args.steps, args.gpu.lower() != 'cpu')
+        now = time.process_time if args.processor else time.perf_counter
+        times = time_steps(wrapper.solver, iter_size, args.steps, args.gpu.lower() != 'cpu', now)
         wrapper.close()
     peak = peak_gib(args.gpu)
 
-    passes = args.steps * iter_size
+    passes, unit = args.steps * iter_size, 's of the processor' if args.processor else 's'
+    proposed = len(net.blobs['rpn_rois'].data) if 'rpn_rois' in net.blobs else None
+    rois = f'{args.rois} RoIs' if proposed is None else f'{proposed} proposals in the last'
     print(f'\n{"layer":28} {"type":16} {"forward ms":>11} {"backward ms":>12}   (a pass; {passes} timed)')
     for i, name in enumerate(net._layer_names):
         row = 1000 * times.forward[i], 1000 * times.backward[i]
@@ -201,8 +216,8 @@ def main() -> None:
     total = sum(times.forward), sum(times.backward)
     print(f'{"sum":28} {"":16} {1000 * total[0]:11.1f} {1000 * total[1]:12.1f}')
     print(
-        f'\none step ({iter_size} passes of {height}x{width}, {args.rois} RoIs): '
-        f'{times.step:.2f} s, of which the solver about {times.solver:.2f} s; peak memory {peak:.2f} GiB'
+        f'\none step ({iter_size} passes of {height}x{width}, {rois}): '
+        f'{times.step:.2f} {unit}, of which the solver about {times.solver:.2f} s; peak memory {peak:.2f} GiB'
     )
     if args.json:
         measured = {'seconds': times.step, 'peak_gib': peak, 'forward': total[0], 'backward': total[1]}

@@ -44,7 +44,7 @@ def main() -> None:
     if project is not None:
         args.solver = args.solver or project.path(args.method, 'solver.prototxt')
         args.imdb_name = args.imdb_name or project.imdb('train')
-        args.max_iters = args.max_iters or project.iterations
+        args.max_iters = args.max_iters or project.iterations_of(args.method)
         if args.snapshot is None:
             args.pretrained_model = args.pretrained_model or project.weights
     need(args, solver='--solver')

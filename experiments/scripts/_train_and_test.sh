@@ -1,6 +1,7 @@
 #!/bin/bash
 # Trains and tests one method: _train_and_test.sh METHOD VOC_SPLIT GPU NET DATASET [options of train_net.py and test_net.py]
 # Called by the scripts beside it. METHOD is a folder of models/<dataset>/<NET>, VOC_SPLIT is 07 or 07+12.
+# ITERS in the environment: that many iterations in place of those published (not of faster_rcnn_alt_opt).
 set -euo pipefail
 
 if [ $# -lt 5 ]; then
@@ -10,6 +11,7 @@ if [ $# -lt 5 ]; then
 fi
 METHOD=$1 VOC_SPLIT=$2 GPU=$3 NET=$4 DATASET=$5
 shift 5
+GIVEN_ITERS=${ITERS:-}
 
 cd "$(dirname "$0")/../.."
 export PYTHONUNBUFFERED=1
@@ -32,6 +34,7 @@ case "$METHOD/$DATASET" in
   faster_rcnn_end2end*/pascal_voc) ITERS=70000 ;;
   faster_rcnn_end2end*/coco) ITERS=490000 ;;
 esac
+ITERS=${GIVEN_ITERS:-$ITERS}
 MODELS=models/$DATASET/$NET/$METHOD
 if [ ! -d "$MODELS" ]; then
   echo "there is no folder $MODELS; NET is one of: $(cd models/$DATASET && echo *)" >&2

@@ -56,14 +56,30 @@ def draw_by_loss(image: np.ndarray, boxes: np.ndarray, loss: np.ndarray) -> np.n
 
     The scale ends at the 99th percentile of the loss.
     """
+    top = max(float(np.percentile(loss, 99)) if len(loss) else 0.0, 1e-6)
+    return _coloured(image, boxes, loss, top, f'all {len(boxes)} RoIs by loss:  0', f'{top:.1f}')
+
+
+def draw_by_score(image: np.ndarray, boxes: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """The proposals (R, 4) of an RPN coloured by `score` (R,) from 0 to 1, the best on top, under a scale of colours.
+
+    Boxes whose score is NaN were not proposed, and are left out.
+    """
+    proposed = np.flatnonzero(~np.isnan(score))
+    return _coloured(
+        image, boxes[proposed], score[proposed], 1.0, f"{len(proposed)} proposals by the RPN's score:  0", '1'
+    )
+
+
+def _coloured(image: np.ndarray, boxes: np.ndarray, values: np.ndarray, top: float, low: str, high: str) -> np.ndarray:
+    """`boxes` (R, 4) coloured by `values` (R,) from 0 to `top`, the largest on top; `low`, `high` end the scale."""
     picture, scale = _enlarged(image)
     picture = (picture * 0.6).astype(np.uint8)
-    top = max(float(np.percentile(loss, 99)) if len(loss) else 0.0, 1e-6)
     palette = loss_palette(256)
-    for i in np.argsort(loss, kind='stable'):
-        colour = palette[int(255 * min(loss[i] / top, 1.0))]
+    for i in np.argsort(values, kind='stable'):
+        colour = palette[int(255 * min(values[i] / top, 1.0))]
         _outline(picture, _scaled(boxes[i], scale), colour, _line(picture) // 2)
-    return _titled(picture, [(f'all {len(boxes)} RoIs by loss:  0', None), (f'{top:.1f}', palette)])
+    return _titled(picture, [(low, None), (high, palette)])
 
 
 def draw_chosen(
@@ -75,10 +91,12 @@ def draw_chosen(
     classes: Sequence[str],
     title: str = 'mined',
     named: int = 6,
+    score: np.ndarray | None = None,
 ) -> np.ndarray:
     """The boxes `chosen` (indices, the first ones on top): orange for objects, blue for background.
 
-    The first `named` of them say their class and loss. `labels` (R,) int into `classes`, 0 the background.
+    The first `named` of them say their class and loss. `labels` (R,) int into `classes`, 0 the background. With `score`
+    (R,) they say that of the RPN too; one that was not proposed has NaN.
     """
     picture, scale = _enlarged(image)
     picture = (picture * 0.6).astype(np.uint8)
@@ -90,7 +108,8 @@ def draw_chosen(
             _outline(picture, box, colour, _line(picture) // 2)
         else:
             _rectangle(picture, box, colour, _line(picture))
-            names.append((f'{classes[int(labels[i])].strip("_")} {loss[i]:.2f}', box, colour))
+            proposed = '' if score is None or np.isnan(score[i]) else f' (proposed {score[i]:.2f})'
+            names.append((f'{classes[int(labels[i])].strip("_")} {loss[i]:.2f}{proposed}', box, colour))
     _draw_labels(picture, names[::-1])
     objects = int((labels[chosen] > 0).sum())
     parts = [(f'{objects} objects', [_ORANGE]), (f'{len(chosen) - objects} background', [_BLUE])]
@@ -124,14 +143,20 @@ def draw_repeats(image: np.ndarray, boxes: np.ndarray, by: np.ndarray, kept: np.
 def draw_mined_rois(batch, image: int, classes: Sequence[str]) -> np.ndarray:
     """All RoIs of an image by loss, and those mined: two panels.
 
-    batch: a `hard_rois.MiniBatch`. The panels are side by side; of a wide image one is below the other.
+    batch: a `hard_rois.MiniBatch`. The panels are side by side; of a wide image one is below the other. Of a net with
+    an RPN, a panel of its proposals by score comes first.
     """
     rows = batch.rows(image)
     place = {int(row): k for k, row in enumerate(rows)}
     chosen = np.array([place[int(row)] for row in batch.kept if int(row) in place], dtype=int)
     boxes, loss, labels = batch.rois[rows, 1:], batch.loss[rows], batch.labels[rows]
     pixels = batch.images[image]
-    panels = draw_by_loss(pixels, boxes, loss), draw_chosen(pixels, boxes, loss, labels, chosen, classes)
+    score = None if batch.score is None else batch.score[rows]
+    panels = [] if score is None else [draw_by_score(pixels, boxes, score)]
+    panels += [
+        draw_by_loss(pixels, boxes, loss),
+        draw_chosen(pixels, boxes, loss, labels, chosen, classes, score=score),
+    ]
     return beside(*panels) if pixels.shape[1] <= 2 * pixels.shape[0] else np.vstack(panels)
 
 

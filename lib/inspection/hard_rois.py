@@ -24,6 +24,8 @@ from roi_data_layer.image_blob import image_scale
 from roi_data_layer.layer import HardRoiMiningLayer, RoIDataLayer
 from roi_data_layer.mining import roi_losses, suppressed_by
 from roi_data_layer.mining_rules import DEFAULT_RULE, mine, mining_rng
+from rpn.proposal_layer import ProposalLayer
+from rpn.proposal_target_layer import ProposalTargetLayer
 
 MINED, REPEATS, EASIER, NOT_OFFERED = 'mined', 'repeats a harder one', 'easier', 'not offered'
 PASSED_OVER = 'harder, but passed over'  # than one that was mined; not by mine_hard_rois, which mines the hardest
@@ -59,6 +61,9 @@ class MiniBatch:
     """The name of the mining rule."""
     position: int = 0
     """The number of the mini-batch."""
+    score: np.ndarray | None = None
+    """(R,) float32: the score by which the net's RPN proposed each RoI, NaN for the objects themselves. None where the
+    net has no RPN."""
 
     @property
     def loss(self) -> np.ndarray:
@@ -184,6 +189,7 @@ def mined(net: caffe.Net) -> MiniBatch:
         by=_repeated(last['rule'], last['loss'], rois, labels, _nms_thresh()),
         rule=last['rule'],
         position=last['position'],
+        score=_proposal_scores(net),
     )
 
 
@@ -222,6 +228,14 @@ def normalise_regression(net: caffe.Net, means: np.ndarray, stds: np.ndarray, ki
         weights /= divisor.reshape(-1, *[1] * (weights.ndim - 1))
         bias[...] = (bias - means) / divisor
     return f'the weights predict {kind} regressions{because}'
+
+
+def _proposal_scores(net) -> np.ndarray | None:
+    """The score of each RoI of the last forward pass; None if this project's layers do not propose them."""
+    proposing, choosing = python_layer(net, ProposalLayer), python_layer(net, ProposalTargetLayer)
+    if proposing is None or choosing is None:
+        return None
+    return np.append(proposing.scores, np.float32(np.nan))[choosing.proposal]
 
 
 def _bottoms(net) -> list[str]:

@@ -72,6 +72,8 @@ def _image(batch: MiniBatch, i: int, number: int) -> dict:
         'rank': rank[rows],
         'by': place[batch.by[rows]],
     }
+    if batch.score is not None:  # -1: an object itself, which was not proposed
+        columns['score'] = np.round(np.nan_to_num(batch.score[rows].astype(float), nan=-1), 3)
     return {
         'name': _short_path(batch.names[i]),
         'batch': number,

@@ -3,7 +3,7 @@
 projects/fruit/
   project.yml              what follows, and where the photographs and labels came from
   fruit_train.json ...     the labels of each split, in COCO's format; the photographs stay where they are
-  ohem/  frcn/             train.prototxt, test.prototxt, solver.prototxt, settings.yml
+  ohem/  frcn/  faster/    train.prototxt, test.prototxt, solver.prototxt, settings.yml
   README.md                the commands that come next
 """
 
@@ -20,13 +20,15 @@ from collections.abc import Sequence
 import numpy as np
 import yaml
 
+from projects.anchors import fitted_anchors, set_anchors, smallest_side
 from projects.photographs import ImageFolder, LabelError, Photograph
 from projects.set_classes import set_classes
 from projects.split import SPLITS
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
 FOLDER = 'projects'
-METHODS = {'ohem': 'fast_rcnn_ohem', 'frcn': 'fast_rcnn'}
+METHODS = {'ohem': 'fast_rcnn_ohem', 'frcn': 'fast_rcnn', 'faster': 'faster_rcnn_end2end_ohem'}
+WITH_RPN = ('faster',)  # these propose boxes by themselves
 
 
 class ProjectError(ValueError):
@@ -83,14 +85,22 @@ class Project:
         """The file that training starts from; None for a net that learns from scratch."""
         return os.path.join(ROOT, NETS[self.net].weights) if NETS[self.net].weights else None
 
-    def newest_model(self, output_dir: str) -> str:
-        """The snapshot for testing of the most iterations. Raises ProjectError if nothing was trained."""
-        found = glob.glob(os.path.join(glob.escape(output_dir), '*_iter_*.caffemodel'))
+    def iterations_of(self, method: str) -> int:
+        """The iterations that a method trains for."""
+        return _iterations_of(method, self.iterations)
+
+    def newest_model(self, output_dir: str, method: str) -> str:
+        """The snapshot for testing of the most iterations of a method. Raises ProjectError if it was not trained."""
+        with open(self.path(method, 'solver.prototxt'), encoding='utf-8') as stream:
+            prefix = re.search(r'^snapshot_prefix:\s*"([^"]*)"', stream.read(), re.MULTILINE)
+        prefix = prefix[1] if prefix else method
+        found = glob.glob(os.path.join(glob.escape(output_dir), f'{glob.escape(prefix)}*_iter_*.caffemodel'))
         ends = ((re.search(r'_iter_(\d+)\.caffemodel$', p), p) for p in found if '_resume_iter_' not in p)
         numbered = [(int(end[1]), p) for end, p in ends if end]
         if not numbered:
             raise ProjectError(
-                f'{output_dir} has no trained model yet: tools/train_net.py --project {self.name} makes one'
+                f'{output_dir} has no trained model of the method {method} yet: '
+                f'tools/train_net.py --project {self.name} --method {method} makes one'
             )
         return max(numbered)[1]
 
@@ -186,6 +196,11 @@ def iterations_for(count: int) -> int:
     return int(np.clip(20 * count, 1400, 40000) // 100 * 100)
 
 
+def _iterations_of(method: str, iterations: int) -> int:
+    """What a method needs where Fast R-CNN needs `iterations`: with an RPN 7/4, py-faster-rcnn's 70000 to 40000."""
+    return iterations * 7 // 4 if method in WITH_RPN else iterations
+
+
 def project_files(
     name: str,
     net: str,
@@ -207,14 +222,19 @@ def project_files(
         if part
     }
     scale, max_size = fitted_scale(everything, NETS[net].stride)
+    anchors, smallest = fitted_anchors(everything, scale), smallest_side(everything)
     for key, method in METHODS.items():
         source = os.path.join(ROOT, NETS[net].folder.format(method=method))
         for file in ('train.prototxt', 'test.prototxt'):
             with open(os.path.join(source, file), encoding='utf-8') as stream:
-                files[f'{key}/{file}'] = set_classes(stream.read(), len(classes) + 1, os.path.join(source, file))
+                text = set_classes(stream.read(), len(classes) + 1, os.path.join(source, file))
+            if key in WITH_RPN:
+                text = set_anchors(text, *anchors, os.path.join(source, file))
+            files[f'{key}/{file}'] = text
         with open(os.path.join(source, 'solver.prototxt'), encoding='utf-8') as stream:
-            files[f'{key}/solver.prototxt'] = _solver(stream.read(), f'{folder}/{key}', key, iterations)
-        files[f'{key}/settings.yml'] = _settings(name, key, net, scale, max_size)
+            steps = _iterations_of(key, iterations)
+            files[f'{key}/solver.prototxt'] = _solver(stream.read(), f'{folder}/{key}', key, steps)
+        files[f'{key}/settings.yml'] = _settings(name, key, net, scale, max_size, smallest)
     counts = {split: len(part) for split, part in dealt.items()}
     description = {
         'name': name, 'net': net, 'classes': classes, 'images': images.root, 'labels': os.path.abspath(labels),
@@ -231,17 +251,24 @@ def _solver(text: str, folder: str, key: str, iterations: int) -> str:
     return re.sub(r'(snapshot_prefix:\s*)"[^"]*"', rf'\g<1>"{key}"', text)
 
 
-def _settings(name: str, key: str, net: str, scale: int, max_size: int) -> str:
+def _settings(name: str, key: str, net: str, scale: int, max_size: int, smallest: int) -> str:
     small = NETS[net].stride == 8
-    lines = [f'# {"OHEM" if key == "ohem" else "The classic sampling"} on {name}', f'EXP_DIR: {name}', 'TRAIN:']
+    rpn = key in WITH_RPN
+    what = {'ohem': 'OHEM', 'frcn': 'The classic sampling', 'faster': 'Faster R-CNN with OHEM'}[key]
+    lines = [f'# {what} on {name}', f'EXP_DIR: {name}', 'TRAIN:']
     lines += [f'  SCALES: [{scale}]', f'  MAX_SIZE: {max_size}']
-    if small or key == 'ohem':  # one image and 64 RoIs at a time, twice an iteration: iter_size in the solver
+    if small or key != 'frcn':  # one image and 64 RoIs at a time, twice an iteration: iter_size in the solver
         lines += ['  IMS_PER_BATCH: 2', '  BATCH_SIZE: 128'] if small else ['  IMS_PER_BATCH: 1', '  BATCH_SIZE: 64']
-    if key == 'ohem':
+    if key != 'frcn':
         lines += ['  USE_OHEM: True', '  BG_THRESH_LO: 0.0']
         lines += [] if small else ['  ASPECT_GROUPING: False']
+    if rpn:  # RoIs are not known before, so nothing can be measured on them
+        lines += ['  HAS_RPN: True', '  PROPOSAL_METHOD: gt', '  BBOX_NORMALIZE_TARGETS_PRECOMPUTED: True']
+        lines += [f'  RPN_MIN_SIZE: {smallest}', *(['  RPN_POST_NMS_TOP_N: 600'] if small else [])]
     lines += ['TEST:', f'  SCALES: [{scale}]', f'  MAX_SIZE: {max_size}']
-    if small:
+    if rpn:
+        lines += ['  HAS_RPN: True', f'  RPN_MIN_SIZE: {smallest}']
+    elif small:
         lines += ["# the small net's features have a stride of 8 pixels", 'DEDUP_BOXES: 0.125']
     return '\n'.join(lines) + '\n'
 
@@ -266,6 +293,10 @@ Next, from the folder of the program:
 .venv/bin/python tools/test_net.py --project {name}
 .venv/bin/python tools/demo.py --project {name} photo.jpg
 ```
+
+That is Fast R-CNN, on proposals of selective search. With `--method faster` it is Faster R-CNN with OHEM, which
+proposes boxes by itself ({_iterations_of('faster', iterations)} iterations). Its anchors are fitted to the boxes here:
+`scales` and `ratios` in `faster/train.prototxt` and `test.prototxt`.
 
 The shorter side of photographs is brought to {scale} pixels, so that nine in ten objects are large enough for this net
 (`SCALES` in `ohem/settings.yml`). All files here may be edited; `project.yml` says where photographs and labels are.

@@ -18,7 +18,11 @@ class ProposalLayer(RPNLayer):
     net's input, image by image, the best of an image first, and, if the prototxt names it, their scores (R, 1).
 
     Parameters: feat_stride, in pixels; scales, ratios of the anchors (8, 16, 32 and 0.5, 1, 2).
+
+    `scores` (R,) are those of the last forward pass, for nets that do not name the second top. None before it.
     """
+
+    scores = None
 
     def setup(self, bottom, top):
         found = parameters(self, feat_stride=int, scales=list, ratios=list)
@@ -50,9 +54,10 @@ class ProposalLayer(RPNLayer):
             rois.append(np.column_stack((np.full(len(boxes), image, np.float32), boxes)))
             roi_scores.append(box_scores[:, None])
         self.position += 1
+        self.scores = np.concatenate(roi_scores)[:, 0]
         fill(top[0], np.concatenate(rois))
         if len(top) > 1:
-            fill(top[1], np.concatenate(roi_scores))
+            fill(top[1], self.scores[:, None])
 
 
 def _by_cell(maps: np.ndarray, size: int) -> np.ndarray:

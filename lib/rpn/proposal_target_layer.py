@@ -22,10 +22,12 @@ class ProposalTargetLayer(RPNLayer):
     Parameter: num_classes, with the background.
 
     `last` says of the last forward pass: rois, how many proposals came in; objects, how many objects; found, how many
-    of those a proposal covers with an IoU of 0.5 or more. None before it.
+    of those a proposal covers with an IoU of 0.5 or more. None before it. `proposal` (S,) int64 is the row of rpn_rois
+    that each of its RoIs is, -1 for the objects themselves.
     """
 
     last = None
+    proposal = None
 
     def setup(self, bottom, top):
         found = parameters(self, num_classes=int)
@@ -45,13 +47,15 @@ class ProposalTargetLayer(RPNLayer):
         last = int(max(proposals[:, 0].max(initial=0), gt_boxes[:, 0].max(initial=0)))
         images = 1 if gt_boxes.shape[1] == 5 else max(cfg.TRAIN.IMS_PER_BATCH, last + 1)
         quota = cfg.TRAIN.BATCH_SIZE // images
-        parts, found = [], 0
+        parts, found, which = [], 0, []
         for image, objects in enumerate(objects_by_image(self, gt_boxes, images)):
-            proposed = proposals[proposals[:, 0] == image, 1:]
+            offered = np.flatnonzero(proposals[:, 0] == image)
+            proposed = proposals[offered, 1:]
             found += int((bbox_overlaps(proposed, objects[:, :4]).max(axis=0, initial=0) >= 0.5).sum())
             boxes = np.concatenate((proposed, objects[:, :4]))
             rng = sampling_rng(cfg.RNG_SEED, ROIS, self.position, image)
             rows, classes, nearest = choose_rois(boxes, objects[:, :4], objects[:, 4], quota, rng)
+            which.append(np.append(offered, np.full(len(objects), -1))[rows])
             boxes = boxes[rows]
             part = [np.column_stack((np.full(len(rows), image, np.float32), boxes)), classes]
             if len(top) == 5:
@@ -60,5 +64,6 @@ class ProposalTargetLayer(RPNLayer):
             parts.append(part)
         self.position += 1
         self.last = {'rois': len(proposals), 'objects': len(gt_boxes), 'found': found}
+        self.proposal = np.concatenate(which)
         for i, values in enumerate(zip(*parts, strict=True)):
             fill(top[i], np.concatenate(values))

@@ -1,10 +1,12 @@
 """Pictures of RoIs and of mistakes stay legible whatever the shape of the image and the names of the classes."""
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
 
-from inspection.draw import draw_detections, draw_mined_rois
+from inspection.draw import draw_by_score, draw_detections, draw_mined_rois
 from inspection.error_pictures import draw_counts
 from inspection.hard_rois import MiniBatch
 
@@ -42,6 +44,16 @@ def test_the_panels_of_a_wide_image_lie_one_below_the_other():
     wide, square = (draw_mined_rois(batch_of(*size), 0, classes) for size in ((1000, 100), (300, 300)))
     assert wide.shape[1] == 1600 and wide.shape[0] < 500
     assert square.shape[1] == 2 * 480 + 8
+
+
+def test_a_net_with_an_rpn_has_a_panel_of_its_proposals():
+    batch = dataclasses.replace(batch_of(300, 300), score=np.float32([0.9, 0.1, np.nan]))
+    with_scores = draw_mined_rois(batch, 0, ['__background__', 'cat'])
+    assert with_scores.shape[1] == 3 * 480 + 2 * 8
+    # the panel of proposals has the two boxes, bright and dark; the third is an object itself, not proposed
+    first = with_scores[:, :480]
+    alone = draw_by_score(batch.images[0], batch.rois[:2, 1:], batch.score[:2])
+    np.testing.assert_array_equal(first, alone)
 
 
 def test_a_chart_of_no_mistakes(tmp_path):

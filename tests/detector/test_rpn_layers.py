@@ -262,3 +262,23 @@ def test_objects_of_several_images_need_to_say_of_which(one_layer):
     inputs = {'scores': scores, 'gt_boxes': OBJECTS, 'im_info': np.repeat(INFO, 2, axis=0)}
     with pytest.raises(Exception, match=r'gt_boxes has shape \(3, 5\) for 2 images'):
         one_layer('AnchorTargetLayer', inputs, "'feat_stride': 16")
+
+
+def test_each_roi_tells_which_proposal_it_is(one_layer):
+    """Two proposals in image 1, one in image 0; the objects themselves are none."""
+    rois = np.array([[0, 10, 10, 70, 61], [1, 60, 30, 120, 88], [1, 0, 0, 20, 20]], dtype=np.float32)
+    objects = np.array([[0, 10, 10, 70, 60, 3], [1, 60, 30, 120, 90, 1]], dtype=np.float32)
+    cfg.TRAIN.IMS_PER_BATCH, cfg.TRAIN.USE_OHEM, cfg.TRAIN.BG_THRESH_LO = 2, True, 0.0
+    run, tops = one_layer('ProposalTargetLayer', {'rpn_rois': rois, 'gt_boxes': objects}, "'num_classes': 4")
+    which = run.layer.proposal
+    assert sorted(which.tolist()) == [-1, -1, 0, 1, 2]
+    proposed = which >= 0
+    np.testing.assert_array_equal(tops['rois'][proposed], rois[which[proposed]])
+    np.testing.assert_array_equal(tops['rois'][~proposed], objects[:, :5])
+
+
+def test_scores_without_a_top_for_them(one_layer):
+    scores, deltas = maps(np.random.default_rng(0), 1)
+    inputs = {'rpn_cls_prob_reshape': scores, 'rpn_bbox_pred': deltas, 'im_info': INFO}
+    run, tops = one_layer('ProposalLayer', inputs, "'feat_stride': 16", caffe.TEST)
+    np.testing.assert_array_equal(run.layer.scores, tops['roi_scores'][:, 0])

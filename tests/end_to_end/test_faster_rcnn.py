@@ -1,11 +1,15 @@
 """Faster R-CNN by the commands of its users: no proposals beforehand, training by each way, testing, drawing."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 
+import cv2
 import pytest
-from commands import SMALL, run
+from commands import ROOT, SMALL, run
 
 from detection_data.proposals import Proposals
 
@@ -47,6 +51,64 @@ def test_end_to_end(images, tmp_path, name):
     photographs = [images / 'JPEGImages' / f'{n}.jpg' for n in (images / 'ImageSets/Main/test.txt').read_text().split()]
     run('tools/demo.py', *test, '--images', *photographs, '--out', tmp_path / 'out', *after(name))
     assert len(list((tmp_path / 'out').glob('*.png'))) == 2
+
+
+def test_proposals_and_their_scores_among_what_is_mined(images, tmp_path):
+    nets = SMALL / 'faster_rcnn_end2end_ohem'
+    common = ['--gpu', 'cpu', '--solver', nets / 'solver.prototxt', '--imdb', f'folder:{images}:train']
+    run('tools/train_net.py', *common, '--iters', 1, *after('_ohem', 'ROOT_DIR', tmp_path))
+    model = tmp_path / 'output' / 'demo_faster_rcnn_ohem' / 'few_train' / 'small_faster_rcnn_ohem_iter_1.caffemodel'
+    out = tmp_path / 'mined'
+    run('tools/inspect_rois.py', *common, '--weights', model, '--batches', 1, '--out', out, *after('_ohem'))
+    # three panels of 480 pixels in height: proposals by score, RoIs by loss, those mined
+    assert cv2.imread(str(out / 'mined_000_0.png')).shape[1] >= 3 * 480
+    data = json.loads(re.search(r'id="data">(.*?)</script>', (out / 'index.html').read_text())[1])
+    assert len(data['images']) == 2
+    for image in data['images']:
+        objects = [k for k, score in enumerate(image['score']) if score < 0]
+        # only the objects themselves were not proposed
+        assert objects and all(image['iou'][k] == 1 and image['label'][k] > 0 for k in objects)
+        assert 0 < len(image['score']) - len(objects) <= 100
+        assert all(0 < score <= 1 for score in image['score'] if score >= 0)
+
+
+@pytest.mark.parametrize('name', ['', '_ohem'])
+def test_killed_and_resumed_it_ends_byte_for_byte_like_a_run_never_stopped(images, tmp_path, name):
+    nets, experiment = SMALL / f'faster_rcnn_end2end{name}', f'demo_faster_rcnn{name}'
+    prefix = f'small_faster_rcnn{name}'
+
+    def command(into, iters, *flags):
+        settings = after(name, 'ROOT_DIR', tmp_path / into, 'TRAIN.SNAPSHOT_ITERS', '2')
+        return [
+            'tools/train_net.py', '--gpu', 'cpu', '--solver', nets / 'solver.prototxt',
+            '--imdb', f'folder:{images}:train', '--iters', iters, *flags, *settings,
+        ]  # fmt: skip
+
+    def folder(into):
+        return tmp_path / into / 'output' / experiment / 'few_train'
+
+    run(*command('whole', 4))
+    state = folder('parts') / f'{prefix}_resume_iter_2.solverstate'
+    environment = {**os.environ, 'PYTHONPATH': str(ROOT / 'lib')}
+    killed = subprocess.Popen(
+        [sys.executable, *map(str, command('parts', 100000))], cwd=ROOT, env=environment,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    for line in killed.stdout:
+        if 'Wrote snapshot to' in line:
+            break
+    killed.kill()
+    killed.wait()
+    killed.stdout.close()
+    for later in folder('parts').glob('*_iter_*'):
+        if '_iter_2.' not in later.name:  # of iterations between the snapshot and the kill
+            later.unlink()
+    run(*command('parts', 4, '--snapshot', state))
+    for file in (f'{prefix}_iter_4.caffemodel', f'{prefix}_resume_iter_4.caffemodel'):
+        assert (folder('parts') / file).read_bytes() == (folder('whole') / file).read_bytes()
+    whole, parts = ((folder(into) / f'{prefix}_resume_iter_4.solverstate').read_bytes() for into in ('whole', 'parts'))
+    # the states name their weights by the folder they were written to
+    assert whole.replace(b'/whole/', b'/parts/') == parts
 
 
 def test_four_stages_stopped_and_gone_on_with(images, tmp_path):

@@ -78,6 +78,28 @@ def test_three_commands(tmp_path):
         assert f'tools/{tool} --project fruit' in readme
 
 
+def test_three_commands_with_faster_rcnn(tmp_path):
+    twelve.yolo_ultralytics(tmp_path)
+    new_project(tmp_path)
+    settings = ('--gpu', 'cpu', '--set', 'ROOT_DIR', tmp_path, 'TRAIN.SCALES', '(96,)', 'TEST.SCALES', '(96,)')
+
+    def tool(name, *flags, method='faster', status=0):
+        project = ('--project', 'fruit', '--method', method)
+        return run(ROOT / 'tools' / f'{name}.py', *project, *flags, *settings, cwd=tmp_path, status=status)
+
+    said = tool('train_net', '--iters', 2).stdout
+    assert 'making them' not in said and not list(tmp_path.rglob('*.h5'))  # no proposals beforehand
+    assert 'faster_iter_2.caffemodel' in said
+    tested = tool('test_net').stdout
+    assert 'faster_iter_2.caffemodel' in tested and 'AP50' in tested
+    photo = next((tmp_path / 'images').rglob('photo 00.jpg'))
+    assert '1 images' in tool('demo', photo, '--out', tmp_path / 'drawn').stdout
+    assert not list(tmp_path.rglob('*.h5'))
+    # what one method trained is not taken for another's
+    assert 'no trained model of the method ohem yet' in tool('test_net', method='ohem', status=1).stderr
+    assert '--method faster' in (tmp_path / 'projects' / 'fruit' / 'README.md').read_text()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('layout', twelve.LAYOUTS, ids=lambda layout: layout.__name__)
 def test_three_commands_from_every_kind_of_labels(layout, tmp_path):

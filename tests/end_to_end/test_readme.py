@@ -68,6 +68,19 @@ def test_make_demo(clone):
         assert line in done.stdout
 
 
+def test_make_demo_faster(clone):
+    """The other demo needs no proposals, and leaves the same things."""
+    assert '`make demo-faster`' in README
+    done = shell('make demo-faster', clone, ITERS='2', TRAIN_IMAGES='4', TEST_IMAGES='2')
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert 'proposals' not in done.stdout and '== 4/4 pictures' in done.stdout
+    assert re.search(r'^mean +\d\.\d{4}', done.stdout, re.MULTILINE)
+    left = re.findall(r'^  (output\S+|experiments\S+)', done.stdout, re.MULTILINE)
+    assert len(left) == 7 and all('demo_faster_rcnn_ohem' in line for line in left)
+    for line in left:
+        assert list(clone.glob(line.rstrip('/'))), line
+
+
 def test_pascal_voc_without_data_says_what_is_missing(clone):
     voc = list(blocks())[1]
     for script in voc[:3]:

@@ -16,7 +16,7 @@ ROWS = {number: {row.name: row for row in table.rows} for number, table in TABLE
 
 
 @pytest.mark.parametrize('on', ['pascal_voc', 'demo'])
-@pytest.mark.parametrize('number', [1, 3, 4, 6])
+@pytest.mark.parametrize('number', [1, 3, 4, 6, 7])
 def test_every_row_comes_to_valid_settings(number, on):
     assert len(ROWS[number]) == len(TABLES[number].rows)  # names are unique
     for row in TABLES[number].rows:
@@ -47,6 +47,14 @@ def test_the_solver_keeps_the_shape_of_its_schedule():
     assert (solver.stepsize, solver.iter_size) == (100, 1)
     assert solver.base_lr == pytest.approx(0.03)
     assert Run(ROWS[1]['ohem'], 'pascal_voc', 1).solver().iter_size == 2
+
+
+def test_methods_with_an_rpn_have_a_schedule_of_their_own():
+    """py-faster-rcnn trains for 70000 iterations, the rate falls after 50000; Fast R-CNN for 40000 and 30000."""
+    faster, fast = (Run(ROWS[7][name], 'pascal_voc', 1) for name in ('faster', 'frcn'))
+    assert (faster.iterations, faster.solver().stepsize) == (70000, 50000)
+    assert (fast.iterations, fast.solver().stepsize) == (40000, 30000)
+    assert Run(ROWS[7]['faster-ohem'], 'pascal_voc', 1, iters=7).solver().stepsize == 5
 
 
 def test_rows_that_train_alike_share_the_run_whatever_the_table():

@@ -1,0 +1,85 @@
+"""The scripts of experiments/scripts run on data laid out as PASCAL VOC 2007, with a published net.
+
+The images and the weights are made up; all else is as for the real ones: folders, net, settings.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from commands import ROOT, run
+
+NET = 'VGG_CNN_M_1024'
+VOC_NAMES = {'button': 'bottle', 'ladybird': 'cat', 'leaf': 'pottedplant', 'starfish': 'person'}
+FEW = ['--set', 'TRAIN.SCALES', '(200,)', 'TEST.SCALES', '(200,)', 'TRAIN.RPN_POST_NMS_TOP_N', '200']
+# Losses of methods with an RPN
+LOSSES = {'rpn_cls_loss', 'rpn_loss_bbox', 'loss_cls', 'loss_bbox'}
+
+
+@pytest.fixture(scope='module')
+def project(tmp_path_factory):
+    """A copy of the project with data/VOCdevkit2007, of 4 and 2 images, and data/imagenet_models/VGG_CNN_M_1024."""
+    folder = tmp_path_factory.mktemp('voc') / 'project'
+    for name in ('lib', 'tools', 'models/pascal_voc', 'experiments/scripts', 'experiments/cfgs'):
+        shutil.copytree(ROOT / name, folder / name)
+    voc = folder / 'data' / 'VOCdevkit2007' / 'VOC2007'
+    run('data/scripts/make_demo_data.py', '--out', voc, '--train', 4, '--test', 2)
+    lists = voc / 'ImageSets' / 'Main'
+    (lists / 'train.txt').rename(lists / 'trainval.txt')
+    for path in (voc / 'Annotations').iterdir():
+        path.write_text(re.sub(r'<name>(\w+)<', lambda found: f'<name>{VOC_NAMES[found[1]]}<', path.read_text()))
+    (folder / 'data' / 'imagenet_models').mkdir()
+    imagenet_model(folder / 'data' / 'imagenet_models' / f'{NET}.v2.caffemodel')
+    yield folder
+    shutil.rmtree(folder)  # a gigabyte of snapshots
+
+
+def imagenet_model(path):
+    """Random conv1 ... fc7 as a caffemodel: what the published models of ImageNet share with the detector."""
+    import caffe
+
+    prototxt = ROOT / 'models' / 'pascal_voc' / NET / 'fast_rcnn' / 'test.prototxt'
+    net = caffe.Net(str(prototxt), caffe.TEST)
+    rng = np.random.default_rng(0)
+    for name, blobs in net.params.items():
+        weights = blobs[0].data
+        if not name.startswith(('cls_score', 'bbox_pred')):
+            weights[...] = rng.standard_normal(weights.shape, np.float32) * np.sqrt(2 / weights[0].size)
+    written = path.with_suffix('.all')
+    net.save(str(written))
+    model = caffe.proto.caffe_pb2.NetParameter.FromString(written.read_bytes())
+    written.unlink()
+    for layer in [layer for layer in model.layer if layer.name in ('cls_score', 'bbox_pred')]:
+        model.layer.remove(layer)
+    path.write_bytes(model.SerializeToString())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('method', ['faster_rcnn_end2end', 'faster_rcnn_end2end_ohem'])
+def test_faster_rcnn_trains_and_tests_on_pascal_voc(project, method):
+    done = subprocess.run(
+        ['bash', f'experiments/scripts/{method}.sh', 'cpu', NET, 'pascal_voc', *FEW],
+        cwd=project, env={**os.environ, 'PYTHON': sys.executable, 'PYTHONPATH': str(project / 'lib'), 'ITERS': '3'},
+        capture_output=True, text=True, timeout=900,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert f'Loading pretrained model weights from data/imagenet_models/{NET}.v2.caffemodel' in done.stdout
+    (record,) = project.glob(f'output/{method}/voc_2007_trainval/*_record.jsonl')
+    lines = [json.loads(line) for line in record.read_text().splitlines()]
+    lines = [line for line in lines if 'loss' in line]
+    assert len(lines) == 3
+    for line in lines:
+        assert set(line['loss']) == LOSSES
+        assert all(0 <= value < np.inf for value in line['loss'].values())
+    if method.endswith('ohem'):  # 64 mined of an image, two images an iteration
+        assert 0 < lines[-1]['mined']['rois'] <= 128 < lines[-1]['all']['rois']
+    (results,) = project.glob(f'output/{method}/voc_2007_test/*/results.json')
+    # the published metric, over the twenty classes
+    assert len(json.loads(results.read_text())['classes']) == 20
+    (log,) = project.glob(f'experiments/logs/{method}_07_{NET}_*')
+    assert f'tools/test_net.py --gpu cpu --def models/pascal_voc/{NET}/{method}/test.prototxt' in log.read_text()
