@@ -343,7 +343,7 @@ class Blob:
         multiply(a.t(), b, self.diff_memory_to_fill() if fresh else self.own_diff(), add=not fresh)
 
     def take_diff(self) -> torch.Tensor | Product | None:
-        """The diff: None where it is zero, factors, or a tensor of the blob's shape; it is the caller's, and zero here."""
+        """The diff: None where it is zero, factors, or a tensor of the blob's shape. The caller owns it; zero stays."""
         if self.diff_is_zero:
             return None
         value = self.diff_product or self.read_diff()

@@ -4,6 +4,7 @@ Mini-batch n is a pure function of (settings, roidb, n), so it does not matter w
 when.
 """
 
+import itertools
 import weakref
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
@@ -34,8 +35,11 @@ class BatchMaker:
 class Prefetcher:
     """`BatchMaker` in cfg.TRAIN.PREFETCH_WORKERS processes, which work ahead of the mini-batch asked for.
 
-    An error in a worker is raised by the call that asks for its mini-batch.
+    An error in a worker is raised by the call that asks for its mini-batch. `following(n)` iterates over the mini-batches
+    asked for from n on, which comes first.
     """
+
+    following = staticmethod(itertools.count)
 
     def __init__(self, roidb, num_classes: int):
         self._workers = cfg.TRAIN.PREFETCH_WORKERS
@@ -44,7 +48,7 @@ class Prefetcher:
         self._closer = weakref.finalize(self, self._pool.shutdown, wait=True, cancel_futures=True)
 
     def __call__(self, n: int) -> tuple[dict, np.ndarray]:
-        wanted = range(n, n + 2 * self._workers)
+        wanted = list(itertools.islice(self.following(n), 2 * self._workers))
         for old in [key for key in self._pending if key not in wanted]:
             self._pending.pop(old).cancel()
         try:

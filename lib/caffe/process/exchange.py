@@ -199,10 +199,10 @@ class NCCL:
 
     def _sum_factors(self, passes, columns, shapes, where) -> list[Gradient]:
         parts = [part.reshape(-1) for gradients in passes for g in gradients if g for part in (g.a, g.b)]
-        widths = [n + k for n, k in shapes]
+        columns_of = [(said, n + k) for said, (n, k) in zip(columns, shapes, strict=True)]
         per_rank = len(passes)
         sizes = [
-            sum(max(said[r * per_rank + p], 0) * width for p in range(per_rank) for said, width in zip(columns, widths))
+            sum(max(rows, 0) * width for said, width in columns_of for rows in said[r * per_rank :][:per_rank])
             for r in range(self._count)
         ]
         mine = torch.zeros(max(sizes), dtype=self._dtype(), device=where)
