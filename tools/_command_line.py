@@ -123,7 +123,7 @@ def run(main: Callable[[], int | None], parse: Callable[[], argparse.Namespace] 
         _interrupts.end_at_once()
         if ranks.is_root():
             print(f'{prog}: {str(stop) or "interrupted"}', file=sys.stderr)
-        ranks.give_up()
+        (ranks.leave if getattr(stop, 'by_all_ranks', False) else ranks.give_up)()
         sys.exit(130)
     except Exception as error:
         if not ranks.is_root():

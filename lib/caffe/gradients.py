@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from caffe.blob import Blob
-from caffe.deferred import Product
+from caffe.kernels.deferred import Product
 from caffe.process.denormals import denormals_as_zero
 
 Gradient = torch.Tensor | Product | None

@@ -55,7 +55,12 @@ _FILLERS, _PASSES = 3, 4  # streams of random numbers; roi_data_layer.order has 
 
 
 class TrainingInterrupted(KeyboardInterrupt):
-    """Training was stopped by Ctrl-C, SIGTERM or SIGHUP; a snapshot has been written, which the message names."""
+    """Training was stopped by Ctrl-C, SIGTERM or SIGHUP; a snapshot has been written, which the message names.
+
+    Of several ranks all raise it.
+    """
+
+    by_all_ranks = True
 
 
 def get_training_roidb(imdb) -> Roidb:
@@ -282,6 +287,7 @@ class SolverWrapper:
     def _snapshot_at_root(self) -> None:
         if ranks.is_root():
             self._model_paths.append(self.snapshot())
+        ranks.from_root(None)  # nobody ends before it is written
 
     def _warm_up(self, max_iters: int) -> None:
         if self.division.scale == 1:

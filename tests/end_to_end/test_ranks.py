@@ -4,13 +4,13 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
-from commands import ROOT, SMALL, run
+from commands import ROOT, run
 
 SOLVER = """train_net: "models/demo/small/fast_rcnn_ohem/train.prototxt"
 base_lr: 0.01 lr_policy: "step" gamma: 0.1 stepsize: 12 momentum: 0.9 weight_decay: 0.0005
@@ -114,3 +114,160 @@ def test_scale_batch(command, solver):
     assert [line['lr'] for line in record] == pytest.approx([0.02] * 6 + [0.002])
     assert (folder / 'small_iter_7.caffemodel').exists()
     assert 'base_lr: 0.02' in (folder / 'small_solver.prototxt').read_text()
+
+
+class Job:
+    """A command under way: its process, and its ranks' processes."""
+
+    def __init__(self, words, env=None):
+        self.process = subprocess.Popen(
+            [sys.executable, *map(str, words)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, 'PYTHONPATH': str(ROOT / 'lib'), 'GLOG_minloglevel': '0', 'RANKS_TEST': str(id(self)),
+                 **(env or {})},
+        )  # fmt: skip
+        self.lines = []
+
+    def wait_for(self, text):
+        """Reads standard error up to the line that has this text."""
+        for line in self.process.stderr:
+            self.lines.append(line)
+            if text in line:
+                return
+        raise AssertionError(f'{text!r} never came: {self.lines}')
+
+    def rank(self, number):
+        """The process id of a rank."""
+        for pid in self.ranks():
+            if f'\0RANK={number}\0' in '\0' + environment(pid):
+                return pid
+        raise AssertionError(f'no rank {number} among {self.ranks()}')
+
+    def ranks(self):
+        mine = f'\0RANKS_TEST={id(self)}\0'
+        return [pid for pid in processes() if mine in '\0' + environment(pid) and '\0RANK=' in '\0' + environment(pid)]
+
+    def end(self, seconds):
+        """Waits for the end. Returns status and standard error."""
+        started = time.monotonic()
+        _, rest = self.process.communicate(timeout=60)
+        assert time.monotonic() - started < seconds
+        return self.process.returncode, ''.join(self.lines) + rest
+
+
+def environment(pid):
+    try:
+        with open(f'/proc/{pid}/environ', encoding='utf-8', errors='replace') as file:
+            return file.read()
+    except OSError:
+        return ''
+
+
+def processes():
+    return [int(name) for name in os.listdir('/proc') if name.isdigit()]
+
+
+@pytest.fixture
+def start(command, solver):
+    """start(iters, *flags): a training by two ranks under way, past its third iteration."""
+    if not os.path.isdir('/proc'):
+        pytest.skip('finds ranks by /proc')
+    jobs = []
+
+    def begin(iters=100000, *flags, into='run', settings=()):
+        job = Job(command('cpu:2', iters, solver(2), *flags, into=into, settings=settings))
+        jobs.append(job)
+        job.wait_for('Iteration 3, loss')
+        return job
+
+    yield begin
+    for job in jobs:
+        for pid in job.ranks():
+            os.kill(pid, signal.SIGKILL)
+        job.process.kill()
+
+
+def errors(text):
+    return [line for line in text.splitlines() if 'error' in line]
+
+
+@pytest.mark.parametrize('number', [0, 1])
+def test_a_rank_that_is_killed_ends_the_job_with_one_message(start, number):
+    job = start()
+    os.kill(job.rank(number), signal.SIGKILL)
+    status, text = job.end(15)
+    assert status == 1
+    (line,) = errors(text)
+    assert re.search(rf'rank {number} on \S+ was killed by signal 9 \(SIGKILL\), as the system does when memory', line)
+    assert job.ranks() == []
+
+
+def test_a_rank_that_stands_still_ends_the_job_within_thirty_seconds(start):
+    job = start()
+    os.kill(job.rank(1), signal.SIGSTOP)
+    status, text = job.end(30)
+    assert status == 1
+    (line,) = errors(text)
+    assert re.search(r'rank 1 on \S+ (has not answered for|gets on no more)', line)
+    assert job.ranks() == []
+
+
+def test_ranks_end_with_their_launcher(start):
+    job = start()
+    job.process.kill()
+    job.process.wait()
+    until = time.monotonic() + 10
+    while job.ranks() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert job.ranks() == []
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_stop_all_finish_the_same_iteration_and_one_snapshot_is_written(start, command, number):
+    job = start()
+    job.process.send_signal(number)
+    status, text = job.end(20)
+    assert status == 130
+    (said,) = re.findall(r'stopped at iteration (\d+); to go on', text)
+    assert text.count('Stopping after this iteration') == 1 and not errors(text)
+    assert [path.name for path in command.folder('run').glob('small_iter_*')] == [f'small_iter_{said}.caffemodel']
+    assert job.ranks() == []
+
+
+def test_a_rank_that_starts_from_something_else_is_named(command, solver, tiny):
+    """What a launcher on another machine might do: the same command with another setting."""
+    words = command(None, 4, solver(2), into='run')
+    with socket.create_server(('127.0.0.1', 0)) as server:
+        port = server.getsockname()[1]
+    jobs = [
+        Job(
+            [*words, 'TRAIN.FG_THRESH', str(0.5 + rank / 8)],
+            {'RANK': str(rank), 'WORLD_SIZE': '2', 'LOCAL_RANK': str(rank), 'MASTER_PORT': str(port)},
+        )
+        for rank in range(2)
+    ]
+    ends = [job.end(60) for job in jobs]
+    assert all(status for status, _ in ends)
+    (line,) = errors(ends[0][1] + ends[1][1])
+    assert 'do not start from the same: TRAIN.FG_THRESH (0.5; 0.625). Give all ranks' in line
+
+
+@pytest.mark.slow
+def test_three_kills_and_restarts_leave_what_an_undisturbed_run_leaves(command, solver, tmp_path):
+    settings = ('TRAIN.SNAPSHOT_ITERS', '20')
+    run(*command('cpu', 200, solver(2), into='run1', settings=settings))
+    words = command('cpu', 200, solver(2), into='run2', settings=settings)
+    torchrun = ('-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2', '--max-restarts', '3')
+    job = Job([*torchrun, *words])
+    for iteration, victim in ((50, 1), (95, 0), (170, 1)):
+        job.wait_for(f'Iteration {iteration}, loss')
+        os.kill(job.rank(victim), signal.SIGKILL)
+    status, text = job.end(300)
+    assert status == 0, text[-3000:]
+    a, b = files(command.folder('run1')), files(command.folder('run2'))
+    assert set(a) == set(b) and {name for name in a if a[name] != b[name]} <= {
+        n for n in a if n.endswith('.solverstate')
+    }
+    for name in a:
+        if name.endswith('.solverstate'):
+            one, two = (in_state(command.folder(f'run{k}'), name)[8:] for k in (1, 2))
+            assert one == two, name

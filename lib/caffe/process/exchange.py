@@ -24,7 +24,7 @@ import torch
 import torch.distributed as dist
 
 from caffe.blob import Blob
-from caffe.deferred import Product
+from caffe.kernels.deferred import Product
 from caffe.gradients import Gradient, GradientSum
 from caffe.process import device
 from caffe.process.denormals import denormals_as_zero
