@@ -35,8 +35,8 @@ class BatchMaker:
 class Prefetcher:
     """`BatchMaker` in cfg.TRAIN.PREFETCH_WORKERS processes, which work ahead of the mini-batch asked for.
 
-    An error in a worker is raised by the call that asks for its mini-batch. `following(n)` iterates over the mini-batches
-    asked for from n on, which comes first.
+    An error in a worker is raised by the call that asks for its mini-batch. `following(n)` iterates over the
+    mini-batches asked for from n on, which comes first.
     """
 
     following = staticmethod(itertools.count)

@@ -14,6 +14,7 @@ all passes then (Xie et al., 'Distributed Machine Learning via Sufficient Factor
 
 from __future__ import annotations
 
+import atexit
 import datetime
 import os
 import secrets
@@ -24,8 +25,8 @@ import torch
 import torch.distributed as dist
 
 from caffe.blob import Blob
-from caffe.kernels.deferred import Product
 from caffe.gradients import Gradient, GradientSum
+from caffe.kernels.deferred import Product
 from caffe.process import device
 from caffe.process.denormals import denormals_as_zero
 from caffe.process.ranks import solver_count, solver_rank
@@ -300,6 +301,7 @@ def _join(uid: str) -> tuple[int, int]:
             world_size=count,
             timeout=_PATIENCE,
         )
+        atexit.register(dist.destroy_process_group)  # its threads must not outlive the interpreter
     found = dist.get_world_size(), dist.get_rank()
     if found != (count, rank):
         raise ValueError(
