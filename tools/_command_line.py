@@ -116,7 +116,7 @@ def run(main: Callable[[], int | None], parse: Callable[[], argparse.Namespace] 
         if parse is not None:
             _be_one_of_several(prog, parse)
         status = main() or 0
-        ranks.leave()
+        (ranks.give_up if status else ranks.leave)()
         _interrupts.end_at_once()
         sys.exit(status)
     except KeyboardInterrupt as stop:

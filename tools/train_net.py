@@ -92,9 +92,7 @@ def main() -> None:
         cfg.RNG_SEED = ranks.from_root(int.from_bytes(os.urandom(4), 'little'))
         print(f'RNG_SEED is {cfg.RNG_SEED} for this run')
     if project is not None:
-        if ranks.is_root():
-            make_proposals(*map(project.imdb, project.splits))
-        ranks.from_root(None)
+        make_proposals(*map(project.imdb, project.splits))
     imdb = get_imdb(args.imdb_name)
     imdb.set_proposal_method(cfg.TRAIN.PROPOSAL_METHOD, args.proposals)
     if args.snapshot is not None:

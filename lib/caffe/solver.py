@@ -197,6 +197,8 @@ class Solver:
             self.apply_update()
             self.iter += 1
             request, self._stop_requested = self._stop_requested, None
+            if self._exchange is not None:
+                request = self._exchange.agreed(request)
             if is_root_solver() and ((p.snapshot and self.iter % p.snapshot == 0) or request == 'snapshot'):
                 self.snapshot()
             if request == 'stop':

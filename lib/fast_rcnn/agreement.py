@@ -50,7 +50,7 @@ def digest_of_weights(net) -> str:
     for name, blobs in net.params.items():
         for k in range(len(blobs)):
             digest.update(f'{name}/{k}'.encode())
-            digest.update(np.ascontiguousarray(blobs[k].data))
+            digest.update(np.ascontiguousarray(blobs[k].data).tobytes())
     return digest.hexdigest()[:16]
 
 
@@ -65,7 +65,7 @@ def digest_of_roidb(roidb) -> str:
 
 
 def _settings(section: dict | None = None, prefix: str = '') -> dict[str, str]:
-    flat = {}
+    flat: dict[str, str] = {}
     for key, value in (cfg if section is None else section).items():
         if isinstance(value, dict):
             flat |= _settings(value, f'{prefix}{key}.')

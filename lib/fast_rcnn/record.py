@@ -224,6 +224,7 @@ class TrainingRecord:
 
     def _write(self, line: str) -> None:
         """Adds a line, and those that have waited. A snapshot is worth more than its record: failing is no error."""
+        assert self._file is not None
         had_failed = bool(self._waiting)
         self._waiting.append(line)
         try:

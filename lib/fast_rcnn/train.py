@@ -301,7 +301,7 @@ class SolverWrapper:
     def _of_division(self) -> dict:
         """What the record says of ranks: how the mini-batch was scaled, and the bytes that rank 0 has sent so far."""
         more = {'scale_batch': self.division.scale} if self.division.scale > 1 else {}
-        if hasattr(self._nccl, 'bytes_sent'):
+        if self._nccl is not None and hasattr(self._nccl, 'bytes_sent'):
             more['sent_mb'] = round(self._nccl.bytes_sent / 2**20, 3)
             more['as_matrices_mb'] = round(self._nccl.bytes_as_matrices / 2**20, 3)
         return more

@@ -11,6 +11,8 @@ A process that was started alone is rank 0 of 1, and all functions work: `gather
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ranks.channel import Channel
 from ranks.place import Place, place_of_environment
 
@@ -67,7 +69,7 @@ def from_root(value):
     return value if _Process.channel is None else _Process.channel.from_root(value)
 
 
-def mine(items: list) -> list:
+def mine(items: Sequence) -> Sequence:
     """This rank's share of `items`: neighbours stay together, and the shares in rank order are the list."""
     return items[len(items) * rank() // count() : len(items) * (rank() + 1) // count()]
 
@@ -76,6 +78,12 @@ def stamp() -> None:
     """Says that this rank gets on. From the first time on, one that does not for long ends the job."""
     if _Process.channel is not None:
         _Process.channel.stamp()
+
+
+def rest() -> None:
+    """Says that this rank has nothing to do for others, or something long, until it calls `stamp` again."""
+    if _Process.channel is not None:
+        _Process.channel.rest()
 
 
 def leave() -> None:

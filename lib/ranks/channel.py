@@ -14,6 +14,7 @@ import struct
 import sys
 import threading
 import time
+from typing import Any
 
 from ranks.message import pack, unpack
 from ranks.place import Place
@@ -38,8 +39,8 @@ class Channel:
         self._place, self._prog = place, prog
         self._closing = threading.Event()
         self._failing = threading.Lock()
-        self._stamps = 0
-        self._longest = 0.0
+        self._so_far = 0  # stamps
+        self._stamps = 0  # the same, or 0 while this rank rests
         self._peers = self._listen() if place.rank == 0 else {0: self._connect()}
         for peer in self._peers.values():
             threading.Thread(target=self._read, args=(peer,), name='ranks-read', daemon=True).start()
@@ -69,7 +70,12 @@ class Channel:
 
     def stamp(self) -> None:
         """Says that this rank gets on."""
-        self._stamps += 1
+        self._so_far += 1
+        self._stamps = self._so_far
+
+    def rest(self) -> None:
+        """Says that nobody waits for this rank."""
+        self._stamps = 0
 
     def close(self) -> None:
         """Parts from the others once all have called it."""
@@ -79,7 +85,7 @@ class Channel:
             peer.send(_BYE)
         for peer in self._peers.values():
             peer.gone.wait(10)
-            peer.socket.close()
+            peer.connection.close()
 
     def give_up(self) -> None:
         """Ends the other ranks; this one has said why and ends by itself."""
@@ -160,7 +166,7 @@ class Channel:
     def _read(self, peer: _Peer) -> None:
         while True:
             try:
-                kind, data = _receive(peer.socket)
+                kind, data = _receive(peer.connection)
             except (OSError, ValueError):
                 kind = None
             peer.heard = time.monotonic()
@@ -195,13 +201,14 @@ class Channel:
                 self._look_for_stall([me, *self._peers.values()], now)
 
     def _look_for_stall(self, all_ranks: list[_Peer], now: float) -> None:
-        if not all(peer.stamps for peer in all_ranks):
+        at_work = [peer for peer in all_ranks if peer.stamps]
+        if not all(peer.started for peer in all_ranks) or not at_work:
             return
         limit = max(_STALL, 3 * max(peer.longest for peer in all_ranks))
         if min(peer.longest for peer in all_ranks) == 0:  # nobody knows yet how long a step takes
             limit = _FIRST_SILENCE
-        if all(now - peer.got_on > limit for peer in all_ranks):
-            last = min(all_ranks, key=lambda peer: peer.stamps)
+        if all(now - peer.got_on > limit for peer in at_work):
+            last = min(at_work, key=lambda peer: peer.stamps)
             self._end(f'{last.name} gets on no more: the others have waited {now - last.got_on:.0f} s for it')
 
     def _end(self, what: str | None, known_to_launcher: bool = False) -> None:
@@ -211,8 +218,8 @@ class Channel:
         # One rank speaks: the root, and where it is the root that is gone, the next one.
         speaks = what is not None and self._place.rank <= 1 and not (known_to_launcher and self._place.launched)
         if speaks:
-            print(f'{self._prog}: error: {what}; the job of {self._place.count} ranks ends', file=sys.__stderr__)
-            sys.__stderr__.flush()
+            text = f'{self._prog}: error: {what}; the job of {self._place.count} ranks ends'
+            print(text, file=sys.__stderr__, flush=True)
         for peer in self._peers.values():
             peer.send(_FAILED)
         os._exit(1 if speaks else SILENT_STATUS)
@@ -222,12 +229,12 @@ class _Peer:
     """Another rank, as this one knows it. stamps: how often it said that it gets on; got_on: when it last did;
     longest: seconds between two times."""
 
-    def __init__(self, connection: socket.socket | None, rank: int, host: str):
-        self.socket, self.rank, self.host = connection, rank, host
+    def __init__(self, connection: Any, rank: int, host: str):  # a socket; None for the rank itself
+        self.connection, self.rank, self.host = connection, rank, host
         self.received: queue.Queue[bytes] = queue.Queue()
         self.gone = threading.Event()
         self.heard = self.got_on = time.monotonic()
-        self.stamps, self.longest = 0, 0.0
+        self.stamps, self.longest, self.started = 0, 0.0, False
         self._sending = threading.Lock()
 
     @property
@@ -238,7 +245,8 @@ class _Peer:
         if stamps == self.stamps:
             return
         now = time.monotonic()
-        if self.stamps:
+        self.started = True
+        if self.stamps and stamps:
             self.longest = max(self.longest, now - self.got_on)
         self.stamps, self.got_on = stamps, now
 
@@ -246,7 +254,7 @@ class _Peer:
         """Sends, or does nothing if the other end is gone: its reader notices."""
         try:
             with self._sending:
-                self.socket.sendall(_FRAME.pack(kind, len(data)) + data)
+                self.connection.sendall(_FRAME.pack(kind, len(data)) + data)
         except OSError:
             pass
 

@@ -6,6 +6,7 @@ when.
 
 import itertools
 import weakref
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 
@@ -39,10 +40,9 @@ class Prefetcher:
     mini-batches asked for from n on, which comes first.
     """
 
-    following = staticmethod(itertools.count)
-
     def __init__(self, roidb, num_classes: int):
         self._workers = cfg.TRAIN.PREFETCH_WORKERS
+        self.following: Callable[[int], Iterator[int]] = itertools.count
         self._pending: dict[int, Future] = {}
         self._pool = WorkerPool(self._workers, _start_worker, (roidb, num_classes, cfg))
         self._closer = weakref.finalize(self, self._pool.shutdown, wait=True, cancel_futures=True)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,7 +11,7 @@ import sys
 import time
 
 import pytest
-from commands import ROOT, run
+from commands import ROOT, SMALL, run
 
 SOLVER = """train_net: "models/demo/small/fast_rcnn_ohem/train.prototxt"
 base_lr: 0.01 lr_policy: "step" gamma: 0.1 stepsize: 12 momentum: 0.9 weight_decay: 0.0005
@@ -271,3 +272,32 @@ def test_three_kills_and_restarts_leave_what_an_undisturbed_run_leaves(command, 
         if name.endswith('.solverstate'):
             one, two = (in_state(command.folder(f'run{k}'), name)[8:] for k in (1, 2))
             assert one == two, name
+
+
+def test_testing_by_two_ranks_finds_the_same_byte_for_byte(command, solver, tiny, tmp_path):
+    run(*command('cpu', 2, solver(2), into='run'))
+    model = command.folder('run') / 'small_iter_2.caffemodel'
+    found = {}
+    for gpu in ('cpu', 'cpu:2'):
+        folder = tmp_path / gpu.replace(':', '_')
+        done = run(
+            'tools/test_net.py', '--gpu', gpu, '--def', SMALL / 'fast_rcnn_ohem' / 'test.prototxt', '--net', model,
+            '--imdb', f'folder:{tiny}:test', '--cfg', 'experiments/cfgs/demo_ohem.yml', '--det_thresh', '0.0',
+            '--set', 'ROOT_DIR', folder, 'EXP_DIR', 'e', 'TEST.SCALES', '(120,)',
+        )  # fmt: skip
+        found[gpu] = {path.name: path.read_bytes() for path in folder.rglob('*') if path.is_file()}
+        assert len(re.findall('^im_detect: 3 images', done.stdout, re.M)) == 1
+    assert {'detections.npz', 'results.json'} <= set(found['cpu'])
+    assert found['cpu'] == found['cpu:2']
+
+
+def test_proposals_and_their_recall_by_two_ranks_are_those_of_one(tiny, tmp_path):
+    torchrun = ('-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', 2)
+    copy = shutil.copytree(tiny, tmp_path / 'copy', ignore=shutil.ignore_patterns('proposals*', '*.partial'))
+    run(*torchrun, 'tools/make_proposals.py', '--imdb', f'folder:{copy}:train', '--jobs', 1)
+    files_of = {
+        folder: {p.name: p.read_bytes() for p in folder.rglob('*train*.npz')} for folder in (tiny, copy)
+    }  # fmt: skip
+    assert files_of[tiny] and files_of[tiny] == files_of[copy]
+    recall = ('tools/eval_recall.py', '--imdb', f'folder:{tiny}:train')
+    assert run(*recall).stdout == run(*torchrun, *recall).stdout

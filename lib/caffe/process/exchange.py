@@ -35,6 +35,7 @@ BUCKET = 25 * 2**20
 """Bytes of gradients that travel together, unless one alone has more."""
 
 _ZERO, _DENSE = -1, 0  # what a rank says of a gradient; a number above is the rows of its factors
+_REQUESTS = (None, 'snapshot', 'stop')
 _PATIENCE = datetime.timedelta(minutes=30)  # for ranks that test or write snapshots; the dead are noticed at once
 
 
@@ -130,6 +131,11 @@ class NCCL:
         """The means over all solvers of some numbers, for the log."""
         mine = torch.tensor(values, dtype=torch.float64)  # in the thread, in whose order all ranks send
         return torch.stack(self._thread.submit(self._gathered, mine).result()).mean(dim=0).tolist()
+
+    def agreed(self, request: str | None) -> str | None:
+        """What any solver was asked to do: 'stop' before 'snapshot' before None, at all of them."""
+        mine = torch.tensor([_REQUESTS.index(request)])
+        return _REQUESTS[int(max(self._thread.submit(self._gathered, mine).result()))]
 
     def _take(self, i: int) -> None:
         gradient = self._params[i].take_diff()
