@@ -1,6 +1,6 @@
 """One of several solvers that train together: a program that tests start, once for each rank.
 
-    one_of_several.py SOLVER ITERATIONS RANK COUNT UID OUT [wire=bf16] [plain]
+    one_of_several.py SOLVER ITERATIONS RANK COUNT UID OUT [wire=bf16] [gpu]
 
 The pattern of BVLC's multi-GPU script, from its documentation: say how many and which, make the solver, make NCCL,
 broadcast, add it as a callback and, layer by layer, to the net. Then it trains and writes what came of it to OUT.
@@ -42,7 +42,11 @@ class Passes(caffe.Layer):
 def main(solver_file, iterations, rank, count, uid, out, *options):
     rank, count = int(rank), int(count)
     sys.modules['one_of_several'] = sys.modules['__main__']
-    caffe.set_mode_cpu()
+    if 'gpu' in options:
+        caffe.set_device(0)
+        caffe.set_mode_gpu()
+    else:
+        caffe.set_mode_cpu()
     caffe.init_log()
     caffe.set_solver_count(count)
     caffe.set_solver_rank(rank)

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import caffe
+from caffe.proto import caffe_pb2
 
 HERE = Path(__file__).parent
 LIB = HERE.parent.parent / 'lib'
@@ -129,6 +131,29 @@ def test_the_root_shows_the_mean_loss_of_all(train):
     assert train.errors[1] == ''
 
 
+def test_several_solvers_share_the_records_of_a_database_out(tmp_path, monkeypatch):
+    """Five records for two solvers: 0 2 4 1 3 and 1 3 0 2 4, over and over; a test net sees them all."""
+    lmdb = pytest.importorskip('lmdb')
+    with lmdb.open(str(tmp_path / 'db')) as database, database.begin(write=True) as transaction:
+        for i in range(5):
+            datum = caffe_pb2.Datum(channels=1, height=1, width=1, label=i, float_data=[i])
+            transaction.put(b'%d' % i, datum.SerializeToString())
+    net = tmp_path / 'net.prototxt'
+    net.write_text(
+        f'layer {{ name: "d" type: "Data" top: "d" top: "l" data_param {{ source: "{tmp_path}/db" backend: LMDB '
+        'batch_size: 5 } }'
+    )
+
+    def seen(rank, phase):
+        monkeypatch.setattr('caffe.process.ranks._Process.rank', rank)
+        monkeypatch.setattr('caffe.process.ranks._Process.count', 2)
+        return caffe.Net(str(net), phase).forward()['l'].tolist()
+
+    assert seen(0, caffe.TRAIN) == [0, 2, 4, 1, 3]
+    assert seen(1, caffe.TRAIN) == [1, 3, 0, 2, 4]
+    assert seen(1, caffe.TEST) == [0, 1, 2, 3, 4]
+
+
 def test_what_does_not_fit_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr('caffe.process.ranks._Process.rank', 2)
     monkeypatch.setattr('caffe.process.ranks._Process.count', 2)
@@ -142,3 +167,11 @@ def test_what_does_not_fit_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr('caffe.process.ranks._Process.rank', 1)
     with pytest.raises(ValueError, match="not 'somewhere'"):
         caffe.NCCL(solver, 'somewhere')
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.parametrize('iter_size', [1, 2])
+def test_one_rank_with_nccl_is_no_ranks_on_a_gpu(train, iter_size):
+    """All that one GPU can show."""
+    (alone,) = train(1, iter_size, 'gpu', exchange=False)
+    assert same(alone, train(1, iter_size, 'gpu')[0])

@@ -10,8 +10,11 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from commands import ROOT, SMALL, run
+
+from detection_data.proposals import Proposals
 
 SOLVER = """train_net: "models/demo/small/fast_rcnn_ohem/train.prototxt"
 base_lr: 0.01 lr_policy: "step" gamma: 0.1 stepsize: 12 momentum: 0.9 weight_decay: 0.0005
@@ -293,11 +296,36 @@ def test_testing_by_two_ranks_finds_the_same_byte_for_byte(command, solver, tiny
 
 def test_proposals_and_their_recall_by_two_ranks_are_those_of_one(tiny, tmp_path):
     torchrun = ('-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', 2)
-    copy = shutil.copytree(tiny, tmp_path / 'copy', ignore=shutil.ignore_patterns('proposals*', '*.partial'))
+    copy = shutil.copytree(tiny, tmp_path / 'copy', ignore=shutil.ignore_patterns('proposals'))
     run(*torchrun, 'tools/make_proposals.py', '--imdb', f'folder:{copy}:train', '--jobs', 1)
-    files_of = {
-        folder: {p.name: p.read_bytes() for p in folder.rglob('*train*.npz')} for folder in (tiny, copy)
-    }  # fmt: skip
-    assert files_of[tiny] and files_of[tiny] == files_of[copy]
+    name = 'proposals/selective_search_train.h5'
+    one, two = Proposals(str(tiny / name)), Proposals(str(copy / name))
+    assert one.image_ids == two.image_ids and one.parameters == two.parameters
+    assert all(np.array_equal(one.of(name), two.of(name)) for name in one.image_ids)
     recall = ('tools/eval_recall.py', '--imdb', f'folder:{tiny}:train')
     assert run(*recall).stdout == run(*torchrun, *recall).stdout
+
+
+@pytest.mark.slow
+def test_two_machines_with_a_link_between_them(command, solver):
+    """Two network namespaces, one rank in each, over an interface of theirs."""
+    if os.geteuid() != 0 or not shutil.which('tc'):
+        pytest.skip('network namespaces need root, ip and tc')
+    sys.path.insert(0, str(ROOT / 'experiments'))
+    from scaling import two_machines
+
+    run(*command('cpu', 6, solver(2), into='run1'))
+    words = command(None, 6, solver(2), into='run2')
+    with two_machines(1000) as machines:
+        running = [
+            subprocess.Popen(
+                [*machine, sys.executable, *map(str, words)], cwd=ROOT, stderr=subprocess.PIPE, text=True,
+                env={**os.environ, 'PYTHONPATH': str(ROOT / 'lib'), 'RANK': str(rank), 'WORLD_SIZE': '2',
+                     'LOCAL_RANK': '0', 'LOCAL_WORLD_SIZE': '1', 'MASTER_ADDR': '10.77.0.1', 'MASTER_PORT': '29600',
+                     'GLOO_SOCKET_IFNAME': 'wire'},
+            )
+            for rank, machine in enumerate(machines)
+        ]  # fmt: skip
+        said = [process.communicate(timeout=120)[1] for process in running]
+    assert [process.returncode for process in running] == [0, 0], said
+    assert_same(command.folder('run1'), command.folder('run2'))
