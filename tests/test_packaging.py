@@ -44,7 +44,9 @@ def test_the_engine_alone_needs_the_dependencies_and_no_more():
 
 def test_the_detector_needs_its_extra_besides():
     engine, extra = names(PROJECT['dependencies']), names(PROJECT['optional-dependencies']['detector'])
-    folders = [f'lib/{path.name}' for path in (ROOT / 'lib').iterdir() if path.name not in ('caffe', 'ranks', 'whole_file')]
+    folders = [
+        f'lib/{path.name}' for path in (ROOT / 'lib').iterdir() if path.name not in ('caffe', 'ranks', 'whole_file')
+    ]
     needed = third_party(*folders, 'tools')
     assert needed - engine == extra
 
