@@ -167,7 +167,7 @@ def _batches(imdb) -> Iterator[dict[int, np.ndarray]]:
     """
     if cfg.TEST.IMS_PER_BATCH == 1:
         for i in range(ranks.rank(), imdb.num_images, ranks.count()):
-            yield {i: read_image(imdb.image_path_at(i))}
+            yield {i: _image_of(imdb, i)}
         return
     yield from itertools.islice(_batches_of_a_shape(imdb), ranks.rank(), None, ranks.count())
 
