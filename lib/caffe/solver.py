@@ -6,7 +6,7 @@ import errno
 import os
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 
@@ -62,7 +62,7 @@ class Solver:
         self._current_step = 0
         self._losses: deque[torch.Tensor | float] = deque()
         self._callbacks: list[tuple[Callable[[], None], Callable[[], None]]] = []
-        self._exchange = None  # an `NCCL`, where several solvers train together
+        self._exchange: Any = None  # an `NCCL`, where several solvers train together
         self._stop_requested: str | None = None
         self._stopped_early = False
         self.net = self._train_net()
@@ -207,14 +207,15 @@ class Solver:
 
     def _passes(self) -> torch.Tensor | float:
         """The forward and backward passes of an iteration. Returns their mean loss, on the device."""
-        passes, sums = self.param.iter_size, None
-        if passes > 1 and self._exchange is None:
-            sums = PassSums(self.net.learnable_params.blobs)
+        passes = self.param.iter_size
+        sums = PassSums(self.net.learnable_params.blobs) if passes > 1 and self._exchange is None else None
         loss: torch.Tensor | float = 0.0
         for _ in range(passes):
             loss = loss + self.net.forward_backward()
-            if passes > 1:
-                (self._exchange or sums).end_pass()
+            if sums is not None:
+                sums.end_pass()
+            elif passes > 1:
+                self._exchange.end_pass()
         if sums is not None:
             sums.give_back()
         return loss / passes

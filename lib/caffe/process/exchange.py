@@ -69,7 +69,8 @@ class NCCL:
         self._buckets = _buckets(solver.net)
         self._bucket_of = {i: n for n, (_, params) in enumerate(self._buckets) for i in params}
         self._passes: list[list[Gradient]] = []
-        self._sent: list[Future] | None = None  # one for each bucket under way; None outside an iteration
+        self._under_way = False  # an iteration
+        self._sent: list[Future] = []  # one for each of its buckets so far
         self._thread = ThreadPoolExecutor(1, thread_name_prefix='caffe-exchange')
         self.wire = 'float32'
         self.bytes_sent = self.bytes_as_matrices = 0
@@ -102,7 +103,7 @@ class NCCL:
     def on_start(self) -> None:
         """Called before an iteration."""
         self._passes = [[None] * len(self._params) for _ in range(self._solver.param.iter_size)]
-        self._current, self._sent = 0, []
+        self._current, self._sent, self._under_way = 0, [], True
 
     def end_pass(self) -> None:
         """Called after each pass."""
@@ -112,7 +113,7 @@ class NCCL:
 
     def __call__(self, layer: int) -> None:
         """Called after a layer's backward pass: sends the buckets that are full, in the last pass."""
-        if self._sent is None or self._current != len(self._passes) - 1:
+        if not self._under_way or self._current != len(self._passes) - 1:
             return
         while len(self._sent) < len(self._buckets) and layer <= self._buckets[len(self._sent)][0]:
             self._send_next()
@@ -125,7 +126,7 @@ class NCCL:
         for (_, params), sent in zip(self._buckets, self._sent, strict=True):
             for i, gradient in zip(params, sent.result(), strict=True):
                 self._params[i].give_diff(gradient)
-        self._sent = None
+        self._under_way = False
 
     def mean(self, values: list[float]) -> list[float]:
         """The means over all solvers of some numbers, for the log."""
@@ -264,7 +265,9 @@ class NCCL:
             for row, rows_of_factors in zip(rows, said, strict=True):
                 if rows_of_factors != _ZERO:
                     sums.add(row[part].float() if row.dtype != torch.float32 else row[part].clone())
-            total[part] = sums.result()
+            result = sums.result()
+            assert isinstance(result, torch.Tensor)  # some pass has a gradient, or nothing would be sent
+            total[part] = result
         return total
 
     def _dtype(self) -> torch.dtype:
