@@ -13,6 +13,7 @@ LIB = ROOT / 'lib'
 PYCAFFE = {
     'Layer', 'Net', 'get_solver', 'SGDSolver', 'TRAIN', 'TEST', 'set_mode_cpu', 'set_mode_gpu', 'set_device',
     'set_random_seed', 'layer_type_list', 'proto', 'io', 'NetSpec', 'layers', 'params', 'to_proto', 'log',
+    'NCCL', 'has_nccl', 'set_solver_count', 'set_solver_rank', 'set_multiprocess',
 }  # fmt: skip
 
 
@@ -33,10 +34,11 @@ def packages(path):
     return {module.split('.')[0] for module, _ in imports(path)}
 
 
-# Package of lib -> the packages of lib that it may import, beside whole_file, by which all of them write files.
-# roi_data_layer and rpn may use leaves of the others alone.
+# Package of lib -> the packages of lib that it may import, beside whole_file, by which all of them write files, and
+# ranks, by which several processes do one job. roi_data_layer and rpn may use leaves of the others alone.
 ARROWS = {
     'whole_file': set(),
+    'ranks': set(),
     'caffe': set(),
     'caffe_stand_ins': {'caffe'},
     'detection_data': set(),
@@ -56,7 +58,7 @@ def test_every_package_of_lib_has_its_arrows():
 @pytest.mark.parametrize('package', ARROWS)
 def test_imports_follow_the_arrows(package):
     for path in files(f'lib/{package}'):
-        assert packages(path) & set(ARROWS) <= ARROWS[package] | {package, 'whole_file'}, path
+        assert packages(path) & set(ARROWS) <= ARROWS[package] | {package, 'whole_file', 'ranks'}, path
 
 
 @pytest.mark.parametrize('path', files(*DETECTOR, 'tools'), ids=lambda p: p.name)

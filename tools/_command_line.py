@@ -7,11 +7,15 @@ import importlib.util
 import os
 import pprint
 import sys
+import time
 import traceback
 from collections.abc import Callable
 
 import _interrupts
 import _standard_streams
+import ranks
+from ranks.devices import device_of_rank, devices_of
+from ranks.launcher import end_with_launcher, launch
 
 
 def parser_of(doc: str) -> argparse.ArgumentParser:
@@ -25,7 +29,10 @@ def parser_of(doc: str) -> argparse.ArgumentParser:
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags that every tool of the family takes: --gpu, --cfg, --set, --debug."""
     parser.add_argument(
-        '--gpu', metavar='ID', help="GPU to use, by number, or 'cpu' (default: the first GPU, the CPU where none is)"
+        '--gpu',
+        metavar='ID',
+        help="GPU to use, by number, or 'cpu' (default: the first GPU, the CPU where none is); training, testing: "
+        "0,1,2,3 or 'all', a process each, or cpu:2, two processes on the CPU",
     )
     parser.add_argument(
         '--cfg', dest='cfg_file', metavar='FILE', help='YAML file of options that differ from the defaults'
@@ -59,15 +66,20 @@ def configure(args: argparse.Namespace) -> None:
         if late:
             raise ValueError(f'--set takes all that follows it as settings, {late} too: put {late} before --set')
         cfg_from_list(args.set_cfgs)
+    given, args.gpu = args.gpu, device_of_rank(args.gpu, ranks.place())
+    if given is None and ranks.count() > 1 and not _has_gpu():
+        args.gpu = 'cpu'
     if args.gpu is None:
         args.gpu = '0' if _has_gpu() else 'cpu'
         print(f'--gpu is not given: {"GPU 0" if args.gpu == "0" else "the CPU"} is used')
-    if args.gpu.lower() == 'cpu':
+    devices = devices_of(args.gpu)
+    if len(devices) > 1:
+        raise ValueError(f'--gpu {args.gpu}: this tool runs on one device')
+    args.gpu = devices[0]
+    if args.gpu == 'cpu':
         cfg.USE_GPU_NMS = False
         caffe.set_mode_cpu()
     else:
-        if not args.gpu.isdigit():
-            raise ValueError(f"--gpu takes the number of a GPU, or 'cpu'; it was given {args.gpu!r}")
         cfg.GPU_ID = int(args.gpu)
         try:
             caffe.set_mode_gpu()
@@ -91,20 +103,31 @@ def _has_gpu() -> bool:
     return True
 
 
-def run(main: Callable[[], int | None]) -> None:
-    """Runs a tool's main and exits with its status. An error is one line and status 1; --debug shows its traceback."""
+def run(main: Callable[[], int | None], parse: Callable[[], argparse.Namespace] | None = None) -> None:
+    """Runs a tool's main and exits with its status. An error is one line and status 1; --debug shows its traceback.
+
+    parse: of a tool whose work several ranks can share, what checks its flags. It starts them itself, where --gpu
+    names several devices, or is started as one of them, by torchrun.
+    """
     prog = os.path.basename(sys.argv[0])
     _standard_streams.never_fail()
     _interrupts.raise_again()
     try:
+        if parse is not None:
+            _be_one_of_several(prog, parse)
         status = main() or 0
+        (ranks.give_up if status else ranks.leave)()
         _interrupts.end_at_once()
         sys.exit(status)
     except KeyboardInterrupt as stop:
         _interrupts.end_at_once()
-        print(f'{prog}: {str(stop) or "interrupted"}', file=sys.stderr)
+        if ranks.is_root():
+            print(f'{prog}: {str(stop) or "interrupted"}', file=sys.stderr)
+        (ranks.leave if getattr(stop, 'by_all_ranks', False) else ranks.give_up)()
         sys.exit(130)
     except Exception as error:
+        if not ranks.is_root():
+            time.sleep(1)  # what is wrong at all ranks rank 0 says, and ends this one
         sys.stdout.flush()
         if '--debug' in sys.argv:
             traceback.print_exc()
@@ -113,7 +136,12 @@ def run(main: Callable[[], int | None]) -> None:
             kind = '' if foreseen else f'{type(error).__name__}: '
             notes = ''.join(f' ({note})' for note in [*getattr(error, '__notes__', []), *_notes_on_import(error)])
             hint = '' if foreseen else ' (run again with --debug to see where)'
-            print(f'{prog}: error: {kind}{error}{notes}{hint}', file=sys.stderr)
+            where = f' (rank 0 on {ranks.place().host})' if ranks.count() > 1 and ranks.is_root() else ''
+            print(f'{prog}: error: {kind}{error}{notes}{hint}{where}', file=sys.stderr)
+        sys.stderr.flush()
+        if ranks.count() > 1:
+            ranks.give_up()
+            os._exit(1)  # a thread may be waiting for ranks that are gone
         sys.exit(1)
 
 
@@ -128,3 +156,40 @@ def _notes_on_import(error: Exception) -> list[str]:
         f'caffe was found in {folder}, a Caffe that is not built: build it (make pycaffe), or take this folder from '
         'PYTHONPATH, and the one that comes with these tools is used'
     ]
+
+
+def _be_one_of_several(prog: str, parse: Callable[[], argparse.Namespace]) -> None:
+    """Starts the ranks that --gpu asks for, and exits as they do; or joins them, as one that was started."""
+    if 'RANK' not in os.environ:
+        gpu = getattr(parse(), 'gpu', None)
+        devices = devices_of(gpu) if gpu is not None else ['']
+        if len(devices) > 1:
+            sys.exit(launch([sys.executable, *sys.argv], len(devices), prog))
+        return
+    end_with_launcher()
+    place = ranks.join(prog)
+    if place.rank:  # only rank 0 prints; what others complain of says whose it is
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), 'w')
+        sys.stderr = _Marked(sys.stderr, f'[rank {place.rank} on {place.host}] ')
+
+
+class _Marked:
+    """A stream that begins every line with a mark."""
+
+    def __init__(self, stream, mark: str):
+        self._stream, self._mark, self._at_start = stream, mark, True
+
+    def write(self, text: str) -> int:
+        marked = ''.join(
+            (self._mark if self._at_start or i else '') + line for i, line in enumerate(text.splitlines(True))
+        )
+        if text:
+            self._at_start = text.endswith('\n')
+        self._stream.write(marked)
+        return len(text)
+
+    def isatty(self) -> bool:
+        return False
+
+    def __getattr__(self, name: str):
+        return getattr(self._stream, name)

@@ -5,16 +5,20 @@ tools/eval_recall.py --imdb voc_2007_test --method selective_search
 tools/eval_recall.py --imdb folder:data/demo:test --max_boxes 300
 """
 
+import argparse
 import json
 
+import numpy as np
+
 import _init_paths  # noqa: F401
+import ranks
 import whole_file
 from _command_line import parser_of, run
 from detection_data.factory import get_imdb
 from detection_data.recall import SIZES, best_overlaps, recall_table
 
 
-def main() -> None:
+def parse_args() -> argparse.Namespace:
     parser = parser_of(__doc__)
     parser.add_argument('--imdb', required=True, metavar='NAME', help='data set, or several joined by +')
     parser.add_argument('--method', default='selective_search', help='proposals (default: selective_search)')
@@ -24,10 +28,18 @@ def main() -> None:
     args = parser.parse_args()
     if args.max_boxes is not None and args.max_boxes < 1:
         parser.error(f'--max_boxes is {args.max_boxes}; expected 1 or more')
+    return args
 
+
+def main() -> None:
+    args = parse_args()
     data_set = get_imdb(args.imdb)
     data_set.set_proposal_method(args.method)
-    table = recall_table(*best_overlaps(data_set, args.max_boxes))
+    overlaps = best_overlaps(data_set, args.max_boxes, ranks.mine(range(data_set.num_images)))
+    of_ranks = ranks.gather(list(overlaps))  # in the order of the images
+    if of_ranks is None:
+        return
+    table = recall_table(*map(np.concatenate, zip(*of_ranks, strict=True)))
     boxes = 'all boxes' if args.max_boxes is None else f'the first {args.max_boxes} boxes of each image'
     print(f'{data_set.name}: {data_set.num_images} images, {args.method}, {boxes}')
     print('objects                    number  recall at 0.5  recall at 0.7      AR')
@@ -42,4 +54,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run(main)
+    run(main, parse_args)

@@ -28,6 +28,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+import ranks
 import whole_file
 from _command_line import run
 from detection_data.factory import get_imdb
@@ -140,8 +141,10 @@ def write(
     boxes = (
         next(computed) if there is None or image_id in new else there.of(image_id) for image_id in data_set.image_index
     )
-    write_proposals(path, data_set.image_index, boxes, settings['method'], parameters)
-    shutil.rmtree(path + '.partial')
+    if ranks.is_root():
+        write_proposals(path, data_set.image_index, boxes, settings['method'], parameters)
+        shutil.rmtree(path + '.partial')
+    ranks.from_root(None)
     made = Proposals(path)
     kept = f', {len(made) - len(new)} of them as they were' if there is not None else ''
     print(f'wrote {path}: {len(made)} images{kept}, {made.num_boxes / len(made):.0f} boxes an image')
@@ -159,12 +162,14 @@ def compute(data_set: imdb, images: Sequence[int], settings: dict, folder: str, 
             (os.path.join(folder, f'{start:07d}.npz'), key, ids, [data_set.image_path_at(i) for i in indices])
         )
 
-    missing = [piece for piece in pieces if load_piece(*piece[:2]) is None]
-    done = sum(len(ids) for _, _, ids, _ in pieces) - sum(len(ids) for _, _, ids, _ in missing)
+    mine = pieces[ranks.rank() :: ranks.count()]
+    missing = [piece for piece in mine if load_piece(*piece[:2]) is None]
+    total = sum(len(ids) for _, _, ids, _ in mine)
+    done = total - sum(len(ids) for _, _, ids, _ in missing)
     if missing:
         pool = WorkerPool(min(jobs, len(missing)))
         try:
-            with tqdm(total=len(images), initial=done, unit='image', desc=data_set.name) as bar:
+            with tqdm(total=total, initial=done, unit='image', desc=data_set.name) as bar:
                 futures = {pool.submit(compute_piece, *piece, settings): len(piece[2]) for piece in missing}
                 for future in as_completed(futures):
                     future.result()
@@ -176,6 +181,7 @@ def compute(data_set: imdb, images: Sequence[int], settings: dict, folder: str, 
             ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+    ranks.share(None)  # the pieces of all are in the folder, which ranks on other machines have to see too
     return (boxes for path, key, _, _ in pieces for boxes in saved_piece(path, key))
 
 
@@ -222,4 +228,4 @@ def load_piece(path: str, key: str) -> list[np.ndarray] | None:
 
 
 if __name__ == '__main__':
-    run(main)
+    run(main, lambda: parse_args(None))

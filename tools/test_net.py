@@ -74,4 +74,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run(main)
+    run(main, parse_args)

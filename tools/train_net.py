@@ -3,12 +3,16 @@
 
 tools/train_net.py --gpu cpu --solver models/demo/small/fast_rcnn_ohem/solver.prototxt \\
     --imdb folder:data/demo:train --cfg experiments/cfgs/demo_ohem.yml --iters 1000
+
+Several ranks share the passes (iter_size) of an iteration: --gpu 0,1 starts two, one a GPU, --gpu cpu:2 two on the
+CPU; torchrun --nnodes 2 --nproc-per-node 4 tools/train_net.py ... starts them on several machines. docs/scaling.md
 """
 
 import argparse
 import os
 
 import _init_paths  # noqa: F401
+import ranks
 from _command_line import add_flags, configure, parser_of, run
 from _project import add_project_flags, make_proposals, need, project_of
 
@@ -33,6 +37,17 @@ def parse_args() -> argparse.Namespace:
         '--tensorboard',
         action='store_true',
         help='write TensorBoard event files too (pip install tensorboard)',
+    )
+    parser.add_argument(
+        '--scale_batch',
+        action='store_true',
+        help='with several ranks: each makes a whole mini-batch, the learning rate and the iterations are scaled',
+    )
+    parser.add_argument(
+        '--wire',
+        choices=('float32', 'bf16'),
+        default='float32',
+        help='what gradients travel as between ranks: bf16 halves the bytes, and rounds (default: float32)',
     )
     add_flags(parser)
     return parser.parse_args()
@@ -74,7 +89,7 @@ def main() -> None:
     from fast_rcnn.train import get_training_roidb, train_net
 
     if args.randomize:
-        cfg.RNG_SEED = int.from_bytes(os.urandom(4), 'little')
+        cfg.RNG_SEED = ranks.from_root(int.from_bytes(os.urandom(4), 'little'))
         print(f'RNG_SEED is {cfg.RNG_SEED} for this run')
     if project is not None:
         make_proposals(*map(project.imdb, project.splits))
@@ -94,8 +109,10 @@ def main() -> None:
         max_iters=args.max_iters,
         snapshot=args.snapshot,
         tensorboard=args.tensorboard,
+        scale_batch=args.scale_batch,
+        wire=args.wire,
     )
 
 
 if __name__ == '__main__':
-    run(main)
+    run(main, parse_args)

@@ -6,7 +6,7 @@ set -euo pipefail
 
 if [ $# -lt 5 ]; then
   echo "usage: $(basename "${CALLED_AS:-$0}") GPU NET DATASET [--set KEY VALUE ...]" >&2
-  echo "  GPU: its number, or cpu; NET: VGG16, VGG_CNN_M_1024 or ZF; DATASET: pascal_voc or coco" >&2
+  echo "  GPU: its number, several (0,1), all, cpu, or cpu:2; NET: VGG16, VGG_CNN_M_1024 or ZF; DATASET: pascal_voc or coco" >&2
   exit 2
 fi
 METHOD=$1 VOC_SPLIT=$2 GPU=$3 NET=$4 DATASET=$5

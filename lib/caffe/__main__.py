@@ -12,6 +12,7 @@ import sys
 import traceback
 from typing import NoReturn
 
+import ranks
 from caffe.command import device, draw, export, summary, test, time, train, upgrade
 
 COMMANDS = {
@@ -64,6 +65,7 @@ def main(argv: list[str] | None = None) -> int:
             traceback.print_exc()
         else:
             print(f'caffe {args.command}: error: {_one_line(error)}', file=sys.stderr)
+        ranks.give_up()
         return 1
     return 0
 

@@ -5,9 +5,8 @@ from caffe.glog import init_log, log
 from caffe.layer import Layer, layer_type_list
 from caffe.net import Net
 from caffe.process.device import set_device, set_mode_cpu, set_mode_gpu, set_random_seed
+from caffe.process.exchange import NCCL, has_nccl
 from caffe.process.ranks import (
-    NCCL,
-    has_nccl,
     set_multiprocess,
     set_solver_count,
     set_solver_rank,

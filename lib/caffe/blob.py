@@ -107,6 +107,11 @@ class SyncedArray:
             self._host = self._view = self._device = self._deferred = None
             self._newest = 'nowhere'
 
+    def give_up(self) -> bool:
+        """`release`, and whether it could be done."""
+        self.release()
+        return self.is_zero
+
     def own(self, count: int) -> torch.Tensor:
         """The newest values on the compute device, to be changed in place: that copy becomes the newest."""
         tensor = self.read(count)
@@ -337,6 +342,25 @@ class Blob:
         fresh = self._diff.is_zero
         multiply(a.t(), b, self.diff_memory_to_fill() if fresh else self.own_diff(), add=not fresh)
 
+    def take_diff(self) -> torch.Tensor | Product | None:
+        """The diff: None where it is zero, factors, or a tensor of the blob's shape. The caller owns it; zero stays."""
+        if self.diff_is_zero:
+            return None
+        value = self.diff_product or self.read_diff()
+        if isinstance(value, torch.Tensor) and not self._diff.give_up():
+            value = value.clone()
+        self.clear_diff()
+        return value
+
+    def give_diff(self, value: torch.Tensor | Product | None) -> None:
+        """Makes what `take_diff` returned, here or elsewhere, the diff."""
+        if value is None:
+            self.clear_diff()
+        elif isinstance(value, Product):
+            self._diff.defer(value)
+        else:
+            self.write_diff(value)
+
     @property
     def diff_product(self) -> Product | None:
         """The factors of the diff, while it was gathered by `add_product_diff` and nobody has read it."""
@@ -388,6 +412,9 @@ class Blob:
 
     def shares_data_with(self, other: Blob) -> bool:
         return self._data is other._data
+
+    def shares_diff_with(self, other: Blob) -> bool:
+        return self._diff is other._diff
 
     def __repr__(self) -> str:
         return f'<caffe.Blob {"x".join(map(str, self._shape)) or "scalar"}>'

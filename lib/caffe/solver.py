@@ -6,7 +6,7 @@ import errno
 import os
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 
@@ -15,6 +15,7 @@ from caffe.blob import Blob
 from caffe.files import model_file
 from caffe.files.prototxt import read_net, read_solver, upgraded
 from caffe.glog import warn_once
+from caffe.gradients import PassSums
 from caffe.net import Net
 from caffe.process import device
 from caffe.process.denormals import denormals_as_zero
@@ -61,6 +62,7 @@ class Solver:
         self._current_step = 0
         self._losses: deque[torch.Tensor | float] = deque()
         self._callbacks: list[tuple[Callable[[], None], Callable[[], None]]] = []
+        self._exchange: Any = None  # an `NCCL`, where several solvers train together
         self._stop_requested: str | None = None
         self._stopped_early = False
         self.net = self._train_net()
@@ -187,10 +189,7 @@ class Solver:
                 on_start()
             display = bool(p.display) and self.iter % p.display == 0
             self.net._debug_info = display and p.debug_info
-            loss: torch.Tensor | float = 0.0
-            for _ in range(p.iter_size):
-                loss = loss + self.net.forward_backward()
-            self._losses.append(loss / p.iter_size)
+            self._losses.append(self._passes())
             if display:
                 self._display()
             for _, on_gradients in self._callbacks:
@@ -198,11 +197,28 @@ class Solver:
             self.apply_update()
             self.iter += 1
             request, self._stop_requested = self._stop_requested, None
+            if self._exchange is not None:
+                request = self._exchange.agreed(request)
             if is_root_solver() and ((p.snapshot and self.iter % p.snapshot == 0) or request == 'snapshot'):
                 self.snapshot()
             if request == 'stop':
                 self._stopped_early = True
                 break
+
+    def _passes(self) -> torch.Tensor | float:
+        """The forward and backward passes of an iteration. Returns their mean loss, on the device."""
+        passes = self.param.iter_size
+        sums = PassSums(self.net.learnable_params.blobs) if passes > 1 and self._exchange is None else None
+        loss: torch.Tensor | float = 0.0
+        for _ in range(passes):
+            loss = loss + self.net.forward_backward()
+            if sums is not None:
+                sums.end_pass()
+            elif passes > 1:
+                self._exchange.end_pass()
+        if sums is not None:
+            sums.give_back()
+        return loss / passes
 
     def request(self, action: str) -> None:
         """Has a running `step` act after the iteration or test pass under way: 'snapshot' or 'stop' (SolverAction)."""
@@ -241,12 +257,27 @@ class Solver:
         """Has another net use the trained parameters from now on, by layer names."""
         net.share_with(self.net)
 
-    def add_callback(self, on_start: Callable[[], None], on_gradients_ready: Callable[[], None]) -> None:
-        """Has on_start() called before each iteration, on_gradients_ready() before each update."""
+    def add_callback(self, on_start, on_gradients_ready: Callable[[], None] | None = None) -> None:
+        """Has on_start() called before each iteration, on_gradients_ready() before each update.
+
+        Of one object, a `caffe.NCCL`, its methods of these names are called. While it exchanges, what other callbacks
+        find in the diffs before it is not the gradient yet.
+        """
+        if on_gradients_ready is None:
+            self._exchange = on_start
+            on_start, on_gradients_ready = on_start.on_start, on_start.on_gradients_ready
         self._callbacks.append((on_start, on_gradients_ready))
 
+    @property
+    def _solvers(self) -> int:
+        """Of how many solvers the diffs hold the sum."""
+        return 1 if self._exchange is None else self._exchange.solvers
+
     def _display(self) -> None:
-        log(f'Iteration {self.iter}, loss = {self.smoothed_loss:.6g}', 'solver.cpp:229')
+        loss = self.smoothed_loss
+        if self._exchange is not None:
+            (loss,) = self._exchange.mean([loss])
+        log(f'Iteration {self.iter}, loss = {loss:.6g}', 'solver.cpp:229')
         weights = self.net.blob_loss_weights
         k = 0
         for name in self.net.outputs:
@@ -260,7 +291,7 @@ class Solver:
     def apply_update(self) -> None:
         """Turns the gathered diffs into updates and subtracts them (ApplyUpdate); `diff` then holds the update.
 
-        What several processes gather has to be summed before it.
+        What several processes gather is summed before it, by the callback `caffe.NCCL`.
         """
         p = self.param
         rate = self.lr
@@ -299,13 +330,13 @@ class Solver:
     def _clip_scale(self, blobs: list[Blob]) -> float:
         """What diffs are multiplied by so that their L2 norm, all together, stays in clip_gradients (ClipGradients).
 
-        Caffe clips before it divides by iter_size.
+        Caffe clips before it divides by iter_size, and the mean over several solvers.
         """
         limit = self.param.clip_gradients
         if limit < 0:
             return 1.0
         squares = sum(float(b.read_diff().double().square().sum()) for b in blobs if not b.diff_is_zero)
-        norm = squares**0.5
+        norm = squares**0.5 / self._solvers
         if not norm > limit:  # nor where it is NaN, which would be in every parameter then
             return 1.0
         log(
@@ -316,8 +347,8 @@ class Solver:
         return limit / norm
 
     def _normalize(self, diff: torch.Tensor, scale: float) -> None:
-        """The mean over the passes of an iteration (Normalize), and the clipping."""
-        scale /= self.param.iter_size
+        """The mean over the passes of an iteration, of all solvers (Normalize), and the clipping."""
+        scale /= self.param.iter_size * self._solvers
         if scale != 1:
             diff.mul_(scale)
 

@@ -6,6 +6,8 @@ recall over IoU 0.5 to 1: Hosang et al., "What makes for effective detection pro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from detection_data.imdb import imdb
@@ -16,16 +18,18 @@ SIZES = {'all': (0, np.inf), 'small': (0, 32**2), 'medium': (32**2, 96**2), 'lar
 """Areas in pixels, as COCO divides them: from the first on, below the second."""
 
 
-def best_overlaps(data_set: imdb, max_boxes: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+def best_overlaps(
+    data_set: imdb, max_boxes: int | None = None, images: Sequence[int] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """The best IoU that a proposal has with each object, difficult ones left out.
 
     data_set: its ``proposal_method`` says which proposals. max_boxes: take the first so many of each image; None for
-    all.
+    all. images: the numbers of the images looked at; None for all.
 
     Returns ``(iou, area)`` of all objects, float64 (n,); the area in pixels.
     """
     best, areas = [np.zeros(0)], [np.zeros(0)]
-    for i in range(data_set.num_images):
+    for i in range(data_set.num_images) if images is None else images:
         annotation = data_set.annotation(i)
         objects = annotation['boxes'][~annotation['difficult']].astype(np.float64)
         if len(objects):

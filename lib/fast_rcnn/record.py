@@ -12,7 +12,11 @@
     seconds    step, the whole; of it data and mining (the Python layers), forward (the rest of it) and
                backward
     memory     host_peak_mb, and gpu_peak_mb on a GPU: the most so far
+    sent_mb, as_matrices_mb  of several ranks: MiB of gradients that rank 0 has sent so far, and what it would have
+               sent had large gradients not travelled as two factors
+    scale_batch  of several ranks, where each makes a whole mini-batch: how many
 
+What several ranks have seen is in one line, in the order of their passes; seconds and memory are rank 0's.
 Times are the host's: what a GPU still computes is counted where it is waited for. A run that resumes from
 iteration N keeps the lines before N and goes on after them. A record that cannot be written, on a full disk, does
 not stop training: that is said once, and the lines follow when there is room again.
@@ -128,7 +132,8 @@ class TrainingRecord:
     `data_layer`, `mining_layer` and `roi_layer`, which samples among the net's own proposals, are the net's (None: it
     has none); `classes` the names of the classes, background first. Lines of `path` from the solver's present
     iteration on are dropped. With a folder `tensorboard`, event files go there too. `on_not_finite()` is called when
-    the loss of a scored RoI is not finite, with the blobs as they are.
+    the loss of a scored RoI is not finite, with the blobs as they are. Without a `path` it only watches:
+    another rank writes what `passes` returns.
     """
 
     def __init__(
@@ -160,7 +165,7 @@ class TrainingRecord:
         if self._has_hooks:
             self._add_hooks(solver.net)
         self._events = None if tensorboard is None else _event_writer(tensorboard)
-        self._file = _opened_at(path, solver.iter)
+        self._file = None if path is None else _opened_at(path, solver.iter)
         self._waiting = []  # lines that the disk has not taken
 
     def start(self) -> None:
@@ -172,8 +177,19 @@ class TrainingRecord:
         self._lr = getattr(self._solver, 'lr', None)
         self._started = time.perf_counter()
 
-    def finish(self, losses: dict[str, float]) -> dict:
-        """To be called after it, with its weighted losses by blob; writes its line and returns that."""
+    def passes(self) -> dict:
+        """What was seen in the passes of this process since `start`."""
+        return {'images': self._images, 'batches': self._batches, 'labels': self._labels}
+
+    def finish(self, losses: dict[str, float], passes: list[dict] | None = None, more: dict | None = None) -> dict:
+        """To be called after it, with its weighted losses by blob; writes its line and returns that.
+
+        passes: what `passes` returned at all ranks, where there are several; more: to be added to the line.
+        """
+        passes = [self.passes()] if passes is None else passes
+        self._images = sum(each['images'] for each in passes)
+        self._batches = [batch for each in passes for batch in each['batches']]
+        self._labels = [labels for each in passes for labels in each['labels']]
         entry: dict[str, Any] = {
             'iteration': int(self._iteration),
             'lr': _short(self._lr),
@@ -199,6 +215,7 @@ class TrainingRecord:
             del seconds['forward'], seconds['backward']
         entry['seconds'] = {part: round(value, 6) for part, value in seconds.items()}
         entry['memory'] = _peak_memory()
+        entry |= more or {}
         self._write(_line(entry))
         if self._events is not None:
             for tag, value in scalars(entry):
@@ -207,6 +224,7 @@ class TrainingRecord:
 
     def _write(self, line: str) -> None:
         """Adds a line, and those that have waited. A snapshot is worth more than its record: failing is no error."""
+        assert self._file is not None
         had_failed = bool(self._waiting)
         self._waiting.append(line)
         try:
@@ -221,6 +239,8 @@ class TrainingRecord:
         """Leave the layers as they were, and close the files."""
         for layer in self._watched:
             layer.__dict__.pop('forward', None)
+        if self._file is None:
+            return
         try:
             if self._waiting:
                 self._file.add(''.join(self._waiting).encode())

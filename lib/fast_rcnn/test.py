@@ -3,6 +3,7 @@
 As test.py of Fast R-CNN and py-faster-rcnn, for proposals computed beforehand or, with cfg.TEST.HAS_RPN, the net's own.
 """
 
+import itertools
 import os
 import re
 import tempfile
@@ -14,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 import caffe
+import ranks
 from caffe_stand_ins.prototxt import prototxt_with_stand_ins
 from detection_data.image_file import ImageError
 from fast_rcnn.bbox_transform import bbox_transform_inv, clip_boxes
@@ -100,13 +102,18 @@ def test_net(
     best `max_per_image` (0: all). Images of one size share a forward pass, cfg.TEST.IMS_PER_BATCH of them.
     `output_dir` is `get_output_dir(imdb, net)` unless given. Returns
     all_boxes[class][image], (n, 5) float32 arrays of x1, y1, x2, y2, score, best first.
+
+    Several ranks (see `ranks`) share the forward passes; rank 0 alone writes, evaluates, and knows all detections.
     """
     output_dir = get_output_dir(imdb, net) if output_dir is None else output_dir
-    os.makedirs(output_dir, exist_ok=True)
+    if ranks.is_root():
+        os.makedirs(output_dir, exist_ok=True)
     all_boxes = [[np.zeros((0, 5), np.float32)] * imdb.num_images for _ in range(imdb.num_classes)]
     started = time.perf_counter()
     progress = tqdm(total=imdb.num_images, desc='im_detect', unit='image', disable=None)
+    mine: dict[int, list[np.ndarray]] = {}
     for batch in _batches(imdb):
+        ranks.stamp()
         proposals = None if cfg.TEST.HAS_RPN else [imdb.proposals_of(i) for i in batch]
         found = im_detect_batch(net, list(batch.values()), proposals)
         for i, (scores, boxes) in zip(batch, found, strict=True):
@@ -114,10 +121,16 @@ def test_net(
                 raise ValueError(
                     f'the net knows {scores.shape[1]} classes, {imdb.name} has {imdb.num_classes}: not its net?'
                 )
-            for cls, dets in enumerate(detections(scores, boxes, max_per_image, thresh), start=1):
-                all_boxes[cls][i] = dets
+            mine[i] = detections(scores, boxes, max_per_image, thresh)
         progress.update(len(batch))
     progress.close()
+    ranks.rest()
+    of_ranks = ranks.gather(mine)
+    for i, per_class in (item for each in of_ranks or [mine] for item in each.items()):
+        for cls, dets in enumerate(per_class, start=1):
+            all_boxes[cls][i] = dets
+    if of_ranks is None:
+        return all_boxes
     seconds = (time.perf_counter() - started) / max(imdb.num_images, 1)
     print(f'im_detect: {imdb.num_images} images, {seconds:.3f} s each, {1 / max(seconds, 1e-9):.2f} images/s')
     save_detections(
@@ -148,7 +161,18 @@ def detections(scores: np.ndarray, boxes: np.ndarray, max_per_image: int, thresh
 
 
 def _batches(imdb) -> Iterator[dict[int, np.ndarray]]:
-    """The images by number, cfg.TEST.IMS_PER_BATCH of one shape at a time; the rest of a shape last."""
+    """The images by number, cfg.TEST.IMS_PER_BATCH of one shape at a time; the rest of a shape last.
+
+    Of these batches, the same however many ranks there are, every so many-th is this rank's.
+    """
+    if cfg.TEST.IMS_PER_BATCH == 1:
+        for i in range(ranks.rank(), imdb.num_images, ranks.count()):
+            yield {i: _image_of(imdb, i)}
+        return
+    yield from itertools.islice(_batches_of_a_shape(imdb), ranks.rank(), None, ranks.count())
+
+
+def _batches_of_a_shape(imdb) -> Iterator[dict[int, np.ndarray]]:
     size = cfg.TEST.IMS_PER_BATCH
     waiting: dict[tuple, dict[int, np.ndarray]] = defaultdict(dict)
     for i in range(imdb.num_images):

@@ -12,9 +12,10 @@ floating point, hence the second.
 
 Beside them <prefix>[_<infix>]_record.jsonl grows by a line an iteration (see `record`).
 
-A run is reproducible, and may stop and resume anywhere: before iteration i the random generator is seeded by
-(cfg.RNG_SEED, i), and mini-batches are numbered, i * iter_size being the first of iteration i. Layers that draw
-numbers of their own, those of an RPN, go by the number of the mini-batch too.
+A run is reproducible, and may stop and resume anywhere: mini-batches are numbered, i * iter_size being the first of
+iteration i, and before pass n the random generator is seeded by (cfg.RNG_SEED, n). So it does not matter either which
+of several ranks makes the pass (see `division`): where there are some, each trains, and rank 0 alone writes and prints.
+Layers that draw numbers of their own, those of an RPN, go by the number of the mini-batch too.
 """
 
 import collections
@@ -23,6 +24,7 @@ import os
 import re
 import signal
 import sys
+import tempfile
 import threading
 import warnings
 import weakref
@@ -33,23 +35,32 @@ from google.protobuf import text_format
 from tqdm import tqdm
 
 import caffe
+import ranks
 import whole_file
 from caffe.proto import caffe_pb2
 from caffe_stand_ins.prototxt import prototxt_with_stand_ins
+from fast_rcnn.agreement import check_agreement, digest_of_roidb, digest_of_text, digest_of_weights
 from fast_rcnn.config import cfg
 from fast_rcnn.diagnosis import no_box_loss, not_finite
+from fast_rcnn.division import divide, set_solver
 from fast_rcnn.model_card import ModelCard, ModelCardError, add_card, read_card_of_state
 from fast_rcnn.record import TrainingRecord
+from fast_rcnn.restart import state_to_go_on_from
 from fast_rcnn.training_lock import TrainingLock
 from roi_data_layer.layer import HardRoiMiningLayer
 from roi_data_layer.roidb import Roidb, add_bbox_regression_targets
 from rpn.proposal_target_layer import ProposalTargetLayer
 
-_FILLERS, _ITERATIONS = 3, 4  # streams of random numbers; roi_data_layer.order has 1 and 2, rpn.sampling 6 and 7
+_FILLERS, _PASSES = 3, 4  # streams of random numbers; roi_data_layer.order has 1 and 2, rpn.sampling 6 and 7
 
 
 class TrainingInterrupted(KeyboardInterrupt):
-    """Training was stopped by Ctrl-C, SIGTERM or SIGHUP; a snapshot has been written, which the message names."""
+    """Training was stopped by Ctrl-C, SIGTERM or SIGHUP; a snapshot has been written, which the message names.
+
+    Of several ranks all raise it.
+    """
+
+    by_all_ranks = True
 
 
 def get_training_roidb(imdb) -> Roidb:
@@ -68,9 +79,13 @@ def train_net(
     max_iters: int = 40000,
     snapshot: str | None = None,
     tensorboard: bool = False,
+    scale_batch: bool = False,
+    wire: str = 'float32',
 ) -> list[str]:
     """Train a net and return the models written. See `SolverWrapper` for the parameters and errors."""
-    wrapper = SolverWrapper(solver_prototxt, roidb, output_dir, pretrained_model, snapshot, tensorboard)
+    wrapper = SolverWrapper(
+        solver_prototxt, roidb, output_dir, pretrained_model, snapshot, tensorboard, scale_batch, wire
+    )
     try:
         return wrapper.train_model(max_iters)
     finally:
@@ -85,6 +100,10 @@ class SolverWrapper:
     `pretrained_model` (a .caffemodel), or goes on from `snapshot` (a .solverstate). With `tensorboard`, what
     the record holds goes to event files in `output_dir`/tensorboard as well. Raises ValueError if net and
     roidb do not fit together, RuntimeError if another process writes the same files (see `training_lock`).
+
+    Several ranks (see `ranks`) divide the passes of an iteration; with `scale_batch` each makes a whole mini-batch.
+    `wire`, float32 or bf16, is what gradients travel as between them. Started anew by torchrun, it goes on from the
+    last snapshot. Raises ValueError if passes cannot be dealt, DisagreementError if ranks do not start from the same.
     """
 
     def __init__(
@@ -95,25 +114,40 @@ class SolverWrapper:
         pretrained_model: str | None = None,
         snapshot: str | None = None,
         tensorboard: bool = False,
+        scale_batch: bool = False,
+        wire: str = 'float32',
     ):
         if snapshot is not None and not snapshot.endswith(('.solverstate', '.solverstate.h5')):
             raise ValueError(
                 f'{snapshot}: training resumes from a .solverstate file (<prefix>_resume_iter_N.solverstate)'
             )
-        self._check_classes(snapshot, roidb)
         self.output_dir = output_dir
-        os.makedirs(output_dir, exist_ok=True)
+        if ranks.is_root():
+            os.makedirs(output_dir, exist_ok=True)
         self.solver_param = read_solver(solver_prototxt)
+        self.division = divide(self.solver_param.iter_size, ranks.rank(), ranks.count(), scale_batch)
         infix = f'_{cfg.TRAIN.SNAPSHOT_INFIX}' if cfg.TRAIN.SNAPSHOT_INFIX else ''
         self._prefix = os.path.join(output_dir, os.path.basename(self.solver_param.snapshot_prefix) or 'model') + infix
-        self._lock = TrainingLock(self._prefix)
-        weakref.finalize(self, self._lock.release)
+        self._lock = TrainingLock(self._prefix) if ranks.is_root() else None
+        weakref.finalize(self, _release, self._lock)
+        last = state_to_go_on_from(self._prefix)
+        if last is not None:
+            print(f'Start number {ranks.place().restarts + 1} of this job: it goes on from {last}')
+            snapshot = last
+        self._check_classes(snapshot, roidb)
         self._model_paths: list[str] = []
         self._on_terminal = sys.stderr.isatty()
         self._events = os.path.join(output_dir, 'tensorboard') if tensorboard else None
 
         caffe.set_random_seed(_seed(_FILLERS, 0))
-        self.solver = caffe.get_solver(self._own_solver_file())
+        if ranks.count() > 1:
+            caffe.set_solver_count(ranks.count())
+            caffe.set_solver_rank(ranks.rank())
+            caffe.set_multiprocess(True)
+        with contextlib.ExitStack() as stack:
+            folder = output_dir if ranks.is_root() else stack.enter_context(tempfile.TemporaryDirectory())
+            solver_file = self._own_solver_file(folder)
+            self.solver = caffe.get_solver(solver_file)
         if snapshot is not None:
             self.solver.restore(snapshot)
         elif pretrained_model is not None:
@@ -140,6 +174,37 @@ class SolverWrapper:
         self._note_sampling(solver_prototxt)
         self._check_outputs('cls_score', getattr(roidb, 'num_classes', None), 1)
         self._regression = self._regression_statistics(roidb)
+        self.data_layer.set_share(self.division.following)
+        self.data_layer.before_batch = _seed_pass
+        self._nccl = self._join(wire, solver_prototxt, roidb) if ranks.count() > 1 else None
+
+    def _join(self, wire: str, solver_prototxt: str, roidb):
+        """Has all ranks start from the same, and exchange gradients from now on. Returns the `caffe.NCCL`."""
+        check_agreement(
+            {
+                'solver prototxt': digest_of_text(str(self.solver_param)),
+                'net': digest_of_text(_net_text(self.solver_param)),
+                'data set': digest_of_roidb(roidb),
+                'classes': ', '.join(map(str, self._classes)),
+                'start weights': digest_of_weights(self.solver.net),
+                'iteration': str(self.solver.iter),
+                'scale_batch': str(self.division.scale > 1),
+                'wire': wire,
+                'Caffe': str(getattr(caffe, '__version__', '')),
+            }
+        )
+        if not caffe.has_nccl():
+            raise RuntimeError('this Caffe was built without NCCL (USE_NCCL): several GPUs need it')
+        nccl = caffe.NCCL(self.solver, ranks.from_root(caffe.NCCL.new_uid() if ranks.is_root() else None))
+        if wire != 'float32':
+            if not hasattr(nccl, 'wire'):
+                raise ValueError(f'--wire {wire}: this Caffe sends gradients as float32 alone')
+            nccl.wire = wire
+        nccl.bcast()
+        self.solver.add_callback(ranks.stamp, ranks.stamp)
+        self.solver.add_callback(nccl)
+        self.solver.net.after_backward(nccl)
+        return nccl
 
     def _copy_from(self, weights: str) -> None:
         try:
@@ -170,20 +235,20 @@ class SolverWrapper:
         Raises FloatingPointError when a loss is not a finite number, and TrainingInterrupted after Ctrl-C, SIGTERM
         or SIGHUP, once the iteration is done and a snapshot written; a second Ctrl-C stops at once.
         """
+        max_iters = self.division.iterations(max_iters)
         if self.solver.iter > max_iters:
             raise ValueError(
                 f'training is at iteration {self.solver.iter} already, beyond the {max_iters} asked for (--iters): '
                 'nothing is left to do'
             )
-        iter_size = self.solver_param.iter_size
         saved_at = None
         record = TrainingRecord(
-            f'{self._prefix}_record.jsonl',
+            f'{self._prefix}_record.jsonl' if ranks.is_root() else None,
             self.solver,
             self.data_layer,
             self._mining,
             self._classes,
-            self._events,
+            self._events if ranks.is_root() else None,
             on_not_finite=self._stop_at_scored_roi,
             roi_layer=self._rois,
         )
@@ -194,30 +259,58 @@ class SolverWrapper:
             _Progress(max_iters, self.solver.iter, self.solver_param.average_loss) as progress,
         ):
             while self.solver.iter < max_iters:
-                caffe.set_random_seed(_seed(_ITERATIONS, self.solver.iter))
+                self._warm_up(max_iters)
                 for layer in self._numbered:
-                    layer.set_position(self.solver.iter * iter_size)
+                    layer.set_position(self.division.position(self.solver.iter))
                 record.start()
                 self.solver.step(1)
                 losses = _losses(self.solver.net)
                 self._check(losses)
-                progress.show(record.finish(losses))
-                if self.solver.iter % cfg.TRAIN.SNAPSHOT_ITERS == 0 or stop:
-                    self._model_paths.append(self.snapshot())
+                of_ranks = ranks.gather({'stop': bool(stop), 'losses': losses, 'passes': record.passes()})
+                if of_ranks is not None:
+                    passes = [rank['passes'] for rank in of_ranks]
+                    progress.show(record.finish(of_ranks[-1]['losses'], passes, self._of_division()))
+                stops = ranks.from_root(of_ranks and any(rank['stop'] for rank in of_ranks))
+                if self.solver.iter % cfg.TRAIN.SNAPSHOT_ITERS == 0 or stops:
+                    self._snapshot_at_root()
                     saved_at = self.solver.iter
-                if stop:
+                if stops:
                     raise TrainingInterrupted(
                         f'stopped at iteration {self.solver.iter}; to go on, resume from {self._state_path()}: '
                         'the same command of tools/train_net.py with --snapshot and this file in place of --weights, '
                         'before --set'
                     )
             if saved_at != self.solver.iter:
-                self._model_paths.append(self.snapshot())
+                self._snapshot_at_root()
         return self._model_paths
+
+    def _snapshot_at_root(self) -> None:
+        if ranks.is_root():
+            self._model_paths.append(self.snapshot())
+        ranks.from_root(None)  # nobody ends before it is written
+
+    def _warm_up(self, max_iters: int) -> None:
+        if self.division.scale == 1:
+            return
+        scaled = self.solver_param.base_lr * self.division.scale
+        try:
+            self.solver.param.base_lr = self.division.warm_up(scaled, self.solver.iter, max_iters)
+        except AttributeError:
+            raise RuntimeError('--scale_batch: the learning rate of this Caffe cannot be changed on the way') from None
+
+    def _of_division(self) -> dict:
+        """What the record says of ranks: how the mini-batch was scaled, and the bytes that rank 0 has sent so far."""
+        more = {'scale_batch': self.division.scale} if self.division.scale > 1 else {}
+        if self._nccl is not None and hasattr(self._nccl, 'bytes_sent'):
+            more['sent_mb'] = round(self._nccl.bytes_sent / 2**20, 3)
+            more['as_matrices_mb'] = round(self._nccl.bytes_as_matrices / 2**20, 3)
+        return more
 
     def _log_solving(self) -> None:
         """Logs the line by which BVLC's tools/extra/parse_log.py knows the start: `solve` does so, `step` does not."""
-        if not self._on_terminal and hasattr(caffe, 'log'):  # the fast-rcnn branch of Caffe has none
+        if (
+            ranks.is_root() and not self._on_terminal and hasattr(caffe, 'log')
+        ):  # the fast-rcnn branch of Caffe has none
             caffe.log(f'Solving {getattr(self.solver.net, "name", "") or os.path.basename(self._prefix)}')
 
     def snapshot(self) -> str:
@@ -253,20 +346,22 @@ class SolverWrapper:
     def close(self) -> None:
         """End the processes that prepare mini-batches, and let others train with this prefix."""
         self.data_layer.close()
-        self._lock.release()
+        _release(self._lock)
 
-    def _own_solver_file(self) -> str:
-        """The solver prototxt as used: snapshots only on request, and to the output folder."""
+    def _own_solver_file(self, folder: str) -> str:
+        """The solver prototxt as used, written to `folder`: snapshots only on request, and to the output folder."""
         param = caffe_pb2.SolverParameter()
         param.CopyFrom(self.solver_param)
         param.snapshot = 0
         param.snapshot_prefix = f'{self._prefix}_resume'
+        if ranks.count() > 1:
+            set_solver(param, self.division)
         if self._on_terminal:  # where a progress bar shows the losses; elsewhere Caffe's own lines do
             param.display = 0
         for field in ('net', 'train_net'):
             if param.HasField(field):
-                setattr(param, field, prototxt_with_stand_ins(getattr(param, field), self.output_dir))
-        path = f'{self._prefix}_solver.prototxt'
+                setattr(param, field, prototxt_with_stand_ins(getattr(param, field), folder))
+        path = os.path.join(folder, os.path.basename(f'{self._prefix}_solver.prototxt'))
         whole_file.write_text(path, text_format.MessageToString(param))
         return path
 
@@ -431,6 +526,25 @@ def _seed(purpose: int, number: int) -> int:
     return int(np.random.SeedSequence([cfg.RNG_SEED, purpose, number]).generate_state(1)[0] >> 1)
 
 
+def _release(lock: TrainingLock | None) -> None:
+    if lock is not None:
+        lock.release()
+
+
+def _seed_pass(n: int) -> None:
+    """Seeds Caffe's random numbers for the pass on mini-batch `n`."""
+    caffe.set_random_seed(_seed(_PASSES, n))
+
+
+def _net_text(param) -> str:
+    """The text of the net that a solver trains."""
+    for field in ('net', 'train_net'):
+        if param.HasField(field):
+            with open(getattr(param, field), encoding='utf-8') as file:
+                return file.read()
+    return ''
+
+
 def _losses(net) -> dict[str, float]:
     """The weighted losses of the last (sub-)iteration by blob name."""
     weights = getattr(net, 'blob_loss_weights', None)
@@ -453,7 +567,8 @@ def _deferred_signals():
     def note(number, frame):
         received.append(number)
         with contextlib.suppress(OSError):  # not by print, in the middle of which this may come
-            os.write(2, start + b'Stopping after this iteration (again to stop at once) ...\n')
+            if ranks.is_root():
+                os.write(2, start + b'Stopping after this iteration (again to stop at once) ...\n')
         for each, handler in before.items():
             signal.signal(each, handler)
 

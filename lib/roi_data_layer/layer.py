@@ -5,6 +5,7 @@ param_str: "'num_classes': 21" }`, and the same with `HardRoiMiningLayer`, which
 `OHEMDataLayer`. That layer's param_str may also name a mining rule: `"{'num_classes': 21, 'rule': mine_stratified}"`.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,10 +28,12 @@ class RoIDataLayer(caffe.Layer):
 
     Tops: data, rois, labels and, if cfg.TRAIN.BBOX_REG, bbox_targets, bbox_inside_weights, bbox_outside_weights; with
     cfg.TRAIN.HAS_RPN instead data, im_info, gt_boxes. Their shapes are those of `minibatch.get_minibatch`. Before the
-    first forward pass the layer needs `set_roidb`. `position` is the number of the next mini-batch.
+    first forward pass the layer needs `set_roidb`. `position` is the number of the next mini-batch;
+    `before_batch`, if it is set, is called with it at every forward pass.
     """
 
     position = 0
+    before_batch: Callable[[int], None] | None = None
     _maker: BatchMaker | Prefetcher | None = None
     _indices: np.ndarray | tuple = ()  # of the last mini-batch, in the roidb
 
@@ -64,6 +67,13 @@ class RoIDataLayer(caffe.Layer):
         """Make mini-batch number `n` the next one: 0 at the start, one more at every forward pass."""
         self.position = int(n)
 
+    def set_share(self, following) -> None:
+        """Have mini-batches prepared ahead as `following(n)` iterates over them, not n, n + 1, ...: the layer is one of
+        several that share them out.
+        """
+        if isinstance(self._maker, Prefetcher):
+            self._maker.following = following
+
     def close(self) -> None:
         """End the processes that prepare mini-batches, if any."""
         if isinstance(self._maker, Prefetcher):
@@ -75,6 +85,8 @@ class RoIDataLayer(caffe.Layer):
             raise RuntimeError(
                 'RoIDataLayer has no training set yet: call set_roidb(roidb) on the layer before forward'
             )
+        if self.before_batch is not None:
+            self.before_batch(self.position)
         blobs, self._indices = self._maker(self.position)
         self.position += 1
         for i, name in enumerate(self._names):

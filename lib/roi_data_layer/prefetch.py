@@ -4,7 +4,9 @@ Mini-batch n is a pure function of (settings, roidb, n), so it does not matter w
 when.
 """
 
+import itertools
 import weakref
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 
@@ -34,17 +36,19 @@ class BatchMaker:
 class Prefetcher:
     """`BatchMaker` in cfg.TRAIN.PREFETCH_WORKERS processes, which work ahead of the mini-batch asked for.
 
-    An error in a worker is raised by the call that asks for its mini-batch.
+    An error in a worker is raised by the call that asks for its mini-batch. `following(n)` iterates over the
+    mini-batches asked for from n on, which comes first.
     """
 
     def __init__(self, roidb, num_classes: int):
         self._workers = cfg.TRAIN.PREFETCH_WORKERS
+        self.following: Callable[[int], Iterator[int]] = itertools.count
         self._pending: dict[int, Future] = {}
         self._pool = WorkerPool(self._workers, _start_worker, (roidb, num_classes, cfg))
         self._closer = weakref.finalize(self, self._pool.shutdown, wait=True, cancel_futures=True)
 
     def __call__(self, n: int) -> tuple[dict, np.ndarray]:
-        wanted = range(n, n + 2 * self._workers)
+        wanted = list(itertools.islice(self.following(n), 2 * self._workers))
         for old in [key for key in self._pending if key not in wanted]:
             self._pending.pop(old).cancel()
         try:

@@ -352,7 +352,7 @@ def test_upgrade_of_what_is_new_already(capfd):
     [
         ('train --solver nix.prototxt', r'no such prototxt .*nix\.prototxt'),
         ('train --solver net.prototxt', r'net\.prototxt:1:1: SolverParameter has no field "name"'),
-        ('train --solver solver.prototxt --gpu 0,1', r'--gpu 0,1: one GPU at a time'),
+        ('train --solver solver.prototxt --gpu 0,0', r'--gpu 0,0 names a GPU twice'),
         ('train --solver solver.prototxt --gpu x', r"--gpu takes the number of a GPU.* given 'x'"),
         ('train --solver solver.prototxt --weights a --snapshot b', r'--snapshot: not allowed with'),
         ('train --solver solver.prototxt --sigint_effect halt', r"invalid choice: 'halt'"),

@@ -345,13 +345,6 @@ def test_only_the_root_solver_logs_tests_and_takes_snapshots(lenet_solver, tmp_p
             wrong()
 
 
-def test_nccl_says_what_to_do_instead():
-    assert not caffe.has_nccl()
-    for use in (lambda: caffe.NCCL(None, 'uid'), caffe.NCCL.new_uid):
-        with pytest.raises(RuntimeError, match='torchrun'):
-            use()
-
-
 # ---- What is old is said, once
 
 

@@ -58,7 +58,7 @@ def choose_device(gpu: str, where: str) -> None:
     if not all(i.isdigit() for i in ids):
         raise ValueError(f'--gpu takes the number of a GPU, from 0; it was given {gpu!r}')
     if len(ids) > 1:
-        raise ValueError(f'--gpu {gpu}: one GPU at a time is what a process computes on here; name one of them')
+        raise ValueError(f'--gpu {gpu}: this command computes on one GPU; name one of them')
     caffe.set_device(int(ids[0]) if ids else 0)
     try:
         caffe.set_mode_gpu()

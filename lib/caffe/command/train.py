@@ -7,9 +7,11 @@ import signal
 
 import torch
 
-from caffe.command import flags
+import ranks
+from caffe.command import flags, several
 from caffe.files.prototxt import read_solver
 from caffe.glog import log
+from caffe.process.ranks import log_at_root
 from caffe.solver import Solver, get_solver
 
 HELP = 'train or finetune a net'
@@ -24,7 +26,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     start.add_argument('--weights', default='', metavar='A.caffemodel,B', help='start from these weights')
     flags.add_state(parser)
     parser.add_argument(
-        '--gpu', default='', metavar='ID', help="GPU, numbered from 0, or 'cpu' (default: as the solver says)"
+        '--gpu',
+        default='',
+        metavar='ID',
+        help="GPU, numbered from 0, or 'cpu' (default: as the solver says); a process each: 0,1 or all, or cpu:2",
     )
     parser.add_argument(
         '--sigint_effect', choices=EFFECTS, default='stop', help='what Ctrl-C does after the iteration (stop)'
@@ -36,7 +41,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Runs the command."""
-    flags.choose_device(args.gpu or _gpu_of(read_solver(args.solver)), 'caffe.cpp:218')
+    gpu = args.gpu or _gpu_of(read_solver(args.solver))
+    flags.choose_device(several.device_of_this_rank(gpu), 'caffe.cpp:218')
     solver = get_solver(args.solver, level=args.level, stages=flags.stages(args))
     if args.snapshot:
         log(f'Resuming from {args.snapshot}', 'caffe.cpp:241')
@@ -47,9 +53,11 @@ def run(args: argparse.Namespace) -> None:
         for net in solver.test_nets:
             net.copy_from(weights)
     _handle_signals(solver, args)
-    log('Starting Optimization', 'caffe.cpp:251')
+    several.exchange(solver)
+    log_at_root('Starting Optimization', 'caffe.cpp:251')
     solver.solve()
-    log('Optimization Done.', 'caffe.cpp:254')
+    ranks.leave()
+    log_at_root('Optimization Done.', 'caffe.cpp:254')
 
 
 def _gpu_of(solver_param) -> str:

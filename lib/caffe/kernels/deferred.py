@@ -59,10 +59,10 @@ class Product:
         """The sum with one more pair."""
         return Product(torch.cat([self.a, a]), torch.cat([self.b, b]))
 
-    def is_small(self) -> bool:
-        """Whether holding the factors saves enough over holding the product to be worth it."""
-        size = self.a.shape[1] * self.b.shape[1]
-        return size >= 2**20 and 4 * (self.a.numel() + self.b.numel()) <= size
+    def is_small(self, rows: int | None = None) -> bool:
+        """Whether holding the factors, of `rows` rows (default: those there are), saves enough over the product."""
+        n, k = self.a.shape[1], self.b.shape[1]
+        return n * k >= 2**20 and 4 * (len(self.a) if rows is None else rows) * (n + k) <= n * k
 
     def row_portions(self, tensors: list[torch.Tensor]) -> Iterator[tuple[torch.Tensor, ...]]:
         """Some rows of the product, in memory that serves for the next ones, with those of `tensors` (N, K)."""

@@ -12,6 +12,7 @@ from caffe.files.lmdb_file import LmdbError, LmdbFile
 from caffe.layer import Layer, LayerError, register
 from caffe.layers.prefetch import Prefetch
 from caffe.layers.transformer import ImageTransformer, draw, own_generator, stacked, write_batch
+from caffe.process.ranks import solver_count, solver_rank
 from caffe.proto import caffe_pb2
 
 
@@ -36,8 +37,8 @@ def datum_image(datum: caffe_pb2.Datum, force_color: bool = False, force_gray: b
 class Data(Layer):
     """Batches of the records of an LMDB in the order of their keys, over and over.
 
-    Tops: data (N, C, H, W) and perhaps label (N). A background thread reads
-    data_param.prefetch batches ahead.
+    Tops: data (N, C, H, W) and perhaps label (N). In TRAIN several solvers share the records out. A background
+    thread reads data_param.prefetch batches ahead.
     """
 
     param_field = 'data_param'
@@ -74,6 +75,8 @@ class _Images:
         generator = own_generator()
         self.transform = ImageTransformer(transform_param, train, generator)
         self.records = _records(param.source)
+        if train:  # of several solvers each takes every so many-th record (DataLayer::Skip)
+            self.records = itertools.islice(self.records, solver_rank(), None, solver_count())
         for _ in range(draw(param.rand_skip, generator) if param.rand_skip else 0):
             next(self.records)
 

@@ -1,8 +1,7 @@
 """Which of several solvers this process is: Caffe's solver_count, solver_rank and multiprocess (common.cpp).
 
 Rank 0 is the root solver; only the root logs, tests and takes snapshots by itself, and each solver's random
-seed is `random_seed` plus its rank. Data layers do not share the records out: give each rank its own. What
-Caffe exchanges between solvers by NCCL is not here: exchange gradients in a callback of the solver's.
+seed is `random_seed` plus its rank. What they exchange: `exchange.NCCL`.
 """
 
 from __future__ import annotations
@@ -52,27 +51,3 @@ def log_at_root(message: str, where: str) -> None:
     """Prints a log line, if this process has rank 0."""
     if is_root_solver():
         log(message, where)
-
-
-def has_nccl() -> bool:
-    """Whether `NCCL` works: never here."""
-    return False
-
-
-class NCCL:
-    """pycaffe's exchange of gradients between GPUs. Making one raises RuntimeError, which says what to do."""
-
-    def __init__(self, solver=None, uid=None):
-        raise RuntimeError(_NO_NCCL)
-
-    @staticmethod
-    def new_uid() -> str:
-        """Raises RuntimeError, as the class does."""
-        raise RuntimeError(_NO_NCCL)
-
-
-_NO_NCCL = (
-    'caffe.NCCL is not available (caffe.has_nccl() is False). To train on several GPUs, start one process '
-    'for each by torchrun, and average gradients in a callback: solver.add_callback(lambda: None, average): '
-    '`average` calls torch.distributed.all_reduce on the diffs of solver.net.params'
-)

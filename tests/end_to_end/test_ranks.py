@@ -1,0 +1,331 @@
+"""Several ranks do what one process does: training, byte for byte, and what happens when one of them is gone."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from commands import ROOT, SMALL, run
+
+from detection_data.proposals import Proposals
+
+SOLVER = """train_net: "models/demo/small/fast_rcnn_ohem/train.prototxt"
+base_lr: 0.01 lr_policy: "step" gamma: 0.1 stepsize: 12 momentum: 0.9 weight_decay: 0.0005
+display: 1 average_loss: 5 iter_size: %d snapshot: 0 snapshot_prefix: "small"
+"""
+
+
+@pytest.fixture
+def solver(tmp_path):
+    """solver(iter_size): the demo's OHEM solver with so many passes an iteration."""
+
+    def write(iter_size):
+        path = tmp_path / f'solver_{iter_size}.prototxt'
+        path.write_text(SOLVER % iter_size)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def command(tiny, tmp_path):
+    """command(gpu, iters, solver): tools/train_net.py on the tiny set, as a list of words; files go to `into`."""
+
+    def words(gpu, iters, solver, *flags, into, settings=()):
+        gpu = ('--gpu', gpu) if gpu else ()
+        return [
+            'tools/train_net.py', *gpu, '--solver', solver, '--imdb', f'folder:{tiny}:train', '--iters', iters,
+            '--cfg', 'experiments/cfgs/demo_ohem.yml', *flags,
+            '--set', 'ROOT_DIR', tmp_path / into, 'EXP_DIR', 'e', 'TRAIN.SCALES', '(120,)', 'TRAIN.IMS_PER_BATCH', '1',
+            'TRAIN.BATCH_SIZE', '16', 'TRAIN.USE_PREFETCH', 'False', *settings,
+        ]  # fmt: skip
+
+    words.folder = lambda into: tmp_path / into / 'output' / 'e' / 'tiny_train'
+    return words
+
+
+def files(folder):
+    """What a training left, by name; its record without times and memory, which no two runs share."""
+    found = {
+        path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in ('.caffemodel', '.solverstate')
+    }
+    found['record'] = [
+        {k: v for k, v in json.loads(line).items() if k not in ('seconds', 'memory', 'sent_mb', 'as_matrices_mb')}
+        for line in (folder / 'small_record.jsonl').read_text().splitlines()
+    ]
+    return found
+
+
+def in_state(folder, name):
+    """The bytes of a .solverstate, without the folder that it names."""
+    return files(folder)[name].replace(str(folder).encode(), b'')
+
+
+def assert_same(a, b):
+    one, two = files(a), files(b)
+    assert set(one) == set(two)
+    for name in one:
+        if name.endswith('.solverstate'):
+            assert in_state(a, name)[8:] == in_state(b, name)[8:], name
+        else:
+            assert one[name] == two[name], name
+
+
+def test_two_ranks_leave_the_files_of_one_process_byte_for_byte(command, solver):
+    one = run(*command('cpu', 4, solver(2), into='run1'))
+    two = run(*command('cpu:2', 4, solver(2), into='run2'))
+    assert_same(command.folder('run1'), command.folder('run2'))
+    lines = [re.findall(r'Iteration \d+, (?:loss|lr) = .*', done.stderr) for done in (one, two)]
+    assert lines[0] == lines[1] and len(lines[0]) == 8
+    assert two.stdout.count('Wrote snapshot to') == 1 and '[rank 1' not in two.stderr
+
+
+@pytest.mark.slow
+def test_twenty_iterations_of_the_demo_with_torchrun_and_two_passes_a_rank(command, solver):
+    run(*command('cpu', 20, solver(4), into='run1'))
+    run(
+        '-m',
+        'torch.distributed.run',
+        '--standalone',
+        '--nproc-per-node',
+        2,
+        *command('cpu', 20, solver(4), into='run2'),
+    )
+    assert_same(command.folder('run1'), command.folder('run2'))
+
+
+def test_passes_that_do_not_divide_are_refused_once(command, solver):
+    done = run(*command('cpu:2', 2, solver(3), into='run'), status=1)
+    (line,) = [line for line in done.stderr.splitlines() if 'error' in line]
+    assert 'an iteration has 3 passes (iter_size), which cannot be dealt to 2 ranks: start 1 or 3' in line
+    assert 'iter_size 2, 4' in line and '--scale_batch' in line
+
+
+def test_scale_batch(command, solver):
+    """Each rank makes a mini-batch of its own: half the iterations, twice the rate, the step at 6 instead of 12."""
+    run(*command('cpu:2', 14, solver(1), '--scale_batch', into='run'))
+    folder = command.folder('run')
+    record = files(folder)['record']
+    assert [line['iteration'] for line in record] == list(range(7))
+    assert all(line['images'] == 2 and line['scale_batch'] == 2 for line in record)
+    assert [line['lr'] for line in record] == pytest.approx([0.02] * 6 + [0.002])
+    assert (folder / 'small_iter_7.caffemodel').exists()
+    assert 'base_lr: 0.02' in (folder / 'small_solver.prototxt').read_text()
+
+
+class Job:
+    """A command under way: its process, and its ranks' processes."""
+
+    def __init__(self, words, env=None):
+        self.process = subprocess.Popen(
+            [sys.executable, *map(str, words)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, 'PYTHONPATH': str(ROOT / 'lib'), 'GLOG_minloglevel': '0', 'RANKS_TEST': str(id(self)),
+                 **(env or {})},
+        )  # fmt: skip
+        self.lines = []
+
+    def wait_for(self, text):
+        """Reads standard error up to the line that has this text."""
+        for line in self.process.stderr:
+            self.lines.append(line)
+            if text in line:
+                return
+        raise AssertionError(f'{text!r} never came: {self.lines}')
+
+    def rank(self, number):
+        """The process id of a rank."""
+        for pid in self.ranks():
+            if f'\0RANK={number}\0' in '\0' + environment(pid):
+                return pid
+        raise AssertionError(f'no rank {number} among {self.ranks()}')
+
+    def ranks(self):
+        mine = f'\0RANKS_TEST={id(self)}\0'
+        return [pid for pid in processes() if mine in '\0' + environment(pid) and '\0RANK=' in '\0' + environment(pid)]
+
+    def end(self, seconds):
+        """Waits for the end. Returns status and standard error."""
+        started = time.monotonic()
+        _, rest = self.process.communicate(timeout=60)
+        assert time.monotonic() - started < seconds
+        return self.process.returncode, ''.join(self.lines) + rest
+
+
+def environment(pid):
+    try:
+        with open(f'/proc/{pid}/environ', encoding='utf-8', errors='replace') as file:
+            return file.read()
+    except OSError:
+        return ''
+
+
+def processes():
+    return [int(name) for name in os.listdir('/proc') if name.isdigit()]
+
+
+@pytest.fixture
+def start(command, solver):
+    """start(iters, *flags): a training by two ranks under way, past its third iteration."""
+    if not os.path.isdir('/proc'):
+        pytest.skip('finds ranks by /proc')
+    jobs = []
+
+    def begin(iters=100000, *flags, into='run', settings=()):
+        job = Job(command('cpu:2', iters, solver(2), *flags, into=into, settings=settings))
+        jobs.append(job)
+        job.wait_for('Iteration 3, loss')
+        return job
+
+    yield begin
+    for job in jobs:
+        for pid in job.ranks():
+            os.kill(pid, signal.SIGKILL)
+        job.process.kill()
+
+
+def errors(text):
+    return [line for line in text.splitlines() if 'error' in line]
+
+
+@pytest.mark.parametrize('number', [0, 1])
+def test_a_rank_that_is_killed_ends_the_job_with_one_message(start, number):
+    job = start()
+    os.kill(job.rank(number), signal.SIGKILL)
+    status, text = job.end(15)
+    assert status == 1
+    (line,) = errors(text)
+    assert re.search(rf'rank {number} on \S+ was killed by signal 9 \(SIGKILL\), as the system does when memory', line)
+    assert job.ranks() == []
+
+
+def test_a_rank_that_stands_still_ends_the_job_within_thirty_seconds(start):
+    job = start()
+    os.kill(job.rank(1), signal.SIGSTOP)
+    status, text = job.end(30)
+    assert status == 1
+    (line,) = errors(text)
+    assert re.search(r'rank 1 on \S+ (has not answered for|gets on no more)', line)
+    assert job.ranks() == []
+
+
+def test_ranks_end_with_their_launcher(start):
+    job = start()
+    job.process.kill()
+    job.process.wait()
+    until = time.monotonic() + 10
+    while job.ranks() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert job.ranks() == []
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_stop_all_finish_the_same_iteration_and_one_snapshot_is_written(start, command, number):
+    job = start()
+    job.process.send_signal(number)
+    status, text = job.end(20)
+    assert status == 130
+    (said,) = re.findall(r'stopped at iteration (\d+); to go on', text)
+    assert text.count('Stopping after this iteration') == 1 and not errors(text)
+    assert [path.name for path in command.folder('run').glob('small_iter_*')] == [f'small_iter_{said}.caffemodel']
+    assert job.ranks() == []
+
+
+def test_a_rank_that_starts_from_something_else_is_named(command, solver, tiny):
+    """What a launcher on another machine might do: the same command with another setting."""
+    words = command(None, 4, solver(2), into='run')
+    with socket.create_server(('127.0.0.1', 0)) as server:
+        port = server.getsockname()[1]
+    jobs = [
+        Job(
+            [*words, 'TRAIN.FG_THRESH', str(0.5 + rank / 8)],
+            {'RANK': str(rank), 'WORLD_SIZE': '2', 'LOCAL_RANK': str(rank), 'MASTER_PORT': str(port)},
+        )
+        for rank in range(2)
+    ]
+    ends = [job.end(60) for job in jobs]
+    assert all(status for status, _ in ends)
+    (line,) = errors(ends[0][1] + ends[1][1])
+    assert 'do not start from the same: TRAIN.FG_THRESH (0.5; 0.625). Give all ranks' in line
+
+
+@pytest.mark.slow
+def test_three_kills_and_restarts_leave_what_an_undisturbed_run_leaves(command, solver, tmp_path):
+    settings = ('TRAIN.SNAPSHOT_ITERS', '20')
+    run(*command('cpu', 200, solver(2), into='run1', settings=settings))
+    words = command('cpu', 200, solver(2), into='run2', settings=settings)
+    torchrun = ('-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2', '--max-restarts', '3')
+    job = Job([*torchrun, *words])
+    for iteration, victim in ((50, 1), (95, 0), (170, 1)):
+        job.wait_for(f'Iteration {iteration}, loss')
+        os.kill(job.rank(victim), signal.SIGKILL)
+    status, text = job.end(300)
+    assert status == 0, text[-3000:]
+    a, b = files(command.folder('run1')), files(command.folder('run2'))
+    assert set(a) == set(b) and {name for name in a if a[name] != b[name]} <= {
+        n for n in a if n.endswith('.solverstate')
+    }
+    for name in a:
+        if name.endswith('.solverstate'):
+            one, two = (in_state(command.folder(f'run{k}'), name)[8:] for k in (1, 2))
+            assert one == two, name
+
+
+def test_testing_by_two_ranks_finds_the_same_byte_for_byte(command, solver, tiny, tmp_path):
+    run(*command('cpu', 2, solver(2), into='run'))
+    model = command.folder('run') / 'small_iter_2.caffemodel'
+    found = {}
+    for gpu in ('cpu', 'cpu:2'):
+        folder = tmp_path / gpu.replace(':', '_')
+        done = run(
+            'tools/test_net.py', '--gpu', gpu, '--def', SMALL / 'fast_rcnn_ohem' / 'test.prototxt', '--net', model,
+            '--imdb', f'folder:{tiny}:test', '--cfg', 'experiments/cfgs/demo_ohem.yml', '--det_thresh', '0.0',
+            '--set', 'ROOT_DIR', folder, 'EXP_DIR', 'e', 'TEST.SCALES', '(120,)',
+        )  # fmt: skip
+        found[gpu] = {path.name: path.read_bytes() for path in folder.rglob('*') if path.is_file()}
+        assert len(re.findall('^im_detect: 3 images', done.stdout, re.M)) == 1
+    assert {'detections.npz', 'results.json'} <= set(found['cpu'])
+    assert found['cpu'] == found['cpu:2']
+
+
+def test_proposals_and_their_recall_by_two_ranks_are_those_of_one(tiny, tmp_path):
+    torchrun = ('-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', 2)
+    copy = shutil.copytree(tiny, tmp_path / 'copy', ignore=shutil.ignore_patterns('proposals'))
+    run(*torchrun, 'tools/make_proposals.py', '--imdb', f'folder:{copy}:train', '--jobs', 1)
+    name = 'proposals/selective_search_train.h5'
+    one, two = Proposals(str(tiny / name)), Proposals(str(copy / name))
+    assert one.image_ids == two.image_ids and one.parameters == two.parameters
+    assert all(np.array_equal(one.of(name), two.of(name)) for name in one.image_ids)
+    recall = ('tools/eval_recall.py', '--imdb', f'folder:{tiny}:train')
+    assert run(*recall).stdout == run(*torchrun, *recall).stdout
+
+
+@pytest.mark.slow
+def test_two_machines_with_a_link_between_them(command, solver):
+    """Two network namespaces, one rank in each, over an interface of theirs."""
+    if os.geteuid() != 0 or not shutil.which('tc'):
+        pytest.skip('network namespaces need root, ip and tc')
+    sys.path.insert(0, str(ROOT / 'experiments'))
+    from scaling import two_machines
+
+    run(*command('cpu', 6, solver(2), into='run1'))
+    words = command(None, 6, solver(2), into='run2')
+    with two_machines(1000) as machines:
+        running = [
+            subprocess.Popen(
+                [*machine, sys.executable, *map(str, words)], cwd=ROOT, stderr=subprocess.PIPE, text=True,
+                env={**os.environ, 'PYTHONPATH': str(ROOT / 'lib'), 'RANK': str(rank), 'WORLD_SIZE': '2',
+                     'LOCAL_RANK': '0', 'LOCAL_WORLD_SIZE': '1', 'MASTER_ADDR': '10.77.0.1', 'MASTER_PORT': '29600',
+                     'GLOO_SOCKET_IFNAME': 'wire'},
+            )
+            for rank, machine in enumerate(machines)
+        ]  # fmt: skip
+        said = [process.communicate(timeout=120)[1] for process in running]
+    assert [process.returncode for process in running] == [0, 0], said
+    assert_same(command.folder('run1'), command.folder('run2'))
