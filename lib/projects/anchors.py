@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 
@@ -47,6 +48,10 @@ def smallest_side(photographs: Sequence[Photograph]) -> int:
     return int(np.clip(np.quantile(sides, 0.05) / 2, 1, 16))
 
 
+def _quoted(value: str, match: re.Match) -> str:
+    return f'{match[1]}"{value}"'
+
+
 def set_anchors(text: str, scales: Sequence[float], ratios: Sequence[float], path: str = 'the prototxt') -> str:
     """The prototxt of a net with an RPN, for anchors of these `scales` and `ratios`.
 
@@ -58,12 +63,12 @@ def set_anchors(text: str, scales: Sequence[float], ratios: Sequence[float], pat
     pieces, done, found = [], 0, set()
     for start, end in layer_blocks(text):
         block = text[start:end]
-        name = re.search(r'\bname\s*:\s*["\']([^"\']*)["\']', block)
-        name = name[1] if name else ''
+        named = re.search(r'\bname\s*:\s*["\']([^"\']*)["\']', block)
+        name = named[1] if named else ''
         stride = re.search(r'feat_stride\W+(\d+)', block)
         if stride:
             given = f"{{'feat_stride': {stride[1]}, 'scales': {list(scales)}, 'ratios': {list(ratios)}}}"
-            block = re.sub(r'(\bparam_str\s*:\s*)"[^"]*"', lambda m, given=given: f'{m[1]}"{given}"', block)
+            block = re.sub(r'(\bparam_str\s*:\s*)"[^"]*"', functools.partial(_quoted, given), block)
             found.add('feat_stride')
         each = {'rpn_cls_score': 2, 'rpn_bbox_pred': 4}.get(name)
         if each:

@@ -92,8 +92,8 @@ class Project:
     def newest_model(self, output_dir: str, method: str) -> str:
         """The snapshot for testing of the most iterations of a method. Raises ProjectError if it was not trained."""
         with open(self.path(method, 'solver.prototxt'), encoding='utf-8') as stream:
-            prefix = re.search(r'^snapshot_prefix:\s*"([^"]*)"', stream.read(), re.MULTILINE)
-        prefix = prefix[1] if prefix else method
+            stated = re.search(r'^snapshot_prefix:\s*"([^"]*)"', stream.read(), re.MULTILINE)
+        prefix = stated[1] if stated else method
         found = glob.glob(os.path.join(glob.escape(output_dir), f'{glob.escape(prefix)}*_iter_*.caffemodel'))
         ends = ((re.search(r'_iter_(\d+)\.caffemodel$', p), p) for p in found if '_resume_iter_' not in p)
         numbered = [(int(end[1]), p) for end, p in ends if end]
