@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import queue
 import threading
 import weakref
@@ -9,6 +11,8 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 AHEAD = 4  # batches that are made before they are asked for: the default of data_param.prefetch
+
+_LOOK = 0.1  # seconds after which a thread that waits for a free place looks whether it is to stop
 
 T = TypeVar('T')
 
@@ -24,11 +28,14 @@ class Prefetch(Generic[T]):
     def __init__(self, make: Callable[[], T], depth: int):
         self._results: queue.Queue = queue.Queue(depth)
         stop = threading.Event()
-        # A daemon, or Python would wait for it before it calls _end at exit.
+        # A daemon, or Python would wait for it before anything tells it to stop at exit.
         self._thread = threading.Thread(
             target=_work, args=(make, self._results, stop), name='caffe-prefetch', daemon=True
         )
-        weakref.finalize(self, _end, self._thread, self._results, stop)
+        _threads[self._thread] = stop
+        # The garbage collector may run this anywhere, also while this thread holds a lock that the other one needs: so
+        # it says stop and waits for nothing.
+        weakref.finalize(self, stop.set)
 
     def next(self) -> T:
         """The next result, waited for if it is not there yet."""
@@ -52,15 +59,19 @@ def _work(make: Callable, results: queue.Queue, stop: threading.Event) -> None:
             outcome = make(), None
         except Exception as error:
             outcome = None, error
-        results.put(outcome)
+        while not stop.is_set():
+            with contextlib.suppress(queue.Full):
+                results.put(outcome, timeout=_LOOK)
+                break
 
 
-def _end(thread: threading.Thread, results: queue.Queue, stop: threading.Event) -> None:
-    if not thread.is_alive():  # never started, or in a forked process, where it may have left the queue locked
-        return
-    stop.set()
-    while not results.empty():  # the thread may be waiting for a free place
-        results.get_nowait()
-    # The garbage collector may run this in any thread.
-    if thread is not threading.current_thread():
-        thread.join()
+def _stop_at_exit() -> None:
+    """Native code must not run on while Python ends: each thread ends with the call under way, and is waited for."""
+    for thread, stop in list(_threads.items()):
+        stop.set()
+        if thread.is_alive():  # not in a forked process, which does not have it
+            thread.join()
+
+
+_threads: weakref.WeakKeyDictionary[threading.Thread, threading.Event] = weakref.WeakKeyDictionary()
+atexit.register(_stop_at_exit)
