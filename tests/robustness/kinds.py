@@ -19,7 +19,7 @@ import numpy as np
 import scipy.io
 import yaml
 
-sys.path.append(str(Path(__file__).parents[1] / 'projects'))
+sys.path += [str(Path(__file__).parents[1] / 'projects'), str(Path(__file__).parents[2] / 'tools')]
 import twelve
 
 import caffe
@@ -30,7 +30,6 @@ from detection_data.proposals_mat import convert
 from fast_rcnn import config
 from fast_rcnn.detections_file import load_detections, save_detections
 from fast_rcnn.model_card import ModelCard, add_card, read_card
-from fast_rcnn.record import read_record
 from projects.formats import read_labels
 from projects.photographs import ImageFolder
 from projects.project import load_project
@@ -286,9 +285,10 @@ def record_jsonl(folder):
     path.write_text(''.join(json.dumps({**entry, 'iteration': k}) + '\n' for k in range(5)))
 
     def read():
-        from inspection.curves import draw_curves
+        import plot_training
 
-        draw_curves(str(folder / 'c.png'), {'x': read_record(str(path))}, 2, {})
+        sys.argv = ['plot_training.py', str(path), '--out', str(folder / 'curves.png')]
+        plot_training.main()
 
     return path, read
 
