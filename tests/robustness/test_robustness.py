@@ -1,4 +1,4 @@
-"""What must not happen does not: no raw exception, crash, hang or gigabyte over damaged files; nothing lost by signals."""
+"""No raw exception, crash, hang or gigabyte over damaged files, and nothing lost by signals."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ HERE = Path(__file__).parent
 
 
 def ends_well(*command):
-    done = subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
 
 
