@@ -96,7 +96,8 @@ def read_header(path: str | os.PathLike) -> Header | None:
 
 def _orientation(image: Image.Image) -> int:
     try:
-        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+        # The base class's: that of PNG reads all pixels to see whether EXIF data follow them, as many as a header claims
+        orientation = Image.Image.getexif(image).get(_EXIF_ORIENTATION, 1)
     except Exception:  # damaged EXIF data turn nothing
         return 1
     return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
