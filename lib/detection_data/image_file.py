@@ -96,7 +96,7 @@ def read_header(path: str | os.PathLike) -> Header | None:
 
 def _orientation(image: Image.Image) -> int:
     try:
-        # The base class's: that of PNG reads all pixels to see whether EXIF data follow them, as many as a header claims
+        # The base class's: that of PNG first reads all pixels that the header claims, to look for EXIF data behind them
         orientation = Image.Image.getexif(image).get(_EXIF_ORIENTATION, 1)
     except Exception:  # damaged EXIF data turn nothing
         return 1

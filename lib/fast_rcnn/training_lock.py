@@ -25,9 +25,9 @@ class TrainingLock:
         while not self._is_there():  # its holder removed it between our opening and locking it
             self._stream.close()
             self._lock()
-        self._stream.truncate(0)
-        self._stream.write(f'process {os.getpid()} on {socket.gethostname()}')
-        self._stream.flush()
+        with contextlib.suppress(OSError):  # on a full disk the next file says so; this only tells who holds it
+            os.ftruncate(self._stream.fileno(), 0)
+            os.write(self._stream.fileno(), f'process {os.getpid()} on {socket.gethostname()}'.encode())
 
     def _lock(self) -> None:
         self._stream = open(self._path, 'a+', encoding='utf-8')  # noqa: SIM115 - held until `release`
