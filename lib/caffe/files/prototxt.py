@@ -208,7 +208,8 @@ def _reason(error: str, text: str, line: int | None, column: int | None, message
         if match[2] in ('layer', 'layers'):  # they stand in a net alone
             return f'{descriptor.name} has no field "{match[2]}": is the brace before it not closed?'
         said = f'{descriptor.name} has no field "{match[2]}"{_hint(match[2], descriptor)}'
-        return said + _other_unknowns(text, message.DESCRIPTOR)
+        others = _other_unknowns(text, message.DESCRIPTOR)
+        return said + (others.removeprefix('.') if said.endswith('?') else others)
     if match := re.search(r'Enum type "([\w.]+)" has no value named ("?)(\w+)"?', reason):
         descriptor = pool.FindEnumTypeByName(match[1])
         owner = descriptor.containing_type
