@@ -197,3 +197,9 @@ def test_the_architecture_page_names_every_file():
         if p.parent.name not in ('layers', 'command', 'proto', 'formats') and p.name != '__init__.py'
     ]
     assert [p.name for p in own if p.name not in page] == []
+
+
+def test_no_two_test_files_share_a_name():
+    """Test folders are no packages, so pytest imports each file by its bare name: the second of a name would not run."""
+    names = [path.name for path in (ROOT / 'tests').rglob('*.py') if path.name != 'conftest.py']
+    assert sorted(names) == sorted(set(names))
