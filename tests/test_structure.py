@@ -200,6 +200,6 @@ def test_the_architecture_page_names_every_file():
 
 
 def test_no_two_test_files_share_a_name():
-    """Test folders are no packages, so pytest imports each file by its bare name: the second of a name would not run."""
+    """Test folders are no packages: pytest imports a file by its bare name and refuses the second one of a name."""
     names = [path.name for path in (ROOT / 'tests').rglob('*.py') if path.name != 'conftest.py']
     assert sorted(names) == sorted(set(names))

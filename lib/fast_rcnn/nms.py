@@ -13,10 +13,13 @@ _BLOCKS = 128, 512
 # Boxes of a block that are compared with all kept ones of like area
 _PART = 64
 
-# Pairs compared at once: their numbers stay in a core's own cache
-_PAIRS = 1 << 15
+# Up to so many pairs of kept ones and a block, sorting by area costs more than it saves
+_FEW = 1 << 17
 
-_ONE = np.float32(1)
+# Pairs compared at once: their numbers stay in a core's own cache
+_PAIRS = 1 << 16
+
+_ZERO, _ONE = np.float32(0), np.float32(1)
 
 
 def nms(dets: np.ndarray, thresh: float, limit: int | None = None) -> np.ndarray:
@@ -69,19 +72,15 @@ def _scan(boxes: np.ndarray, groups: np.ndarray | None, thresh: float, limit: in
     kept = np.empty(0, dtype=np.int64)
     start = 0
     while start < n and len(kept) < limit:
-        size = min(max(len(kept), _BLOCKS[0]), _BLOCKS[1])
-        block = np.arange(start, min(start + size, n))
-        start += size
+        end = min(start + min(max(len(kept), _BLOCKS[0]), _BLOCKS[1]), n)
+        block = np.arange(start, end)
         if len(kept):
-            kept_by_area = kept[np.argsort(pairs.areas[kept])]
-            block_by_area = block[np.argsort(pairs.areas[block])]
-            for part in np.split(block_by_area, range(_PART, len(block), _PART)):
-                smallest, largest = pairs.areas[part[[0, -1]]]
-                near = kept_by_area
-                if ratio > 0:
-                    first, last = np.searchsorted(pairs.areas[near], (smallest * ratio, largest / ratio))
-                    near = near[first : last + 1]
-                suppressor[part] = pairs.first_to_reach(part, near)
+            if len(kept) * len(block) <= _FEW:
+                hit = pairs.reached(kept, block)
+                gone = hit.any(axis=0)
+                suppressor[block[gone]] = kept[hit[:, gone].argmax(axis=0)]
+            else:
+                suppressor[block] = _first_of_like_area(pairs, block, kept, ratio)
             block = block[suppressor[block] < 0]
         hit = pairs.reached(block, block)
         np.fill_diagonal(hit, True)  # a box that is kept counts as its own suppressor, whatever its area
@@ -91,8 +90,25 @@ def _scan(boxes: np.ndarray, groups: np.ndarray | None, thresh: float, limit: in
             gone = hit.any(axis=0)
             # a box is suppressed by the first kept row that reaches it
             suppressor[block[gone]] = block[chosen[hit[:, gone].argmax(axis=0)]]
-            kept = np.concatenate((kept, block[chosen]))
+            if end < n:
+                kept = np.concatenate((kept, block[chosen]))
+        start = end
     return suppressor
+
+
+def _first_of_like_area(pairs: '_Pairs', block: np.ndarray, kept: np.ndarray, ratio: float) -> np.ndarray:
+    """`pairs.first_to_reach` of `block`, with only those pairs compared whose areas allow it."""
+    kept = kept[np.argsort(pairs.areas[kept])]
+    by_area = np.argsort(pairs.areas[block])
+    first = np.empty(len(block), dtype=np.int64)
+    for part in np.split(by_area, range(_PART, len(block), _PART)):
+        near = kept
+        if ratio > 0:
+            smallest, largest = pairs.areas[block[part[[0, -1]]]]
+            low, high = np.searchsorted(pairs.areas[kept], (smallest * ratio, largest / ratio))
+            near = kept[low : high + 1]
+        first[part] = pairs.first_to_reach(block[part], near)
+    return first
 
 
 class _Pairs:
@@ -107,7 +123,8 @@ class _Pairs:
         self.areas = (x2 - x1 + _ONE) * (y2 - y1 + _ONE)
         self._groups = groups
         self._least = _float32_at_least(thresh)
-        self._room = np.empty((3, min(_PAIRS, len(boxes) ** 2)), dtype=np.float32)
+        self._most = min(_PAIRS, len(boxes) ** 2)
+        self._room = np.empty(3 * self._most, dtype=np.float32)
 
     def first_to_reach(self, part: np.ndarray, others: np.ndarray) -> np.ndarray:
         """For each box of `part` the lowest of `others` that reaches it, -1 if none does: (len(part),) int64."""
@@ -121,24 +138,29 @@ class _Pairs:
         """(len(rows), len(columns)) bool."""
         found = np.empty((len(rows), len(columns)), dtype=bool)
         # take, not corners[:, rows], whose memory layout would slow down every line of _compare
-        a, b = self._corners.take(rows, axis=1)[:, :, None], self._corners.take(columns, axis=1)
-        areas = self.areas[rows, None], self.areas[columns]
-        step = max(self._room.shape[1] // max(len(columns), 1), 1)
+        b, areas_b = self._corners.take(columns, axis=1), self.areas.take(columns)
+        a, areas_a = (b, areas_b) if rows is columns else (self._corners.take(rows, axis=1), self.areas.take(rows))
+        a, areas_a = a[:, :, None], areas_a[:, None]
+        step = max(self._most // max(len(columns), 1), 1)
         for i in range(0, len(rows), step):
-            self._compare(a[:, i : i + step], b, areas[0][i : i + step], areas[1], found[i : i + step])
+            few = slice(i, i + step)
+            self._compare(a[:, few], b, areas_a[few], areas_b, found[few])
         if self._groups is not None:
             found &= self._groups[rows, None] == self._groups[columns]
         return found
 
     def _compare(self, a, b, areas_a, areas_b, out) -> None:
-        width, height, spare = (room[: out.size].reshape(out.shape) for room in self._room)
-        for low, high, side in ((0, 2, width), (1, 3, height)):
-            np.minimum(a[high], b[high], out=side)
-            side -= np.maximum(a[low], b[low], out=spare)
-            side += _ONE
-            np.maximum(side, 0, out=side)
-        shared = np.multiply(width, height, out=width)
-        union = np.add(areas_a, areas_b, out=spare)
+        width, height, spare = self._room[: 3 * out.size].reshape(3, *out.shape)
+        np.minimum(a[2], b[2], out=width)
+        width -= np.maximum(a[0], b[0], out=spare)
+        width += _ONE
+        np.maximum(width, _ZERO, out=width)
+        np.minimum(a[3], b[3], out=height)
+        height -= np.maximum(a[1], b[1], out=spare)
+        height += _ONE
+        np.maximum(height, _ZERO, out=height)
+        width *= height
+        shared, union = width, np.add(areas_a, areas_b, out=spare)
         union -= shared
         with np.errstate(invalid='ignore', divide='ignore'):  # boxes without pixels: 0 / 0 reaches nothing
             np.greater_equal(np.divide(shared, union, out=union), self._least, out=out)
