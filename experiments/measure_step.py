@@ -38,7 +38,8 @@ def measure(args: argparse.Namespace) -> dict:
     height, width = picture.shape[:2]
     cfg.TRAIN.SCALES, cfg.TRAIN.MAX_SIZE = (min(height, width),), max(height, width)
     cfg.TRAIN.IMS_PER_BATCH = args.images or cfg.TRAIN.IMS_PER_BATCH
-    cfg.TRAIN.USE_PREFETCH = False
+    cfg.TRAIN.USE_PREFETCH = args.loader_processes > 0
+    cfg.TRAIN.PREFETCH_WORKERS = max(args.loader_processes, 1)
     if args.gpu == 'cpu':
         caffe.set_mode_cpu()
     else:
@@ -66,8 +67,61 @@ def _time_caffe(args: argparse.Namespace, roidb, folder: str) -> dict:
     wrapper = SolverWrapper(solver_file, roidb, folder)
     solver, iter_size = wrapper.solver, wrapper.solver_param.iter_size
     randomise(solver.net)
+    if args.profile:
+        measured = profile_of_steps(solver, args.steps)
+        wrapper.close()
+        return measured
     times = time_steps(solver, iter_size, args.steps, args.gpu != 'cpu')
-    return {'step': times.step, **(_layers(solver, times) if args.kind == 'ours' else {})}
+    measured = {'step': times.step, **(_layers(solver, times) if args.kind == 'ours' else {})}
+    wrapper.close()
+    return measured
+
+
+def profile_of_steps(solver, steps: int) -> dict:
+    """What a GPU does in a step, by torch's profiler: numbers of a step, seconds, and the kernels that take longest.
+
+    'busy': the share of the time in which a kernel or a copy runs.
+    """
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    solver.step(3)
+    torch.cuda.synchronize()
+    began = time.perf_counter()
+    solver.step(steps)
+    torch.cuda.synchronize()
+    plain = (time.perf_counter() - began) / steps
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as watched:
+        began = time.perf_counter()
+        solver.step(steps)
+        torch.cuda.synchronize()
+        seconds = (time.perf_counter() - began) / steps
+    calls: dict[str, int] = {}
+    kernels: dict[str, list[float]] = {}
+    spans = []
+    for event in watched.events():
+        if event.device_type == torch.autograd.DeviceType.CUDA:
+            begin, end = event.time_range.start, event.time_range.end
+            spans.append((begin, end))
+            row = kernels.setdefault(event.name[:100], [0.0, 0])
+            row[0] += (end - begin) / 1e6 / steps
+            row[1] += 1
+        elif event.name.startswith('cuda') or event.name.startswith('cu'):
+            calls[event.name] = calls.get(event.name, 0) + 1
+    spans.sort()
+    busy, until = 0.0, float('-inf')
+    for begin, end in spans:
+        busy += max(0.0, end - max(begin, until))
+        until = max(until, end)
+    longest = sorted(kernels.items(), key=lambda item: -item[1][0])[:30]
+    return {
+        'step': plain,
+        'profiled step': seconds,
+        'busy seconds': busy / 1e6 / steps,
+        'busy': busy / 1e6 / steps / plain,
+        'calls': {name: count / steps for name, count in sorted(calls.items())},
+        'kernels': {name: [round(1e3 * took, 3), count / steps] for name, (took, count) in longest},
+    }
 
 
 def _time_direct(args: argparse.Namespace, roidb, iter_size: int) -> float:
@@ -131,6 +185,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--precision', default='fp32')
     parser.add_argument('--images', type=int)
     parser.add_argument('--steps', type=int, default=1)
+    parser.add_argument('--loader-processes', type=int, default=0, help='that prepare mini-batches (default: none)')
+    parser.add_argument('--profile', action='store_true', help='of ours, what a GPU does in a step')
     return parser.parse_args()
 
 
