@@ -87,7 +87,10 @@ def current() -> torch.device:
 def to_device(host: torch.Tensor) -> torch.Tensor:
     """A copy of a host tensor in the device's memory."""
     _Process.copies_to_device += 1
-    return host.clone() if _Process.simulated else host.to(_Process.device)
+    if _Process.simulated:
+        return host.clone()
+    # From pinned memory, whose copies torch keeps: from any other, the host would wait until the GPU has done all before.
+    return host.pin_memory().to(_Process.device, non_blocking=True)
 
 
 def to_host(device_tensor: torch.Tensor, out: torch.Tensor | None) -> torch.Tensor:

@@ -19,8 +19,8 @@ def set_precision(choice: str) -> None:
 
     'fp32' (the default): float32. 'tf32': on a GPU, factors of forward and backward products are rounded to
     10 bits of fraction; on a CPU the same as 'fp32'. 'bf16': factors and results of forward products are
-    rounded to bfloat16 (7 bits); sums are float32, and so are blobs, parameters, diffs and the
-    backward pass, CPU or GPU. Raises ValueError for anything else.
+    rounded to bfloat16 (7 bits); sums are float32, and so are blobs, parameters, diffs and, on a CPU, the
+    backward pass, which a GPU computes as with 'tf32'. Raises ValueError for anything else.
     """
     if choice not in _CHOICES:
         raise ValueError(f'the precision is one of {", ".join(_CHOICES)}; set_precision was given {choice!r}')
@@ -35,7 +35,7 @@ def get_precision() -> str:
 
 def apply_to_gpu() -> None:
     """Tells the GPU's libraries; they take TF32 for convolutions unless told otherwise."""
-    allowed = _Process.choice == 'tf32'
+    allowed = _Process.choice != 'fp32'
     torch.backends.cuda.matmul.allow_tf32 = allowed
     torch.backends.cudnn.allow_tf32 = allowed
 
