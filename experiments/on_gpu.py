@@ -4,10 +4,11 @@
 experiments/on_gpu.py --out FOLDER                 writes FOLDER/on_gpu.json and prints a line a part
 experiments/on_gpu.py --out FOLDER --data X.npz    with the picture and proposals of experiments/bench.py (`store_data`)
 
-Each part is a process of its own with a time limit of its own, so a failure loses that part alone: the recordings of
-the original Caffe in fp32 and TF32; RoI pooling in Triton against the CPU, and its time; each layer type's
-gradient; one rank with NCCL against none; full-size steps of VGG16 and VGG_CNN_M_1024, FRCN and OHEM, in fp32, TF32 and
-bf16, beside the same nets straight in torch.
+Each part is a process of its own with a time limit of its own, so a failure loses that part alone: full-size steps of
+VGG16 and VGG_CNN_M_1024, FRCN and OHEM, in fp32, TF32 and bf16, with six loader processes (seconds, launches,
+synchronisations, the share of the time in which the GPU works), beside the same nets straight in torch; the recordings
+of the original Caffe in fp32 and TF32; the demo, if its data are there (make demo), trained on the GPU; RoI pooling in
+Triton against the CPU, and its time; each layer type's gradient; one rank with NCCL against none.
 """
 
 from __future__ import annotations
@@ -65,6 +66,25 @@ print(json.dumps(out))
 """
 
 
+DEMO = """
+import json, subprocess, sys, tempfile, time
+from pathlib import Path
+net, cfg = 'models/demo/small/fast_rcnn_ohem', 'experiments/cfgs/demo_ohem.yml'
+with tempfile.TemporaryDirectory() as folder:
+    def tool(name, *flags):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, f'tools/{name}.py', '--gpu', '0', '--cfg', cfg, *flags, '--set', 'EXP_DIR',
+            'on_gpu', 'ROOT_DIR', folder], check=True, stdout=subprocess.DEVNULL)
+        return time.perf_counter() - began
+    data = str(Path('data/demo').resolve())
+    train = tool('train_net', '--solver', f'{net}/solver.prototxt', '--imdb', f'folder:{data}:train', '--iters', '1400')
+    weights = str(next(Path(folder).rglob('*_iter_1400.caffemodel')))
+    test = tool('test_net', '--def', f'{net}/test.prototxt', '--net', weights, '--imdb', f'folder:{data}:test')
+    results = json.loads(next(Path(folder).rglob('results.json')).read_text())
+print(json.dumps({'mAP': results['mAP'], 'training s': train, 'testing s': test}))
+"""
+
+
 def parts(data: str) -> list[tuple[str, list[str], int]]:
     """(name, command, seconds) of each part, what is worth most first."""
 
@@ -74,23 +94,26 @@ def parts(data: str) -> list[tuple[str, list[str], int]]:
     def step(net: str, method: str, precision: str = 'fp32', kind: str = 'ours') -> tuple[str, list[str], int]:
         command = [
             sys.executable, 'experiments/measure_step.py', '--kind', kind, '--data', data, '--net', net,
-            '--method', method, '--gpu', '0', '--precision', precision, '--steps', '10',
+            '--method', method, '--gpu', '0', '--precision', precision,
         ]  # fmt: skip
+        command += ['--steps', '10'] if kind == 'direct' else ['--steps', '20', '--loader-processes', '6', '--profile']
         return f'step {net} {method} {precision} {kind}', command, 60
 
     return [
-        ('recordings fp32', tests('fp32', 'tests/caffe/test_golden_layers.py'), 90),
-        ('RoI pooling', [sys.executable, '-c', POOLING], 60),
-        step('VGG16', 'ohem'),
         step('VGG16', 'ohem', 'tf32'),
-        step('VGG16', 'ohem', kind='direct'),
+        step('VGG16', 'ohem'),
         step('VGG16', 'ohem', 'bf16'),
-        step('VGG_CNN_M_1024', 'ohem'),
-        step('VGG16', 'frcn'),
-        ('Triton tests', tests('fp32', 'tests/caffe/test_roi_triton.py'), 60),
-        ('one rank with NCCL', tests('fp32', 'tests/caffe/test_exchange.py', '-k', 'nccl'), 60),
+        ('recordings fp32', tests('fp32', 'tests/caffe/test_golden_layers.py'), 90),
         step('VGG_CNN_M_1024', 'ohem', 'tf32'),
-        step('VGG_CNN_M_1024', 'frcn'),
+        step('VGG16', 'frcn', 'tf32'),
+        ('demo training', [sys.executable, '-c', DEMO], 120),
+        step('VGG16', 'ohem', kind='direct'),
+        ('Triton tests', tests('fp32', 'tests/caffe/test_roi_triton.py'), 60),
+        ('RoI pooling', [sys.executable, '-c', POOLING], 60),
+        ('one rank with NCCL', tests('fp32', 'tests/caffe/test_exchange.py', '-k', 'nccl'), 60),
+        step('VGG_CNN_M_1024', 'ohem'),
+        step('VGG_CNN_M_1024', 'frcn', 'tf32'),
+        step('VGG16', 'frcn'),
         ('layer types', tests('fp32', 'tests/caffe/test_every_type.py'), 90),
         ('recordings tf32', tests('tf32', 'tests/caffe/test_golden_layers.py'), 60),
     ]

@@ -16,7 +16,7 @@ import torch
 
 import caffe
 from caffe.kernels import roi_bins, roi_pooling
-from caffe.kernels.roi_bins import Bins, bins_along
+from caffe.kernels.roi_bins import Bins, bins_of_rois
 
 try:
     from caffe.kernels import roi_pooling_triton
@@ -81,10 +81,9 @@ def some_case(kind, pooled, scale, images=2, channels=12, size=(11, 14), count=7
     rng = np.random.default_rng(0)
     corners = np.concatenate([list(CORNERS.values()), np.sort(rng.random((count, 2, 2)), axis=1).reshape(count, 4)])
     frame = np.array([size[1], size[0]] * 2) / scale
-    x1, y1, x2, y2 = torch.from_numpy((corners * frame).astype(np.float32)).T
     x = torch.from_numpy(features(kind, (images, channels, *size), rng).astype(np.float32))
-    down, across = bins_along(y1, y2, scale, pooled[0], size[0]), bins_along(x1, x2, scale, pooled[1], size[1])
-    return x, down, across, torch.from_numpy(rng.integers(images, size=len(corners)))
+    rois = np.column_stack([rng.integers(images, size=len(corners)), corners * frame])
+    return x, *bins_of_rois(torch.from_numpy(rois.astype(np.float32)), scale, pooled, x.shape)
 
 
 CASES = [  # kind of features, bins down and across, scale
@@ -123,8 +122,8 @@ def test_gradients(case, by_triton):
 
 def test_a_place_that_the_backward_pass_does_not_reach_gets_nothing(by_triton):
     """Of 7 pixels in 13 bins float32 rounds one out of the bin that has seen it."""
-    x, image = torch.arange(81.0).reshape(1, 1, 9, 9), torch.tensor([0])
-    bins = bins_along(torch.tensor([1.0]), torch.tensor([7.0]), 1, 13, 9)
+    x = torch.arange(81.0).reshape(1, 1, 9, 9)
+    bins, _, image = bins_of_rois(torch.tensor([[0.0, 1, 1, 7, 7]]), 1, (13, 13), x.shape)
     assert roi_bins.unreached_bins(bins, bins, (9, 9)).all()
     top, place = roi_pooling.roi_max_pool(x, bins, bins, image, True)
     args = torch.ones_like(top), place, bins, bins, image, x.shape
@@ -139,6 +138,20 @@ def test_no_rois(by_triton):
     top, place = by_triton('roi_max_pool', x, *none, True)
     assert top.shape == (0, 12, 2, 3) and place.shape == (0, 12, 6)
     assert not by_triton('roi_max_pool_backward', top, place, *none, x.shape).any()
+
+
+@needs_triton
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='there is no GPU')
+def test_the_host_does_not_wait_for_the_gpu():
+    x, rois = torch.randn(1, 4, 11, 14, device='cuda'), torch.tensor([[0.0, 3, 5, 90, 120]], device='cuda')
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode('error')
+    try:
+        bins = bins_of_rois(rois, 1 / 16, (7, 7), x.shape)
+        top, place = roi_pooling.roi_max_pool(x, *bins, True)
+        roi_pooling.roi_max_pool_backward(top, place, *bins, x.shape)
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
 
 
 # -- the kernels compile

@@ -37,22 +37,26 @@ class Bins(NamedTuple):
         return inside[:, None] & (first <= p) & (p < last)
 
 
-def bins_along(first: torch.Tensor, last: torch.Tensor, scale: float, pooled: int, size: int) -> Bins:
+def rounded_corners(rois: torch.Tensor, scale: float) -> torch.Tensor:
+    """(R, 4) int64: the RoIs' corners x1, y1, x2, y2 in feature pixels, rounded half away from zero.
+
+    rois: (R, 5); scale: feature pixels in an image pixel, multiplied in float32.
+    """
+    # a tensor, since torch multiplies by the double that a number is; filled there, for a copy would wait for the GPU
+    scaled = (rois[:, 1:] * torch.full((), scale, dtype=rois.dtype, device=rois.device)).double()
+    return (scaled.sign() * (scaled.abs() + 0.5).floor()).long()  # + 0.5 is exact in double
+
+
+def bins_along(start: torch.Tensor, end: torch.Tensor, pooled: int, size: int) -> Bins:
     """Parts RoIs into bins along one axis, in Caffe's float32 arithmetic.
 
-    first, last: (R,) float32 corners in image pixels, both included; scale: feature pixels in an image pixel;
-    pooled: the number of bins; size: the pixels of the feature map. Corners are rounded half away from zero.
+    start, end: (R,) int64 corners in feature pixels, both included; pooled: the number of bins; size: the pixels of
+    the feature map.
     """
-
-    def rounded(corner: torch.Tensor) -> torch.Tensor:
-        scaled = (corner * corner.new_tensor(scale)).double()  # + 0.5 is exact in double
-        return (scaled.sign() * (scaled.abs() + 0.5).floor()).long()
-
-    start, end = rounded(first), rounded(last)
     length = (end - start + 1).clamp(min=1).float()
     # A tensor, since on a GPU torch multiplies by 1 / pooled where the divisor is a number.
     bin_size = length / torch.full_like(length, pooled)
-    edge = torch.arange(pooled + 1, device=first.device, dtype=torch.float32) * bin_size[:, None]
+    edge = torch.arange(pooled + 1, device=start.device, dtype=torch.float32) * bin_size[:, None]
     low = (edge[:, :-1].floor().long() + start[:, None]).clamp(0, size)
     high = (edge[:, 1:].ceil().long() + start[:, None]).clamp(0, size)
     return Bins(start, end, low, high, bin_size)
@@ -66,8 +70,8 @@ def bins_of_rois(
     rois: (R, 5), rows (image, x1, y1, x2, y2) in image pixels; pooled: bins down and across; maps: (N, C, H, W). An
     image that is not there counts as the nearest that is (`of_no_image`).
     """
-    down = bins_along(rois[:, 2], rois[:, 4], scale, pooled[0], maps[2])
-    across = bins_along(rois[:, 1], rois[:, 3], scale, pooled[1], maps[3])
+    x1, y1, x2, y2 = rounded_corners(rois, scale).t().contiguous()
+    down, across = bins_along(y1, y2, pooled[0], maps[2]), bins_along(x1, x2, pooled[1], maps[3])
     return down, across, rois[:, 0].long().clamp(0, max(maps[0] - 1, 0))
 
 

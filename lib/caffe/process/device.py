@@ -89,7 +89,7 @@ def to_device(host: torch.Tensor) -> torch.Tensor:
     _Process.copies_to_device += 1
     if _Process.simulated:
         return host.clone()
-    # From pinned memory, whose copies torch keeps: from any other, the host would wait until the GPU has done all before.
+    # From pinned memory: from any other the host would wait until the GPU has done all that came before.
     return host.pin_memory().to(_Process.device, non_blocking=True)
 
 
