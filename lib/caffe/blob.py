@@ -381,8 +381,8 @@ class Blob:
             self._diff.defer(CopyOf(held_by.read))
             return
         tensors = [self.own_diff(), *tensors]
-        portion = max(self.count, 1) if device.has_own_memory() else _PORTION  # a GPU's time goes to launches
-        for diff, *rest in zip(*(t.view(-1).split(portion) for t in tensors), strict=True):
+        at_once = max(self.count, 1) if device.has_own_memory() else _PORTION  # a GPU's time goes to launches
+        for diff, *rest in zip(*(t.view(-1).split(at_once) for t in tensors), strict=True):
             diff.copy_(value(diff, *rest))
 
     @property

@@ -15,6 +15,7 @@ import numpy as np
 from fast_rcnn.config import cfg
 from roi_data_layer.minibatch import get_minibatch
 from roi_data_layer.order import BatchOrder, sampling_rng
+from roi_data_layer.passing import Passed, Sender, receive
 from roi_data_layer.worker_pool import WorkerPool
 
 
@@ -44,7 +45,8 @@ class Prefetcher:
         self._workers = cfg.TRAIN.PREFETCH_WORKERS
         self.following: Callable[[int], Iterator[int]] = itertools.count
         self._pending: dict[int, Future] = {}
-        self._pool = WorkerPool(self._workers, _start_worker, (roidb, num_classes, cfg))
+        self._task: Callable[[int], tuple] = _make_and_send
+        self._pool = WorkerPool(self._workers, _start_worker, (roidb, num_classes, cfg, 2 * self._workers))
         self._closer = weakref.finalize(self, self._pool.shutdown, wait=True, cancel_futures=True)
 
     def __call__(self, n: int) -> tuple[dict, np.ndarray]:
@@ -54,8 +56,13 @@ class Prefetcher:
         try:
             for key in wanted:
                 if key not in self._pending:
-                    self._pending[key] = self._pool.submit(_make, key)
-            return self._pending.pop(n).result()
+                    self._pending[key] = self._pool.submit(self._task, key)
+            sent, indices = self._pending.pop(n).result()
+            try:
+                return receive(sent), indices
+            except OSError:  # this process may not see what others have open: by a pipe from now on
+                self._task = _make
+                return self._pool.submit(_make, n).result()
         except BrokenProcessPool:
             raise RuntimeError(
                 'a process that prepares mini-batches ended unexpectedly. Out of memory? Or does the script start '
@@ -74,15 +81,23 @@ def _sizes(roidb) -> tuple:
     return [entry['width'] for entry in roidb], [entry['height'] for entry in roidb]
 
 
-_maker: BatchMaker | None = None  # in a worker process: what it makes mini-batches with
+# In a worker process: what it makes mini-batches with, and passes them on with
+_maker: BatchMaker | None = None
+_sender: Sender | None = None
 
 
-def _start_worker(roidb, num_classes: int, settings: dict) -> None:
-    global _maker
+def _start_worker(roidb, num_classes: int, settings: dict, ahead: int) -> None:
+    global _maker, _sender
     cfg.update(settings)
-    _maker = BatchMaker(roidb, num_classes)
+    _maker, _sender = BatchMaker(roidb, num_classes), Sender(ahead + 1)
 
 
 def _make(n: int) -> tuple[dict, np.ndarray]:
     assert _maker is not None  # `_start_worker` has run
     return _maker(n)
+
+
+def _make_and_send(n: int) -> tuple[Passed | dict, np.ndarray]:
+    assert _sender is not None
+    blobs, indices = _make(n)
+    return _sender.send(blobs), indices
