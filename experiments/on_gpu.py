@@ -78,7 +78,7 @@ with tempfile.TemporaryDirectory() as folder:
         return time.perf_counter() - began
     data = str(Path('data/demo').resolve())
     train = tool('train_net', '--solver', f'{net}/solver.prototxt', '--imdb', f'folder:{data}:train', '--iters', '1400')
-    weights = str(next(Path(folder).rglob('*_iter_1400.caffemodel')))
+    weights = str(next(p for p in Path(folder).rglob('*_iter_1400.caffemodel') if '_resume_' not in p.name))
     test = tool('test_net', '--def', f'{net}/test.prototxt', '--net', weights, '--imdb', f'folder:{data}:test')
     results = json.loads(next(Path(folder).rglob('results.json')).read_text())
 print(json.dumps({'mAP': results['mAP'], 'training s': train, 'testing s': test}))
