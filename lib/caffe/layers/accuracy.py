@@ -6,6 +6,7 @@ import math
 
 import torch
 
+from caffe.blob import Blob
 from caffe.layer import Layer, LayerError, register
 from caffe.layers.axes import canonical_axis
 from caffe.layers.labels import label_indices
@@ -23,10 +24,10 @@ class Accuracy(Layer):
     num_bottom = 2
     num_top = (1, 2)
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.ignore = self.param.ignore_label if self.param.HasField('ignore_label') else None
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         shape = bottom[0].shape
         axis = canonical_axis(self.param.axis, shape)
         self.outer, self.classes, self.inner = (
@@ -49,7 +50,7 @@ class Accuracy(Layer):
         if len(top) > 1:
             top[1].reshape(self.classes)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         scores = bottom[0].read().view(self.outer, self.classes, self.inner)
         labels = bottom[1].read().view(self.outer, 1, self.inner)
         labels, valid = label_indices(labels, self.classes, self.ignore)
@@ -63,6 +64,6 @@ class Accuracy(Layer):
             total = zeros.index_add(0, labels.flatten(), counted.flatten().float())
             top[1].write(zeros.index_add(0, labels.flatten(), right.flatten()) / total.clamp_min_(1))
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if any(propagate_down):
             raise LayerError('Accuracy has no gradient; give its bottoms propagate_down: false')

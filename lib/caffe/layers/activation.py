@@ -10,6 +10,7 @@ import math
 import torch
 import torch.nn.functional as F
 
+from caffe.blob import Blob
 from caffe.layer import FunctionLayer, Layer, LayerError, register
 
 
@@ -19,7 +20,7 @@ class _Elementwise(FunctionLayer):
     num_bottom = 1
     num_top = 1
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         if top[0] is not bottom[0]:
             top[0].reshape(*bottom[0].shape)
 
@@ -32,14 +33,14 @@ class ReLU(Layer):
     num_bottom = 1
     num_top = 1
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self._slope = self.param.negative_slope
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         if top[0] is not bottom[0]:
             top[0].reshape(*bottom[0].shape)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         if top[0] is bottom[0]:
             x = top[0].own()
             F.leaky_relu_(x, self._slope) if self._slope else x.relu_()
@@ -47,7 +48,7 @@ class ReLU(Layer):
             x = bottom[0].read()
             top[0].write(F.leaky_relu(x, self._slope) if self._slope else torch.relu(x))
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if not propagate_down[0]:
             return
         # In place the bottom holds the top's data, which has the same sign (for slopes that are not negative).
@@ -71,7 +72,7 @@ class PReLU(_Elementwise):
 
     param_field = 'prelu_param'
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         shape = bottom[0].shape
         if len(shape) < 2:
             raise LayerError(f'Number of axes of bottom blob must be >=2, got shape {shape}.')
@@ -86,12 +87,12 @@ class PReLU(_Elementwise):
             filler = type(filler)(type='constant', value=0.25)
         self.new_param(slopes, filler)
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         if bottom[0].shape[1] != self._channels:
             raise LayerError(f'PReLU: made for {self._channels} channels, got a bottom of shape {bottom[0].shape}')
         super().reshape(bottom, top)
 
-    def compute(self, bottoms, params):
+    def compute(self, bottoms: list[torch.Tensor], params: list[torch.Tensor]) -> list[torch.Tensor]:
         x = bottoms[0]
         slope = params[0].reshape(1, -1, *(1,) * (x.dim() - 2))
         return [torch.where(x > 0, x, slope * x)]
@@ -103,7 +104,7 @@ class ELU(_Elementwise):
 
     param_field = 'elu_param'
 
-    def compute(self, bottoms, params):
+    def compute(self, bottoms: list[torch.Tensor], params: list[torch.Tensor]) -> list[torch.Tensor]:
         return [F.elu(bottoms[0], self.param.alpha)]
 
 
@@ -114,10 +115,10 @@ class _FromTop(_Elementwise):
         """The bottom's diff, from the top's diff and data."""
         raise NotImplementedError(f'{type(self).__name__} does not say its gradient')
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         top[0].write(self.compute([bottom[0].read()], [])[0])
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if propagate_down[0]:
             bottom[0].write_diff(self.gradient(top[0].read_diff(), top[0].read()))
 
@@ -128,7 +129,7 @@ class Sigmoid(_FromTop):
 
     gradient = staticmethod(torch.ops.aten.sigmoid_backward)
 
-    def compute(self, bottoms, params):
+    def compute(self, bottoms: list[torch.Tensor], params: list[torch.Tensor]) -> list[torch.Tensor]:
         return [torch.sigmoid(bottoms[0])]
 
 
@@ -138,7 +139,7 @@ class TanH(_FromTop):
 
     gradient = staticmethod(torch.ops.aten.tanh_backward)
 
-    def compute(self, bottoms, params):
+    def compute(self, bottoms: list[torch.Tensor], params: list[torch.Tensor]) -> list[torch.Tensor]:
         return [torch.tanh(bottoms[0])]
 
 
@@ -146,7 +147,7 @@ class TanH(_FromTop):
 class BNLL(_Elementwise):
     """log(1 + exp(x)), the binomial normal log likelihood (bnll_layer.cpp)."""
 
-    def compute(self, bottoms, params):
+    def compute(self, bottoms: list[torch.Tensor], params: list[torch.Tensor]) -> list[torch.Tensor]:
         return [F.softplus(bottoms[0])]
 
 
@@ -156,7 +157,7 @@ class Swish(_Elementwise):
 
     param_field = 'swish_param'
 
-    def compute(self, bottoms, params):
+    def compute(self, bottoms: list[torch.Tensor], params: list[torch.Tensor]) -> list[torch.Tensor]:
         x = bottoms[0]
         return [x * torch.sigmoid(self.param.beta * x)]
 
@@ -165,14 +166,14 @@ class Swish(_Elementwise):
 class AbsVal(_Elementwise):
     """|x| (absval_layer.cpp)."""
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         if top[0] is bottom[0]:
             raise LayerError('AbsVal Layer does not allow in-place computation.')
 
-    def compute(self, bottoms, params):
+    def compute(self, bottoms: list[torch.Tensor], params: list[torch.Tensor]) -> list[torch.Tensor]:
         return [bottoms[0].abs()]
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if propagate_down[0]:
             bottom[0].write_diff(bottom[0].read().sign().mul_(top[0].read_diff()))
 
@@ -183,14 +184,14 @@ class Clip(_Elementwise):
 
     param_field = 'clip_param'
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         for bound in ('min', 'max'):
             if not self.param.HasField(bound):
                 raise LayerError(f'Clip: clip_param needs a {bound}')
         if self.param.min > self.param.max:
             raise LayerError(f'Clip: min {self.param.min:g} is larger than max {self.param.max:g}')
 
-    def compute(self, bottoms, params):
+    def compute(self, bottoms: list[torch.Tensor], params: list[torch.Tensor]) -> list[torch.Tensor]:
         return [bottoms[0].clamp(self.param.min, self.param.max)]
 
 
@@ -200,7 +201,7 @@ class ReLU6(_Elementwise):
 
     param_field = 'relu6_param'
 
-    def compute(self, bottoms, params):
+    def compute(self, bottoms: list[torch.Tensor], params: list[torch.Tensor]) -> list[torch.Tensor]:
         y = bottoms[0].clamp(0, 6)
         return [y + self.param.negative_slope * bottoms[0].clamp(max=0) if self.param.negative_slope else y]
 
@@ -211,11 +212,11 @@ class Exp(_Elementwise):
 
     param_field = 'exp_param'
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self._log_base = _log_base(self.param.base, self.type)
         self._factor = math.exp(self._log_base * self.param.shift)
 
-    def compute(self, bottoms, params):
+    def compute(self, bottoms: list[torch.Tensor], params: list[torch.Tensor]) -> list[torch.Tensor]:
         return [torch.exp(self._log_base * self.param.scale * bottoms[0]) * self._factor]
 
 
@@ -225,13 +226,13 @@ class Log(_Elementwise):
 
     param_field = 'log_param'
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         log_base = _log_base(self.param.base, self.type)
         if log_base == 0:
             raise LayerError('Log: there is no logarithm to base 1')
         self._base_scale = 1 / log_base
 
-    def compute(self, bottoms, params):
+    def compute(self, bottoms: list[torch.Tensor], params: list[torch.Tensor]) -> list[torch.Tensor]:
         return [torch.log(self.param.scale * bottoms[0] + self.param.shift) * self._base_scale]
 
 
@@ -250,14 +251,14 @@ class Power(_Elementwise):
 
     param_field = 'power_param'
 
-    def compute(self, bottoms, params):
+    def compute(self, bottoms: list[torch.Tensor], params: list[torch.Tensor]) -> list[torch.Tensor]:
         p = self.param
         if p.power * p.scale == 0:  # a constant, as Caffe computes it: 0 ** 0 is 1
             return [torch.full_like(bottoms[0], 1.0 if p.power == 0 else p.shift).pow(p.power)]
         y = bottoms[0] * p.scale + p.shift if p.shift else bottoms[0] * p.scale
         return [y if p.power == 1 else y.pow(p.power)]
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if self.param.power != 1:
             super().backward(top, propagate_down, bottom)
         elif propagate_down[0]:
@@ -270,9 +271,9 @@ class Threshold(_Elementwise):
 
     param_field = 'threshold_param'
 
-    def compute(self, bottoms, params):
+    def compute(self, bottoms: list[torch.Tensor], params: list[torch.Tensor]) -> list[torch.Tensor]:
         return [(bottoms[0] > self.param.threshold).to(bottoms[0].dtype)]
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if propagate_down[0]:
             raise LayerError('Threshold has no gradient; say propagate_down: false')

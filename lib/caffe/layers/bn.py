@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import torch
+
+from caffe.blob import Blob
 from caffe.layer import FunctionLayer, LayerError, register
 from caffe.proto import caffe_pb2
 
@@ -22,7 +25,7 @@ class BN(FunctionLayer):
     num_bottom = 1
     num_top = 1
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         shape, param = bottom[0].shape, self.param
         if len(shape) < 2:
             raise LayerError(f'BN: the bottom must have shape (N, C, ...), got {shape}')
@@ -51,14 +54,14 @@ class BN(FunctionLayer):
             if i >= 2 or not self._learns:
                 self.layer_param.param[i].lr_mult = self.layer_param.param[i].decay_mult = 0
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         shape = bottom[0].shape
         if len(shape) < 2 or shape[1] != self._channels:
             raise LayerError(f'BN: made for {self._channels} channels, got a bottom of shape {shape}')
         if top[0] is not bottom[0]:
             top[0].reshape(*shape)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         if not self._segnet and not self.param.frozen and self.phase == caffe_pb2.TRAIN:
             mean, variance = self._statistics(bottom[0].read())
             for blob, new in ((self.blobs[2], mean), (self.blobs[3], variance)):
@@ -71,7 +74,7 @@ class BN(FunctionLayer):
         mean = x.mean(axes, keepdim=True)
         return mean, (x - mean).square().mean(axes, keepdim=True)
 
-    def compute(self, bottoms, params):
+    def compute(self, bottoms: list[torch.Tensor], params: list[torch.Tensor]) -> list[torch.Tensor]:
         x = bottoms[0]
         slope, bias, *gathered = (p.view(1, -1, *[1] * (x.dim() - 2)) for p in params)
         if self._segnet and self.param.bn_mode == caffe_pb2.BNParameter.INFERENCE:

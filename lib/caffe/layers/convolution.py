@@ -8,6 +8,7 @@ import math
 import torch
 from google.protobuf.message import Message
 
+from caffe.blob import Blob
 from caffe.kernels.convolution import Filter, Geometry, columns, convolve, convolve_backward
 from caffe.layer import FunctionLayer, Layer, LayerError, register
 from caffe.layers.axes import canonical_axis
@@ -81,7 +82,7 @@ class Convolution(Layer):
     equal_bottom_top = True
     transposed = False
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         param, shape = self.param, bottom[0].shape
         if any(blob in bottom for blob in top):
             raise LayerError('Layer does not allow in-place computation.')
@@ -116,7 +117,7 @@ class Convolution(Layer):
         """Into how many groups the channels are split; called when `_channels` is known."""
         return self.param.group
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         shape = bottom[0].shape
         if len(shape) != self._axis + 1 + self._spatial:
             raise LayerError(f'bottom num_axes may not change: {self._axis + 1 + self._spatial} before, now {shape}')
@@ -143,14 +144,14 @@ class Convolution(Layer):
         weight = self.blobs[0].read()
         return weight if self._spatial else weight.unsqueeze(-1)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         weight, bias = self._weight(), self.blobs[1].read() if self.param.bias_term else None
         low = precision.uses_bf16(weight)
         for x, y in zip(bottom, top, strict=True):
             memory = lambda y=y: self._images(y.memory_to_fill())
             y.write(convolve(self._images(x.read()), weight, bias, self._filter, low, memory).reshape(y.shape))
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         learns = self.param_propagate_down[0]
         learns_bias = self.param.bias_term and self.param_propagate_down[1]
         weight = self._weight()
@@ -217,20 +218,20 @@ class Im2col(FunctionLayer):
     num_bottom = 1
     num_top = 1
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self._axis = canonical_axis(self.param.axis, bottom[0].shape)
         n_axes = len(bottom[0].shape) - self._axis - 1
         if n_axes < 1:
             raise LayerError(f'Im2col needs a spatial axis after the channels; the bottom has shape {bottom[0].shape}')
         self._filter = Filter(read_geometry(self.param, n_axes))
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         shape = bottom[0].shape
         size = top_size(self._filter, shape[self._axis + 1 :])
         columns = shape[self._axis] * math.prod(self._filter.geometry.kernel)
         top[0].reshape(*shape[: self._axis], columns, *size)
 
-    def compute(self, bottoms, params):
+    def compute(self, bottoms: list[torch.Tensor], params: list[torch.Tensor]) -> list[torch.Tensor]:
         x = bottoms[0].reshape(-1, *bottoms[0].shape[self._axis :])  # (N, C, spatial)
         size = self._filter.geometry.output_size(x.shape[2:])
         return [columns(x, self._filter.geometry).reshape(*bottoms[0].shape[: self._axis], -1, *size)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from caffe.blob import Blob
 from caffe.layer import Layer, LayerError, register
 from caffe.process import device
 from caffe.proto import caffe_pb2
@@ -35,7 +36,7 @@ class Dropout(Layer):
     num_bottom = 1
     num_top = 1
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self._ratio = self.param.dropout_ratio
         if not 0 <= self._ratio < 1:
             raise LayerError(
@@ -49,11 +50,11 @@ class Dropout(Layer):
             self._scale = 1 / (1 - self._ratio) if training else 1 - self._ratio
         self._keep: torch.Tensor | None = None
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         if top[0] is not bottom[0]:
             top[0].reshape(*bottom[0].shape)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         in_place = top[0] is bottom[0]
         if not self._drops:
             if self._scale != 1:
@@ -72,7 +73,7 @@ class Dropout(Layer):
             draw_mask(mask, 1 - self._ratio, device.generator())
             torch.mul(data, mask.mul_(self._scale), out=out)
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if not propagate_down[0]:
             return
         in_place = top[0] is bottom[0]

@@ -19,7 +19,7 @@ class Eltwise(Layer):
     num_bottom = (2, None)
     num_top = 1
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         kinds = type(self.param)
         self.operation = kinds.EltwiseOp.Name(self.param.operation)
         coeff = list(self.param.coeff)
@@ -31,13 +31,13 @@ class Eltwise(Layer):
             raise LayerError('Eltwise layer only takes coefficients for summation.')
         self.coeff = coeff or [1.0] * len(bottom)
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         for i, blob in enumerate(bottom):
             if blob.shape != bottom[0].shape:
                 raise LayerError(f'bottoms must have one shape: bottom[0] {bottom[0].shape}, bottom[{i}] {blob.shape}')
         top[0].reshape(*bottom[0].shape)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         inputs = [b.read() for b in bottom]
         if self.operation == 'SUM':
             out = self._sum(inputs)
@@ -71,7 +71,7 @@ class Eltwise(Layer):
             winner = torch.where(larger, i, winner)
         return out, winner
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         diff = top[0].read_diff()
         grads = [self._gradient(i, diff, top, bottom) if down else None for i, down in enumerate(propagate_down)]
         for blob, grad in zip(bottom, grads, strict=True):
@@ -148,7 +148,7 @@ class Scale(Layer):
     num_bottom = (1, 2)
     num_top = 1
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         shape = bottom[0].shape
         given = len(self.blobs)
         if len(bottom) == 1:
@@ -165,11 +165,11 @@ class Scale(Layer):
     def _factor(self, bottom) -> Blob:
         return bottom[1] if len(bottom) > 1 else self.blobs[0]
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.flat = _flat_shape('scale', self.param.axis, self._factor(bottom).shape, bottom[0].shape)
         top[0].reshape(*bottom[0].shape)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         x = bottom[0].read()
         self.kept = x.clone() if top[0] is bottom[0] and self.needs_backward else None
         out = x.view(self.flat) * self._factor(bottom).read().view(-1, 1)
@@ -177,7 +177,7 @@ class Scale(Layer):
             out += self.blobs[-1].read().view(-1, 1)
         top[0].write(out)
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         diff = top[0].read_diff().view(self.flat)
         factor = self._factor(bottom)
         if self.param.bias_term and self.param_propagate_down[-1]:
@@ -197,7 +197,7 @@ class Bias(Layer):
     num_bottom = (1, 2)
     num_top = 1
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         if len(bottom) == 1 and not self.blobs:
             shape = _operand_shape(self.param, bottom[0].shape)
             self.new_param(shape, self.param.filler if self.param.HasField('filler') else None)
@@ -205,14 +205,14 @@ class Bias(Layer):
     def _term(self, bottom) -> Blob:
         return bottom[1] if len(bottom) > 1 else self.blobs[0]
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.flat = _flat_shape('bias', self.param.axis, self._term(bottom).shape, bottom[0].shape)
         top[0].reshape(*bottom[0].shape)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         top[0].write(bottom[0].read().view(self.flat) + self._term(bottom).read().view(-1, 1))
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         diff = top[0].read_diff()
         if propagate_down[1] if len(bottom) > 1 else self.param_propagate_down[0]:
             _store_gradient(self, self._term(bottom), diff.view(self.flat).sum((0, 2)))

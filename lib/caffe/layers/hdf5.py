@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 import whole_file
+from caffe.blob import Blob
 from caffe.kernels.host_memory import check_room
 from caffe.layer import Layer, LayerError, register
 from caffe.layers.prefetch import AHEAD, Prefetch
@@ -27,7 +28,7 @@ class HDF5Data(Layer):
     num_bottom = 0
     num_top = (1, None)
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         if self.layer_param.HasField('transform_param'):
             raise LayerError(f'{self.type} does not transform data.')
         if self.param.batch_size == 0:
@@ -37,7 +38,7 @@ class HDF5Data(Layer):
             blob.reshape(self.param.batch_size, *array.shape[1:])
         self._batches = Prefetch(rows.batch, AHEAD)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         write_batch(top, self._batches.next())
 
 
@@ -141,7 +142,7 @@ class HDF5Output(Layer):
     num_bottom = 2
     num_top = 0
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         if not self.param.file_name:
             raise LayerError('hdf5_output_param { file_name } is missing')
         import h5py
@@ -152,11 +153,11 @@ class HDF5Output(Layer):
         except OSError as error:
             raise LayerError(f'Failed to open HDF5 file {self.param.file_name}: {error}') from error
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         if bottom[0].shape[:1] != bottom[1].shape[:1]:
             raise LayerError(f'data and label need as many rows: {bottom[0].shape} and {bottom[1].shape}')
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         path = self.param.file_name
         with open(path, 'rb') as base:
             changed = whole_file.Overlay(base)  # HDF5 itself may crash where the disk is full

@@ -7,6 +7,7 @@ import os
 import numpy as np
 import torch
 
+from caffe.blob import Blob
 from caffe.layer import Layer, LayerError, register
 from caffe.layers.image_file import read_image
 from caffe.layers.prefetch import AHEAD, Prefetch
@@ -24,7 +25,7 @@ class ImageData(Layer):
     num_bottom = 0
     num_top = 2
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.param
         if (param.new_height > 0) != (param.new_width > 0):
             raise LayerError('Current implementation requires new_height and new_width to be set at the same time.')
@@ -36,7 +37,7 @@ class ImageData(Layer):
         top[1].reshape(param.batch_size)
         self._batches = Prefetch(images.batch, AHEAD)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         write_batch(top, self._batches.next())
 
 

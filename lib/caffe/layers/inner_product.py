@@ -6,6 +6,7 @@ import math
 
 import torch
 
+from caffe.blob import Blob
 from caffe.kernels.matrix import multiply
 from caffe.layer import Layer, LayerError, register
 from caffe.layers.axes import canonical_axis
@@ -24,7 +25,7 @@ class InnerProduct(Layer):
     num_bottom = 1
     num_top = 1
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         n = self.param.num_output
         if n == 0:
             raise LayerError('InnerProduct: num_output must be positive')
@@ -42,7 +43,7 @@ class InnerProduct(Layer):
         if self.param.bias_term:
             self.new_param((n,), self.param.bias_filler)
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         shape = bottom[0].shape
         inputs = math.prod(shape[self._axis :])
         if inputs != self._inputs:
@@ -55,7 +56,7 @@ class InnerProduct(Layer):
     def _matrix(self, tensor: torch.Tensor, width: int) -> torch.Tensor:
         return tensor.view(tensor.numel() // width, width)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         weight = self.blobs[0].read()
         weight = weight if self._transpose else weight.t()
         low = precision.uses_bf16(weight)
@@ -68,7 +69,7 @@ class InnerProduct(Layer):
         if self.param.bias_term:
             y.add_(self.blobs[1].read())
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         diff = self._matrix(top[0].read_diff(), self.param.num_output)
         if self.param_propagate_down[0]:
             x = self._matrix(bottom[0].read(), self._inputs)
@@ -93,7 +94,7 @@ class Embed(Layer):
     num_bottom = 1
     num_top = 1
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         rows, n = self.param.input_dim, self.param.num_output
         if n == 0:
             raise LayerError('EmbedLayer num_output must be positive.')
@@ -106,10 +107,10 @@ class Embed(Layer):
         if self.param.bias_term:
             self.new_param((n,), self.param.bias_filler)
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         top[0].reshape(*bottom[0].shape, self.param.num_output)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         values = bottom[0].read().view(-1)
         index = values.long()
         wrong = (index < 0) | (index >= self.param.input_dim) | (index != values)
@@ -124,7 +125,7 @@ class Embed(Layer):
             y += self.blobs[1].read()
         top[0].write(y.view(top[0].shape))
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if propagate_down[0]:
             raise LayerError("Can't backpropagate to EmbedLayer input.")
         diff = top[0].read_diff().view(-1, self.param.num_output)
@@ -133,5 +134,5 @@ class Embed(Layer):
         if self.param.bias_term and self.param_propagate_down[1]:
             self.blobs[1].add_diff(diff.sum(dim=0))
 
-    def allow_force_backward(self, bottom_index):
+    def allow_force_backward(self, bottom_index: int) -> bool:
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from caffe.blob import Blob
 from caffe.fillers import fill
 from caffe.layer import Layer, LayerError, register
 
@@ -14,7 +15,7 @@ class Input(Layer):
     num_bottom = 0
     num_top = (1, None)
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         shapes = self.param.shape
         if len(shapes) not in (0, 1, len(top)):
             raise LayerError(
@@ -37,7 +38,7 @@ class DummyData(Layer):
     num_bottom = 0
     num_top = (1, None)
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.fillers = self._one_each('data_filler', list(self.param.data_filler), len(top), allow_none=True)
         for blob, shape in zip(top, self._shapes(len(top)), strict=True):
             blob.reshape(*shape)
@@ -65,7 +66,7 @@ class DummyData(Layer):
             return [list(dims) for dims in zip(*columns, strict=True)]
         return [list(shape.dim) for shape in self._one_each('shape', list(param.shape), n_top)]
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         for blob, filler in zip(top, self.fillers, strict=True):
             if filler is not None and filler.type != 'constant':
                 fill(blob, filler)
@@ -79,15 +80,15 @@ class Parameter(Layer):
     num_bottom = 0
     num_top = 1
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         if not self.blobs:
             self.new_param(tuple(self.param.shape.dim))
         top[0].reshape(*self.blobs[0].shape)
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         top[0].share_data(self.blobs[0])
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         # Caffe shares the diff too, so that with iter_size > 1 only the last pass counts; here they add up.
         if self.param_propagate_down[0]:
             self.blobs[0].add_diff(top[0].read_diff().clone())

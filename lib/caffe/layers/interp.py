@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 
+from caffe.blob import Blob
 from caffe.layer import FunctionLayer, LayerError, register
 
 
@@ -20,7 +22,7 @@ class Interp(FunctionLayer):
     num_bottom = (1, 2)
     num_top = 1
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.param
         if param.pad_beg > 0 or param.pad_end > 0:
             raise LayerError(
@@ -37,7 +39,7 @@ class Interp(FunctionLayer):
         if any(getattr(param, name) < 1 for name in factors + sizes):
             raise LayerError(f'{", ".join(factors + sizes)} must be positive')
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         shape, param = bottom[0].shape, self.param
         if any(len(blob.shape) != 4 for blob in bottom):
             raise LayerError(f'Interp: bottoms must have shape (N, C, H, W); got {[blob.shape for blob in bottom]}')
@@ -55,10 +57,10 @@ class Interp(FunctionLayer):
             raise LayerError(f'Interp: height and width should be positive; got {self._size}')
         top[0].reshape(*shape[:2], *self._size)
 
-    def allow_force_backward(self, bottom_index):
+    def allow_force_backward(self, bottom_index: int) -> bool:
         return bottom_index == 0
 
-    def compute(self, bottoms, params):
+    def compute(self, bottoms: list[torch.Tensor], params: list[torch.Tensor]) -> list[torch.Tensor]:
         x = bottoms[0]
         first, height, width = -self.param.pad_beg, x.shape[2] + self.param.pad_end, x.shape[3] + self.param.pad_end
         x = x[:, :, first:height, first:width]

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import torch
 
+from caffe.blob import Blob
 from caffe.glog import warn_once
 from caffe.layer import FunctionLayer, Layer, LayerError, register
 from caffe.layers.axes import canonical_axis
@@ -31,7 +32,7 @@ class Concat(Layer):
     num_bottom = (1, None)
     num_top = 1
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         first = bottom[0].shape
         self.axis = axis = _axis_of(self.param, 'concat_dim', first)
         for i, blob in enumerate(bottom):
@@ -49,11 +50,11 @@ class Concat(Layer):
             top[0].share_data(bottom[0])
             top[0].share_diff(bottom[0])
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         if len(bottom) > 1:
             top[0].write(torch.cat([b.read() for b in bottom], self.axis))
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if len(bottom) == 1:
             return
         diffs = top[0].read_diff().split([b.shape[self.axis] for b in bottom], self.axis)
@@ -70,7 +71,7 @@ class Slice(Layer):
     num_bottom = 1
     num_top = (1, None)
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         shape = bottom[0].shape
         self.axis = axis = _axis_of(self.param, 'slice_dim', shape)
         self.sizes = self._sizes(shape[axis], len(top))
@@ -93,12 +94,12 @@ class Slice(Layer):
             raise LayerError(f'slice_points must rise and lie within the axis of {length}, found {points}')
         return [b - a for a, b in pairwise(edges)]
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         if len(top) > 1:
             for blob, part in zip(top, bottom[0].read().split(self.sizes, self.axis), strict=True):
                 blob.write(part.clone(memory_format=torch.contiguous_format))
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if propagate_down[0] and len(top) > 1:
             bottom[0].write_diff(torch.cat([t.read_diff() for t in top], self.axis))
 
@@ -110,14 +111,14 @@ class Split(Layer):
     num_bottom = 1
     num_top = (1, None)
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         for blob in top:
             if blob is bottom[0]:
                 raise LayerError('Layer does not allow in-place computation.')
             blob.reshape(*bottom[0].shape)
             blob.share_data(bottom[0])
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if not propagate_down[0]:
             return
         # A reader that needs no gradient leaves its diff at zero: nothing to add.
@@ -142,7 +143,7 @@ class Tile(FunctionLayer):
     num_bottom = 1
     num_top = 1
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         if self.param.tiles <= 0:
             raise LayerError(f'Number of tiles must be positive, found {self.param.tiles}')
         self.axis = canonical_axis(self.param.axis, bottom[0].shape)
@@ -150,7 +151,7 @@ class Tile(FunctionLayer):
         shape[self.axis] *= self.param.tiles
         top[0].reshape(*shape)
 
-    def compute(self, bottoms, params):
+    def compute(self, bottoms: list[torch.Tensor], params: list[torch.Tensor]) -> list[torch.Tensor]:
         times = [1] * bottoms[0].dim()
         times[self.axis] = self.param.tiles
         return [bottoms[0].repeat(times)]
@@ -164,7 +165,7 @@ class Crop(Layer):
     num_bottom = 2
     num_top = 1
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         shape, size = bottom[0].shape, bottom[1].shape
         start = canonical_axis(self.param.axis, shape)
         offsets = list(self.param.offset)
@@ -195,10 +196,10 @@ class Crop(Layer):
             )
         top[0].reshape(*top_shape)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         top[0].write(bottom[0].read()[self.region].clone(memory_format=torch.contiguous_format))
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         diff = top[0].read_diff()
         if propagate_down[0]:
             grad = diff.new_zeros(bottom[0].shape)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from caffe.blob import Blob
 from caffe.files.lmdb_file import LmdbError, LmdbFile
 from caffe.layer import Layer, LayerError, register
 from caffe.layers.prefetch import Prefetch
@@ -45,7 +46,7 @@ class Data(Layer):
     num_bottom = 0
     num_top = (1, 2)
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.param
         if param.backend != type(param).LMDB:
             raise LayerError(
@@ -62,7 +63,7 @@ class Data(Layer):
             top[1].reshape(param.batch_size)
         self._batches = Prefetch(images.batch, param.prefetch)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         write_batch(top, self._batches.next())
 
 

@@ -34,7 +34,7 @@ class LossLayer(Layer):
     default_loss_weight = 1.0
     auto_tops = 1
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         if bottom[0].shape[:1] != bottom[1].shape[:1]:
             raise LayerError(
                 'The data and label should have the same first dimension. '
@@ -60,7 +60,7 @@ class SoftmaxedLoss(LossLayer):
 
     num_top = (1, 2)
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         loss_param = self.layer_param.loss_param
         self.ignore = loss_param.ignore_label if loss_param.HasField('ignore_label') else None
         self.mode = normalization_mode(loss_param)
@@ -70,7 +70,7 @@ class SoftmaxedLoss(LossLayer):
         """The class axis as the prototxt names it."""
         return self.layer_param.softmax_param.axis
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         super().reshape(bottom, top)
         shape = bottom[0].shape
         self.axis = canonical_axis(self.softmax_axis(), shape)
@@ -117,12 +117,12 @@ class SoftmaxedLoss(LossLayer):
 class SoftmaxWithLoss(SoftmaxedLoss):
     """-log(softmax(x)[label]), along softmax_param.axis (softmax_loss_layer.cpp)."""
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         prob = self._softmax(bottom)
         labels, valid = self._labels(bottom)
         self._write_loss(top, -prob.gather(1, labels).clamp_min_(FLT_MIN).log_(), valid)
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         self.refuse_gradient(propagate_down, 1)
         if not propagate_down[0]:
             return
@@ -143,7 +143,7 @@ class InfogainLoss(SoftmaxedLoss):
     param_field = 'infogain_loss_param'
     num_bottom = (2, 3)
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         super().setup(bottom, top)
         if self.layer_param.loss_param.HasField('normalize'):
             raise LayerError('normalize is deprecated. use "normalization"')
@@ -160,13 +160,13 @@ class InfogainLoss(SoftmaxedLoss):
     def softmax_axis(self) -> int:
         return self.param.axis
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         super().reshape(bottom, top)
         matrix = bottom[2] if len(bottom) > 2 else self.matrix
         if matrix.count != self.classes**2:
             raise LayerError(f'H must be {self.classes}x{self.classes}, one row a class; found shape {matrix.shape}')
 
-    def allow_force_backward(self, bottom_index):
+    def allow_force_backward(self, bottom_index: int) -> bool:
         return bottom_index == 0
 
     def _rows_of_h(self, bottom, labels) -> torch.Tensor:
@@ -174,13 +174,13 @@ class InfogainLoss(SoftmaxedLoss):
         matrix = (bottom[2] if len(bottom) > 2 else self.matrix).read().view(self.classes, self.classes)
         return matrix[labels[:, 0]].permute(0, 2, 1)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         prob = self._softmax(bottom)
         labels, valid = self._labels(bottom)
         losses = -(self._rows_of_h(bottom, labels) * prob.clamp_min(LOG_THRESHOLD).log_())
         self._write_loss(top, losses.sum(1, keepdim=True), valid)
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         self.refuse_gradient(propagate_down, 1)
         self.refuse_gradient(propagate_down, 2, 'infogain')
         if not propagate_down[0]:
@@ -211,7 +211,7 @@ class SmoothL1Loss(LossLayer):
     num_bottom = (2, 4)
     default_loss_weight = 0.0
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         if not self.layer_param.loss_weight and self.phase == caffe_pb2.TRAIN:
             log(
                 f"SmoothL1Loss layer '{self.name}' has no loss_weight, so nothing is learned from it "
@@ -221,20 +221,20 @@ class SmoothL1Loss(LossLayer):
             )
         self.sigma2 = self.param.sigma**2
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         super().reshape(bottom, top)
         for i in range(1, len(bottom)):
             if bottom[i].count != bottom[0].count or bottom[i].shape[:1] != bottom[0].shape[:1]:
                 raise LayerError(f'bottom {i} must have the shape of bottom 0: {bottom[i].shape} and {bottom[0].shape}')
 
-    def allow_force_backward(self, bottom_index):
+    def allow_force_backward(self, bottom_index: int) -> bool:
         return bottom_index < 2
 
     def _difference(self, bottom) -> torch.Tensor:
         diff = bottom[0].read() - bottom[1].read().view(bottom[0].shape)
         return diff.mul_(bottom[2].read().view(diff.shape)) if len(bottom) > 2 else diff
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         diff = self._difference(bottom)
         size = diff.abs()
         errors = torch.where(size < 1 / self.sigma2, diff.square_().mul_(0.5 * self.sigma2), size - 0.5 / self.sigma2)
@@ -242,7 +242,7 @@ class SmoothL1Loss(LossLayer):
             errors.mul_(bottom[3].read().view(errors.shape))
         top[0].write(errors.sum() / rows_of(bottom[0]))
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if not any(propagate_down[:2]):
             return
         # f'(d) is sigma^2 * d within the parabola and sign(d) beyond, where sigma^2 * |d| >= 1.
@@ -260,21 +260,21 @@ class SmoothL1Loss(LossLayer):
 class EuclideanLoss(LossLayer):
     """sum((a - b)^2) / (2 * rows); both bottoms get gradients (euclidean_loss_layer.cpp)."""
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         super().reshape(bottom, top)
         if bottom[0].count != bottom[1].count:
             raise LayerError(f'Inputs must have the same dimension. Found {bottom[0].shape} and {bottom[1].shape}.')
 
-    def allow_force_backward(self, bottom_index):
+    def allow_force_backward(self, bottom_index: int) -> bool:
         return True
 
     def _difference(self, bottom) -> torch.Tensor:
         return bottom[0].read() - bottom[1].read().view(bottom[0].shape)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         top[0].write(self._difference(bottom).square_().sum() / rows_of(bottom[0]) / 2)
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         grad = self._difference(bottom).mul_(top[0].read_diff() / rows_of(bottom[0]))
         if propagate_down[1]:
             bottom[1].write_diff(-grad)
@@ -291,7 +291,7 @@ class HingeLoss(LossLayer):
 
     param_field = 'hinge_loss_param'
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         super().reshape(bottom, top)
         if bottom[1].count != bottom[0].shape[0]:
             raise LayerError(f'one label a row is expected: scores {bottom[0].shape}, labels {bottom[1].shape}')
@@ -303,12 +303,12 @@ class HingeLoss(LossLayer):
         sign = torch.ones_like(scores).scatter_(1, labels, -1.0)
         return (1 + sign * scores).clamp_min_(0), sign
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         margin, _ = self._margins(bottom)
         total = margin.square_().sum() if self._is_l2() else margin.sum()
         top[0].write(total / rows_of(bottom[0]))
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         self.refuse_gradient(propagate_down, 1)
         if not propagate_down[0]:
             return
@@ -331,14 +331,14 @@ class ContrastiveLoss(LossLayer):
     param_field = 'contrastive_loss_param'
     num_bottom = 3
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         super().reshape(bottom, top)
         if bottom[0].count != bottom[1].count or any(b.height != 1 or b.width != 1 for b in bottom[:2]):
             raise LayerError(f'features must be (N, C) in both bottoms, found {bottom[0].shape} and {bottom[1].shape}')
         if bottom[2].count != bottom[0].shape[0]:
             raise LayerError(f'one label a pair is expected: features {bottom[0].shape}, labels {bottom[2].shape}')
 
-    def allow_force_backward(self, bottom_index):
+    def allow_force_backward(self, bottom_index: int) -> bool:
         return bottom_index != 2
 
     def _pairs(self, bottom) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -348,7 +348,7 @@ class ContrastiveLoss(LossLayer):
         diff = bottom[0].read().view(shape) - bottom[1].read().view(shape)
         return diff, diff.square().sum(1, keepdim=True), bottom[2].read().view(rows, 1).trunc() != 0
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         _, dist_sq, similar = self._pairs(bottom)
         margin = self.param.margin
         if self.param.legacy_version:
@@ -357,7 +357,7 @@ class ContrastiveLoss(LossLayer):
             dissimilar = (margin - dist_sq.sqrt()).clamp_min_(0).square_()
         top[0].write(torch.where(similar, dist_sq, dissimilar).sum() / rows_of(bottom[0]) / 2)
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         self.refuse_gradient(propagate_down, 2)
         diff, dist_sq, similar = self._pairs(bottom)
         margin = self.param.margin
@@ -380,7 +380,7 @@ class ContrastiveLoss(LossLayer):
 class MultinomialLogisticLoss(LossLayer):
     """-log(p[label]) / N of probabilities (N, ...) and N labels (multinomial_logistic_loss_layer.cpp)."""
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         super().reshape(bottom, top)
         if bottom[1].count != bottom[0].shape[0]:
             raise LayerError(f'one label a row is expected: probabilities {bottom[0].shape}, labels {bottom[1].shape}')
@@ -391,11 +391,11 @@ class MultinomialLogisticLoss(LossLayer):
         labels, _ = label_indices(bottom[1].read().view(-1, 1), prob.shape[1], None)
         return prob, labels, prob.gather(1, labels).clamp_min_(LOG_THRESHOLD)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         _, _, picked = self._picked(bottom)
         top[0].write(-picked.log_().sum() / rows_of(bottom[0]))
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         self.refuse_gradient(propagate_down, 1)
         if not propagate_down[0]:
             return
@@ -411,12 +411,12 @@ class SigmoidCrossEntropyLoss(LossLayer):
     Divided by the rows (BATCH_SIZE) unless loss_param says otherwise (sigmoid_cross_entropy_loss_layer.cpp).
     """
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         loss_param = self.layer_param.loss_param
         self.ignore = loss_param.ignore_label if loss_param.HasField('ignore_label') else None
         self.mode = normalization_mode(loss_param, default='BATCH_SIZE')
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         super().reshape(bottom, top)
         if bottom[0].count != bottom[1].count:
             raise LayerError(
@@ -431,14 +431,14 @@ class SigmoidCrossEntropyLoss(LossLayer):
         rows = bottom[0].shape[0]
         return scores, targets, valid, normalizer(self.mode, rows, bottom[0].count // max(rows, 1), valid)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         scores, targets, valid, divisor = self._inputs(bottom)
         losses = functional.binary_cross_entropy_with_logits(scores, targets, reduction='none')
         if valid is not None:
             losses = losses.masked_fill(~valid, 0)
         top[0].write(losses.sum() / divisor)
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         self.refuse_gradient(propagate_down, 1)
         if not propagate_down[0]:
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from caffe.blob import Blob
 from caffe.glog import log
 from caffe.layer import Layer, LayerError, register
 
@@ -16,7 +17,7 @@ class MemoryData(Layer):
     num_bottom = 0
     num_top = 2
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.item_shape = (self.param.channels, self.param.height, self.param.width)
         self.batch_size = self.param.batch_size
         if 0 in (self.batch_size, *self.item_shape):
@@ -27,7 +28,7 @@ class MemoryData(Layer):
         self.labels: np.ndarray | None = None
         self.position = 0
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         top[0].reshape(self.batch_size, *self.item_shape)
         top[1].reshape(self.batch_size)
 
@@ -50,7 +51,7 @@ class MemoryData(Layer):
         self.labels = np.ascontiguousarray(labels, np.float32).reshape(-1)
         self.position = 0
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         if self.data is None or self.labels is None:
             raise LayerError('MemoryData has no arrays yet: call net.set_input_arrays(data, labels) first')
         batch = slice(self.position, self.position + self.batch_size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from caffe.blob import Blob
 from caffe.layer import FunctionLayer, Layer, LayerError, register
 from caffe.proto import caffe_pb2
 
@@ -30,7 +31,7 @@ class LRN(FunctionLayer):
     num_bottom = 1
     num_top = 1
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self._size = self.param.local_size
         if self._size % 2 != 1:
             raise LayerError(f'LRN only supports odd values for local_size, got {self._size}')
@@ -38,7 +39,7 @@ class LRN(FunctionLayer):
         if self._within and self.param.k != 1:
             raise LayerError(f'LRN within a channel always has k = 1 (Caffe too); remove k: {self.param.k:g}')
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         if len(bottom[0].shape) != 4:
             raise LayerError(
                 f'Input must have 4 axes, corresponding to (num, channels, height, width); got {bottom[0].shape}'
@@ -55,13 +56,13 @@ class LRN(FunctionLayer):
         root = x.sqrt()  # Krizhevsky's value: two square roots take a fifth of the time of a power
         return root.mul_(root.sqrt()).reciprocal_()
 
-    def compute(self, bottoms, params):
+    def compute(self, bottoms: list[torch.Tensor], params: list[torch.Tensor]) -> list[torch.Tensor]:
         x = bottoms[0]
         # The mean over the window, zeros around the image included: s / n**2.
         mean = F.avg_pool2d(x * x, self._size, stride=1, padding=self._size // 2)
         return [x * (1 + self.param.alpha * mean).pow(-self.param.beta)]
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         if self._within:
             super().forward(bottom, top)
             return
@@ -72,7 +73,7 @@ class LRN(FunctionLayer):
             part = x[:, :, rows]
             torch.mul(self._to_minus_beta(self._denominator(part)), part, out=y[:, :, rows])
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if self._within:
             super().backward(top, propagate_down, bottom)
         elif propagate_down[0]:
@@ -109,7 +110,7 @@ class BatchNorm(Layer):
     num_bottom = 1
     num_top = 1
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         shape = bottom[0].shape
         self._channels = shape[1] if len(shape) > 1 else 1
         self._global = self.phase == caffe_pb2.TEST
@@ -128,7 +129,7 @@ class BatchNorm(Layer):
                 )
         self._normalized: torch.Tensor | None = None
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         shape = bottom[0].shape
         if (shape[1] if len(shape) > 1 else 1) != self._channels:
             raise LayerError(f'BatchNorm: made for {self._channels} channels, got a bottom of shape {shape}')
@@ -151,7 +152,7 @@ class BatchNorm(Layer):
         for blob, value in zip(self.blobs, (mean, variance * unbiased, 1), strict=True):
             blob.own().mul_(self.param.moving_average_fraction).add_(value)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         x = self._by_channel(bottom[0].read())
         if self._global:
             mean, variance = self._gathered()
@@ -167,7 +168,7 @@ class BatchNorm(Layer):
         self._normalized = y.clone() if self.needs_backward and not self._global else None
         top[0].write(y)
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if not propagate_down[0]:
             return
         diff = self._by_channel(top[0].read_diff())
@@ -191,7 +192,7 @@ class MVN(Layer):
     num_bottom = 1
     num_top = 1
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         if len(bottom[0].shape) > 4:
             raise LayerError(f'MVN takes a bottom of at most 4 axes, got shape {bottom[0].shape}')
         if top[0] is not bottom[0]:
@@ -205,7 +206,7 @@ class MVN(Layer):
             rows *= n
         return tensor.view(rows, tensor.numel() // max(rows, 1))
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         x = self._rows(bottom[0].read())
         y = x - x.mean(dim=1, keepdim=True)
         if self.param.normalize_variance:
@@ -214,7 +215,7 @@ class MVN(Layer):
         self._normalized = y.clone() if self.needs_backward and self.param.normalize_variance else None
         top[0].write(y.view(top[0].shape))
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if not propagate_down[0]:
             return
         diff = self._rows(top[0].read_diff())

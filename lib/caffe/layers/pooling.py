@@ -7,6 +7,7 @@ import math
 import torch
 from google.protobuf.message import Message
 
+from caffe.blob import Blob
 from caffe.kernels.pooling import Pair, Windows, pool, pool_backward, pyramid_windows
 from caffe.layer import Layer, LayerError, register
 from caffe.process import device
@@ -53,11 +54,13 @@ def _checked(windows: Windows, method: str) -> Windows:
     return windows
 
 
-def _check_image(shape: tuple[int, ...]) -> None:
+def _image_size(shape: tuple[int, ...]) -> Pair:
+    """Height and width of images (N, C, H, W)."""
     if len(shape) != 4:
         raise LayerError(f'Input must have 4 axes, corresponding to (num, channels, height, width); got {shape}')
     if 0 in shape[2:]:
         raise LayerError(f'Input dimensions cannot be zero: {shape}')
+    return shape[2], shape[3]
 
 
 def _count(windows: Windows, size: Pair) -> Pair:
@@ -84,21 +87,22 @@ class Pooling(Layer):
     num_bottom = 1
     num_top = (1, 2)
 
-    def setup(self, bottom, top):
-        self._method, self._place = method_of(self.param), None
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
+        self._method = method_of(self.param)
+        self._place: torch.Tensor | None = None
         if top[0] is bottom[0]:
             raise LayerError('Layer does not allow in-place computation.')
         if len(top) > 1 and self._method != 'MAX':
             raise LayerError('Pooling: only MAX has a second top, the places of the maxima')
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         shape = bottom[0].shape
-        _check_image(shape)
-        self._windows = read_windows(self.param, shape[2:])
+        size = _image_size(shape)
+        self._windows = read_windows(self.param, size)
         for blob in top:
-            blob.reshape(*shape[:2], *_count(self._windows, shape[2:]))
+            blob.reshape(*shape[:2], *_count(self._windows, size))
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         places = self.needs_backward or len(top) > 1
         generator = _generator(self._method, self.phase)
         y, self._place = pool(bottom[0].read(), self._windows, self._method, places, generator, top[0].memory_to_fill)
@@ -106,7 +110,7 @@ class Pooling(Layer):
         if len(top) > 1 and self._place is not None:
             top[1].write(self._place.float())
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if propagate_down[0]:
             x = bottom[0].read()
             bottom[0].write_diff(pool_backward(top[0].read_diff(), x, self._windows, self._method, self._place))
@@ -124,31 +128,31 @@ class SPP(Layer):
     num_bottom = 1
     num_top = 1
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self._method = method_of(self.param)
         self._places: list[torch.Tensor | None] = [None] * self.param.pyramid_height
         if self.param.pyramid_height == 0:
             raise LayerError('SPP: pyramid_height must be positive')
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         shape = bottom[0].shape
-        _check_image(shape)
+        size = _image_size(shape)
         self._levels = [
-            _checked(pyramid_windows(shape[2:], level), self._method) for level in range(self.param.pyramid_height)
+            _checked(pyramid_windows(size, level), self._method) for level in range(self.param.pyramid_height)
         ]
-        self._counts = [_count(windows, shape[2:]) for windows in self._levels]
+        self._counts = [_count(windows, size) for windows in self._levels]
         if len(self._counts) == 1:
             top[0].reshape(*shape[:2], *self._counts[0])
         else:
             top[0].reshape(shape[0], shape[1] * sum(map(math.prod, self._counts)))
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         x, generator = bottom[0].read(), _generator(self._method, self.phase)
         pooled = [pool(x, windows, self._method, self.needs_backward, generator) for windows in self._levels]
         self._places = [place for _, place in pooled]
         top[0].write(torch.cat([y.flatten(1) for y, _ in pooled], dim=1).view(top[0].shape))
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if not propagate_down[0]:
             return
         x = bottom[0].read()

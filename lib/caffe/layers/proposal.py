@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from caffe.blob import Blob
 from caffe.kernels.boxes import highest, suppress
 from caffe.kernels.proposals import anchors_of_a_cell, inside, moved, shifted
 from caffe.layer import Layer, LayerError, register
@@ -23,14 +24,14 @@ class Proposal(Layer):
     num_bottom = 3
     num_top = (1, 2)
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.param
         if min([*param.ratio, *param.scale, param.feat_stride, param.base_size], default=1) <= 0:
             raise LayerError('Proposal: ratio, scale, feat_stride and base_size must be positive')
         ratios, scales = list(param.ratio) or [0.5, 1, 2], list(param.scale) or [8, 16, 32]
         self._anchors = anchors_of_a_cell(param.base_size, ratios, scales)
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         (scores, codes, info), count = (blob.shape for blob in bottom), len(self._anchors)
         size = scores[2:]
         if scores != (1, 2 * count, *size) or codes != (1, 4 * count, *size) or len(size) != 2:
@@ -43,8 +44,9 @@ class Proposal(Layer):
         for blob, width in zip(top, (5, 1), strict=False):
             blob.reshape(1, width)  # until it is known how many
 
-    def forward(self, bottom, top):
-        param, (count, size) = self.param, (len(self._anchors), bottom[0].shape[2:])
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
+        param, count = self.param, len(self._anchors)
+        size = bottom[0].shape[2], bottom[0].shape[3]
         height, width, scale = bottom[2].data.ravel()[:3]
         scores = bottom[0].data[0, count:].transpose(1, 2, 0).ravel()
         codes = bottom[1].data[0].reshape(count, 4, *size).transpose(2, 3, 0, 1).reshape(-1, 4)
@@ -59,10 +61,10 @@ class Proposal(Layer):
             blob.reshape(*rows.shape)
             blob.data[...] = rows
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         for blob, down in zip(bottom, propagate_down, strict=True):
             if down:
                 blob.diff[...] = 0
 
-    def allow_force_backward(self, bottom_index):
+    def allow_force_backward(self, bottom_index: int) -> bool:
         return False

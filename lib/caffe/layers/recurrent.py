@@ -42,7 +42,7 @@ class LSTMUnit(FunctionLayer):
     num_bottom = 3
     num_top = 2
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         c, gates, cont = (b.shape for b in bottom)
         if len(c) != 3 or c[0] != 1 or gates != (1, c[1], 4 * c[2]) or cont != (1, c[1]):
             raise LayerError(
@@ -51,15 +51,15 @@ class LSTMUnit(FunctionLayer):
         for blob in top:
             blob.reshape(*c)
 
-    def compute(self, bottoms, params):
+    def compute(self, bottoms: list[torch.Tensor], params: list[torch.Tensor]) -> list[torch.Tensor]:
         return list(lstm_unit(*bottoms))
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if propagate_down[2]:
             raise LayerError('Cannot backpropagate to sequence indicators.')
         super().backward(top, propagate_down, bottom)
 
-    def allow_force_backward(self, bottom_index):
+    def allow_force_backward(self, bottom_index: int) -> bool:
         return bottom_index != 2
 
 
@@ -71,7 +71,7 @@ class Recurrent(FunctionLayer):
     num_top = (1, None)
     num_states = 1  # how many blobs make up the hidden state
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.size = self.param.num_output
         if self.size <= 0:
             raise LayerError('num_output must be positive')
@@ -123,7 +123,7 @@ class Recurrent(FunctionLayer):
         static = bottoms[2].flatten(1) if bottoms[2].dim() > 1 else bottoms[2][:, None]
         return out + functional.linear(static, params[2]), params[3:]
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         self._check_inputs(bottom)
         streams = bottom[0].shape[1]
         state_shape = (1, streams, self.size)
@@ -136,7 +136,7 @@ class Recurrent(FunctionLayer):
                     f'bottom[{i}] shape must match hidden state input shape: {blob.shape} and {state_shape}'
                 )
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         if not self.param.expose_hidden:
             self.first_state = [blob.read() for blob in self.carried]
         inputs = [b.read() for b in bottom]
@@ -151,7 +151,7 @@ class Recurrent(FunctionLayer):
         states = bottoms[2 + self.has_static :] if self.param.expose_hidden else self.first_state
         return [s.detach()[0] for s in states]
 
-    def compute(self, bottoms, params):
+    def compute(self, bottoms: list[torch.Tensor], params: list[torch.Tensor]) -> list[torch.Tensor]:
         out, last_state = self.unroll(bottoms, params, self._states(bottoms))
         exposed = [s.detach()[None] for s in last_state] if self.param.expose_hidden else []
         return [out, *exposed]
@@ -160,12 +160,12 @@ class Recurrent(FunctionLayer):
         """Outputs of all steps (T, N, num_output), and the state after the last: (N, num_output) each."""
         raise NotImplementedError
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if propagate_down[1]:
             raise LayerError('Cannot backpropagate to sequence indicators.')
         super().backward(top, propagate_down, bottom)
 
-    def allow_force_backward(self, bottom_index):
+    def allow_force_backward(self, bottom_index: int) -> bool:
         return bottom_index != 1
 
     def reset(self) -> None:

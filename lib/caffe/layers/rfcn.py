@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from caffe.blob import Blob
 from caffe.kernels.hardest import hardest_of_each_image
 from caffe.kernels.position_sensitive import (
     bin_edges,
@@ -41,14 +42,14 @@ class PSROIPooling(Layer):
     num_bottom = 2
     num_top = 1
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         for option in ('spatial_scale', 'output_dim', 'group_size'):
             if not self.param.HasField(option):
                 raise LayerError(f'PSROIPooling: psroi_pooling_param needs a {option}')
             if getattr(self.param, option) <= 0:
                 raise LayerError(f'{option} must be > 0')
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         maps, rois, group = bottom[0].shape, bottom[1].shape, self.param.group_size
         if len(maps) != 4 or maps[1] != self.param.output_dim * group**2:
             raise LayerError(
@@ -59,7 +60,7 @@ class PSROIPooling(Layer):
             raise LayerError(f'PSROIPooling: bottom 1 must be RoIs of shape (R, 5): image, x1, y1, x2, y2; got {rois}')
         top[0].reshape(rois[0], self.param.output_dim, group, group)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         maps, rois = bottom[0].read(), bottom[1].read().view(-1, 5)
         nowhere = of_no_image(rois, maps.shape[0])
         if not maps.is_cuda and nowhere.any():
@@ -75,14 +76,14 @@ class PSROIPooling(Layer):
             means.masked_fill_(nowhere[:, None, None, None], float('nan'))
         top[0].write(means)
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if propagate_down[1]:  # what is pooled does not change with small changes of an RoI
             bottom[1].write_diff(torch.zeros_like(bottom[1].read()))
         if propagate_down[0]:
             shape = bottom[0].read().shape
             bottom[0].write_diff(position_sensitive_means_backward(top[0].read_diff(), self._edges, shape))
 
-    def allow_force_backward(self, bottom_index):
+    def allow_force_backward(self, bottom_index: int) -> bool:
         return bottom_index != 1
 
 
@@ -99,11 +100,11 @@ class BoxAnnotatorOHEM(Layer):
     num_bottom = 4
     num_top = 2
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         if not self.param.roi_per_img:
             raise LayerError('box_annotator_ohem_param needs a roi_per_img > 0')
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         shapes = [blob.shape for blob in bottom]
         rows = shapes[0][0] if len(shapes[0]) > 1 and shapes[0][1] == 5 else None
         if rows is None:
@@ -118,7 +119,7 @@ class BoxAnnotatorOHEM(Layer):
         top[0].reshape(rows, 1, *spatial)
         top[1].reshape(rows, shapes[3][1], *spatial)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         rows = bottom[0].shape[0]
         image = bottom[0].read().view(rows, 5, self._places)[:, 0].reshape(-1).long()
         if not image.is_cuda and (image < 0).any():
@@ -129,12 +130,12 @@ class BoxAnnotatorOHEM(Layer):
         top[0].write(labels.masked_fill(~kept, self.param.ignore_label).view(top[0].shape))
         top[1].write(weights.masked_fill(~kept.view(rows, 1, self._places), 0).view(top[1].shape))
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         for blob, down in zip(bottom, propagate_down, strict=True):
             if down:
                 blob.write_diff(torch.zeros_like(blob.read()))
 
-    def allow_force_backward(self, bottom_index):
+    def allow_force_backward(self, bottom_index: int) -> bool:
         return False
 
 
@@ -144,7 +145,7 @@ class _LossOfEachRoI(FunctionLayer):
     is_loss = True
     auto_tops = 1
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         if not bottom[0].shape or bottom[0].shape[:1] != bottom[1].shape[:1]:
             raise LayerError(
                 'The data and label should have the same first dimension. '
@@ -168,12 +169,12 @@ class SoftmaxWithLossOHEM(_LossOfEachRoI):
     num_top = (1, 3)
     default_loss_weight = 1.0
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         loss_param = self.layer_param.loss_param
         self._ignore = loss_param.ignore_label if loss_param.HasField('ignore_label') else None
         self._mode = normalization_mode(loss_param)
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         super().reshape(bottom, top)
         shape = bottom[0].shape
         self._axis = canonical_axis(self.param.axis, shape)
@@ -186,7 +187,7 @@ class SoftmaxWithLossOHEM(_LossOfEachRoI):
         for blob, its_shape in zip(top[1:], (shape, one_class), strict=False):
             blob.reshape(*its_shape)
 
-    def compute(self, bottoms, params):
+    def compute(self, bottoms: list[torch.Tensor], params: list[torch.Tensor]) -> list[torch.Tensor]:
         scores, given = bottoms
         outer, classes = scores.shape[: self._axis].numel(), scores.shape[self._axis]
         probability = torch.softmax(scores, self._axis).view(outer, classes, -1)
@@ -198,7 +199,7 @@ class SoftmaxWithLossOHEM(_LossOfEachRoI):
         tops = [loss, probability.detach().view(scores.shape), losses.detach().flatten()]
         return tops[: self._tops]
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if propagate_down[1]:
             raise LayerError('SoftmaxWithLossOHEM Layer cannot backpropagate to label inputs.')
         super().backward(top, propagate_down, bottom)
@@ -218,15 +219,15 @@ class SmoothL1LossOHEM(_LossOfEachRoI):
     num_bottom = (2, 3)
     num_top = (1, 2)
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         loss_param = self.layer_param.loss_param
         self._mode = normalization_mode(loss_param, pre_fixed=True)
         self._number = loss_param.pre_fixed_normalizer
 
-    def allow_force_backward(self, bottom_index):
+    def allow_force_backward(self, bottom_index: int) -> bool:
         return bottom_index < 2
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         super().reshape(bottom, top)
         shape = bottom[0].shape
         for i, blob in enumerate(bottom):
@@ -235,7 +236,7 @@ class SmoothL1LossOHEM(_LossOfEachRoI):
         if len(top) > 1:
             top[1].reshape(shape[0], 1, *(shape[2:] if len(shape) > 2 else (1, 1)))
 
-    def compute(self, bottoms, params):
+    def compute(self, bottoms: list[torch.Tensor], params: list[torch.Tensor]) -> list[torch.Tensor]:
         prediction = bottoms[0]
         difference = prediction - bottoms[1].view(prediction.shape)
         if len(bottoms) > 2:  # a detached addition, since the gradient is not multiplied by the weights

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from caffe.blob import Blob
 from caffe.kernels.host_memory import check_room
 from caffe.kernels.roi_bins import bins_of_rois, of_no_image
 from caffe.kernels.roi_pooling import roi_max_pool, roi_max_pool_backward, rows_that_repeat
@@ -31,13 +32,13 @@ class ROIPooling(Layer):
     num_bottom = 2
     num_top = 1
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         if self.param.pooled_h == 0:
             raise LayerError('pooled_h must be > 0')
         if self.param.pooled_w == 0:
             raise LayerError('pooled_w must be > 0')
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         features, rois = bottom[0].shape, bottom[1].shape
         if len(features) != 4:
             raise LayerError(f'ROIPooling: bottom 0 must be features of shape (N, C, H, W), got {features}')
@@ -50,7 +51,7 @@ class ROIPooling(Layer):
             what = f'pooling {rois[0]} RoIs into {self.param.pooled_h} x {self.param.pooled_w} bins'
             check_room(2 * 4 * 8 * bins, what)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         x, rois, pooled = bottom[0].read(), bottom[1].read().view(-1, 5), (self.param.pooled_h, self.param.pooled_w)
         nowhere = of_no_image(rois, x.shape[0])
         if not x.is_cuda:
@@ -72,7 +73,7 @@ class ROIPooling(Layer):
                 f'but bottom 0 holds {images} (numbered from 0); the RoI is {rois[r].tolist()}'
             )
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if propagate_down[1]:  # rounded corners: what is pooled does not change with small changes of an RoI
             bottom[1].write_diff(torch.zeros_like(bottom[1].read()))
         if propagate_down[0]:
@@ -80,5 +81,5 @@ class ROIPooling(Layer):
             shape = bottom[0].read().shape
             bottom[0].write_diff(roi_max_pool_backward(top[0].read_diff(), place, down, across, image, shape))
 
-    def allow_force_backward(self, bottom_index):
+    def allow_force_backward(self, bottom_index: int) -> bool:
         return bottom_index != 1

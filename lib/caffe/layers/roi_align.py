@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from caffe.blob import Blob
 from caffe.kernels.roi_align import roi_align
 from caffe.kernels.roi_bins import of_no_image
 from caffe.layer import FunctionLayer, LayerError, register
@@ -23,12 +24,12 @@ class ROIAlign(FunctionLayer):
     num_bottom = 2
     num_top = 1
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         for side in ('pooled_h', 'pooled_w'):
             if getattr(self.param, side) == 0:
                 raise LayerError(f'{side} must be > 0')
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         features, rois = bottom[0].shape, bottom[1].shape
         if len(features) != 4:
             raise LayerError(f'ROIAlign: bottom 0 must be features of shape (N, C, H, W), got {features}')
@@ -36,7 +37,7 @@ class ROIAlign(FunctionLayer):
             raise LayerError(f'ROIAlign: bottom 1 must be RoIs of shape (R, 5): image, x1, y1, x2, y2; got {rois}')
         top[0].reshape(rois[0], features[1], self.param.pooled_h, self.param.pooled_w)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         rois, images = bottom[1].read().view(-1, 5), bottom[0].shape[0]
         nowhere = of_no_image(rois, images)
         if nowhere.any():
@@ -47,15 +48,15 @@ class ROIAlign(FunctionLayer):
             )
         super().forward(bottom, top)
 
-    def compute(self, bottoms, params):
+    def compute(self, bottoms: list[torch.Tensor], params: list[torch.Tensor]) -> list[torch.Tensor]:
         pooled = (self.param.pooled_h, self.param.pooled_w)
         rois = bottoms[1].detach().reshape(-1, 5)
         return [roi_align(bottoms[0], rois, self.param.spatial_scale, pooled, max(self.param.sampling_ratio, 0))]
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         super().backward(top, [propagate_down[0], False], bottom)
         if propagate_down[1]:
             bottom[1].write_diff(torch.zeros_like(bottom[1].read()))
 
-    def allow_force_backward(self, bottom_index):
+    def allow_force_backward(self, bottom_index: int) -> bool:
         return bottom_index != 1

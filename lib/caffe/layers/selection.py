@@ -6,6 +6,7 @@ import math
 
 import torch
 
+from caffe.blob import Blob
 from caffe.layer import FunctionLayer, Layer, LayerError, register
 from caffe.layers.axes import canonical_axis
 
@@ -22,7 +23,7 @@ class ArgMax(Layer):
     num_bottom = 1
     num_top = 1
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         shape, top_k = bottom[0].shape, self.param.top_k
         self.axis = canonical_axis(self.param.axis, shape) if self.param.HasField('axis') else None
         if top_k < 1:
@@ -38,7 +39,7 @@ class ArgMax(Layer):
         else:
             top[0].reshape(shape[0], 2 if self.param.out_max_val else 1, top_k, *[1] * (len(shape) - 3))
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         x = bottom[0].read()
         if self.axis is None:
             values, indices = _largest(x.reshape(x.shape[0], math.prod(x.shape[1:])), self.param.top_k, 1)
@@ -47,7 +48,7 @@ class ArgMax(Layer):
             values, indices = _largest(x, self.param.top_k, self.axis)
             top[0].write((values if self.param.out_max_val else indices).contiguous())
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if any(propagate_down):
             raise LayerError('ArgMax has no gradient; give its bottom propagate_down: false')
 
@@ -68,12 +69,12 @@ class Filter(Layer):
     num_bottom = (2, None)
     num_top = (1, None)
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         if len(top) != len(bottom) - 1:
             raise LayerError(f'Top.size() should be equal to bottom.size() - 1: {len(top)} tops, {len(bottom)} bottoms')
         self.first_reshape = True
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         selector = bottom[-1]
         if any(n != 1 for n in selector.shape[1:]):
             raise LayerError(
@@ -94,11 +95,11 @@ class Filter(Layer):
         for blob, source in zip(top, bottom, strict=False):
             blob.reshape(length, *source.shape[1:])
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         for blob, source in zip(top, bottom, strict=False):
             blob.write(source.read().index_select(0, self.chosen))
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if propagate_down[-1]:
             raise LayerError('Filter Layer cannot backpropagate to filter index inputs')
         for blob, source, down in zip(top, bottom, propagate_down, strict=False):
@@ -106,7 +107,7 @@ class Filter(Layer):
                 diff = blob.read_diff()
                 source.write_diff(diff.new_zeros(source.shape).index_copy_(0, self.chosen, diff))
 
-    def allow_force_backward(self, bottom_index):
+    def allow_force_backward(self, bottom_index: int) -> bool:
         return bottom_index < len(self.layer_param.bottom) - 1
 
 
@@ -117,7 +118,7 @@ class BatchReindex(Layer):
     num_bottom = 2
     num_top = 1
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         if len(bottom[1].shape) != 1:
             raise LayerError(f'bottom 1 must have one axis, the indices; found shape {bottom[1].shape}')
         top[0].reshape(bottom[1].shape[0], *bottom[0].shape[1:])
@@ -132,17 +133,17 @@ class BatchReindex(Layer):
             )
         return indices
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         top[0].write(bottom[0].read().index_select(0, self._indices(bottom)))
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if propagate_down[1]:
             raise LayerError('Cannot backprop to index.')
         if propagate_down[0]:
             diff = top[0].read_diff()
             bottom[0].write_diff(diff.new_zeros(bottom[0].shape).index_add_(0, self._indices(bottom), diff))
 
-    def allow_force_backward(self, bottom_index):
+    def allow_force_backward(self, bottom_index: int) -> bool:
         return bottom_index == 0
 
 
@@ -154,11 +155,11 @@ class Reduction(FunctionLayer):
     num_bottom = 1
     num_top = 1
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.axis = canonical_axis(self.param.axis, bottom[0].shape)
         top[0].reshape(*bottom[0].shape[: self.axis])
 
-    def compute(self, bottoms, params):
+    def compute(self, bottoms: list[torch.Tensor], params: list[torch.Tensor]) -> list[torch.Tensor]:
         x = bottoms[0].flatten(self.axis)
         operation = type(self.param).ReductionOp.Name(self.param.operation)
         if operation == 'ASUM':
@@ -176,7 +177,7 @@ class Silence(Layer):
     num_bottom = (1, None)
     num_top = 0
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         for blob, down in zip(bottom, propagate_down, strict=True):
             if down:
                 blob.clear_diff()

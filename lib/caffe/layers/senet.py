@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import torch
+
+from caffe.blob import Blob
 from caffe.layer import FunctionLayer, LayerError, register
 
 
@@ -15,7 +18,7 @@ class Axpy(FunctionLayer):
     num_bottom = 3
     num_top = 1
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         scale, x, y = (blob.shape for blob in bottom)
         if len(x) < 2 or scale[:2] != x[:2] or bottom[0].count != x[0] * x[1]:
             raise LayerError(f'Axpy: bottom 0 must hold a scale for each image and channel of {x}; got {scale}')
@@ -25,6 +28,6 @@ class Axpy(FunctionLayer):
             raise LayerError('Axpy Layer does not allow in-place computation.')
         top[0].reshape(*x)
 
-    def compute(self, bottoms, params):
+    def compute(self, bottoms: list[torch.Tensor], params: list[torch.Tensor]) -> list[torch.Tensor]:
         scale, x, y = bottoms
         return [scale.reshape(*x.shape[:2], *[1] * (x.dim() - 2)) * x + y]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from caffe.blob import Blob
 from caffe.layer import Layer, LayerError, register
 from caffe.layers.axes import canonical_axis
 
@@ -16,7 +17,7 @@ class _SameMemory(Layer):
         """The top's shape for a bottom of this shape."""
         raise NotImplementedError
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         if top[0] is bottom[0]:
             raise LayerError(f'{self.type} Layer does not allow in-place computation.')
         top[0].reshape(*self.new_shape(bottom[0].shape))
@@ -46,7 +47,7 @@ class Reshape(_SameMemory):
 
     param_field = 'reshape_param'
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.dims = list(self.param.shape.dim)
         if self.dims.count(-1) > 1:
             raise LayerError(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import torch
+
+from caffe.blob import Blob
 from caffe.layer import FunctionLayer, LayerError, register
 
 
@@ -16,7 +19,7 @@ class ShuffleChannel(FunctionLayer):
     num_bottom = 1
     num_top = 1
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         shape, group = bottom[0].shape, self.param.group
         if len(shape) < 2 or group == 0 or shape[1] % group:
             raise LayerError(f'ShuffleChannel: a bottom of shape {shape} has no channels that {group} groups can share')
@@ -24,7 +27,7 @@ class ShuffleChannel(FunctionLayer):
             raise LayerError('ShuffleChannel Layer does not allow in-place computation.')
         top[0].reshape(*shape)
 
-    def compute(self, bottoms, params):
+    def compute(self, bottoms: list[torch.Tensor], params: list[torch.Tensor]) -> list[torch.Tensor]:
         x = bottoms[0]
         parts = x.reshape(x.shape[0], self.param.group, x.shape[1] // self.param.group, -1)
         return [parts.transpose(1, 2).reshape(x.shape)]

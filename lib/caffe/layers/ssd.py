@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from caffe.blob import Blob
 from caffe.layer import FunctionLayer, Layer, LayerError, register
 from caffe.proto import caffe_pb2
 
@@ -18,7 +19,7 @@ class Permute(FunctionLayer):
     num_bottom = 1
     num_top = 1
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         order, axes = list(self.param.order), len(bottom[0].shape)
         if any(axis >= axes for axis in order):
             raise LayerError(
@@ -28,13 +29,13 @@ class Permute(FunctionLayer):
             raise LayerError(f'there are duplicate orders: {order}')
         self._order = order + [axis for axis in range(axes) if axis not in order]
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         shape = bottom[0].shape
         if len(shape) != len(self._order):
             raise LayerError(f'Permute: made for {len(self._order)} axes, got a bottom of shape {shape}')
         top[0].reshape(*(shape[axis] for axis in self._order))
 
-    def compute(self, bottoms, params):
+    def compute(self, bottoms: list[torch.Tensor], params: list[torch.Tensor]) -> list[torch.Tensor]:
         return [bottoms[0].permute(self._order).contiguous()]
 
 
@@ -50,7 +51,7 @@ class Normalize(FunctionLayer):
     num_bottom = 1
     num_top = 1
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         shape = bottom[0].shape
         if len(shape) < 2:
             raise LayerError(f'Number of axes of bottom blob must be >=2; got shape {shape}')
@@ -62,14 +63,14 @@ class Normalize(FunctionLayer):
         if self.blobs[0].count != (1 if self.param.channel_shared else shape[1]):
             raise LayerError(f'Scale size is inconsistent with prototxt config: {self.blobs[0].shape}, bottom {shape}')
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         shape = bottom[0].shape
         if len(shape) < 2 or shape[1] != self._channels:
             raise LayerError(f'Normalize: made for {self._channels} channels, got a bottom of shape {shape}')
         if top[0] is not bottom[0]:
             top[0].reshape(*shape)
 
-    def compute(self, bottoms, params):
+    def compute(self, bottoms: list[torch.Tensor], params: list[torch.Tensor]) -> list[torch.Tensor]:
         x = bottoms[0]
         axes = tuple(range(1, x.dim())) if self.param.across_spatial else (1,)
         norm = (x.square().sum(axes, keepdim=True) + self.param.eps).sqrt()
@@ -89,7 +90,7 @@ class PriorBox(Layer):
     num_bottom = (1, 2)
     num_top = 1
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.param
         if not param.min_size:
             raise LayerError('must provide min_size.')
@@ -141,12 +142,12 @@ class PriorBox(Layer):
             sides += [(small * np.sqrt(r), small / np.sqrt(r)) for r in ratios if abs(r - 1) >= 1e-6]
         return np.array(sides, np.float32)
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         for i, blob in enumerate(bottom):
             if len(blob.shape) != 4:
                 raise LayerError(f'PriorBox: bottom {i} must have shape (N, C, H, W), got {blob.shape}')
-        size = bottom[0].shape[2:]
-        image = self._image or bottom[1].shape[2:]
+        size = bottom[0].shape[2], bottom[0].shape[3]
+        image = self._image or (bottom[1].shape[2], bottom[1].shape[3])
         top[0].reshape(1, 2, size[0] * size[1] * len(self._sides) * 4)
         if getattr(self, '_made_for', None) != (size, image):
             self._made_for, self._boxes = (size, image), self._make(size, image)
@@ -165,13 +166,13 @@ class PriorBox(Layer):
         variances = np.broadcast_to(np.array(variance, np.float32), boxes.shape)
         return np.stack([boxes.reshape(-1), variances.reshape(-1)]).astype(np.float32)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         top[0].data[...] = self._boxes
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         for blob, down in zip(bottom, propagate_down, strict=True):
             if down:
                 blob.write_diff(torch.zeros_like(blob.read()))
 
-    def allow_force_backward(self, bottom_index):
+    def allow_force_backward(self, bottom_index: int) -> bool:
         return False

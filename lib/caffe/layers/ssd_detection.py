@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from caffe.blob import Blob
 from caffe.kernels.boxes import decode, highest, suppress
 from caffe.layer import Layer, LayerError, register
 from caffe.proto import caffe_pb2
@@ -22,7 +23,7 @@ class DetectionOutput(Layer):
     num_bottom = (3, None)
     num_top = 1
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.param
         if not param.num_classes:
             raise LayerError('Must specify num_classes')
@@ -37,7 +38,7 @@ class DetectionOutput(Layer):
             )
         self._code = caffe_pb2.PriorBoxParameter.CodeType.Name(param.code_type)
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         images, classes = bottom[0].shape[0], self.param.num_classes
         priors, boxes = bottom[2].shape, 1 if self.param.share_location else classes
         if len(priors) < 3 or priors[1] != 2 or priors[2] % 4:
@@ -51,7 +52,7 @@ class DetectionOutput(Layer):
                 )
         top[0].reshape(1, 1, 1, 7)  # until it is known how many
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         param, images, classes = self.param, bottom[0].shape[0], self.param.num_classes
         priors, variances = bottom[2].data[0, :, :].reshape(2, self._priors, 4)
         codes = bottom[0].data.reshape(images, self._priors, -1, 4).transpose(0, 2, 1, 3)
@@ -86,10 +87,10 @@ class DetectionOutput(Layer):
             found = best[np.argsort(best[:, 1], kind='stable')]
         return [found]
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         for blob, down in zip(bottom, propagate_down, strict=True):
             if down:
                 blob.diff[...] = 0
 
-    def allow_force_backward(self, bottom_index):
+    def allow_force_backward(self, bottom_index: int) -> bool:
         return False

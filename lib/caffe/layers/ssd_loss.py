@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from caffe.blob import Blob
 from caffe.kernels.boxes import areas, decode, encode, highest, match, suppress
 from caffe.layer import FunctionLayer, LayerError, register
 from caffe.layers.loss_normalization import normalization_mode
@@ -53,7 +54,7 @@ class MultiBoxLoss(FunctionLayer):
     default_loss_weight = 1.0
     auto_tops = 1
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.param
         if not param.num_classes:
             raise LayerError('Must provide num_classes.')
@@ -77,10 +78,10 @@ class MultiBoxLoss(FunctionLayer):
         self._code = caffe_pb2.PriorBoxParameter.CodeType.Name(param.code_type)
         self._mode = normalization_mode(self.layer_param.loss_param)
 
-    def allow_force_backward(self, bottom_index):
+    def allow_force_backward(self, bottom_index: int) -> bool:
         return bottom_index < 2
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         images, classes = bottom[0].shape[0], self.param.num_classes
         priors, objects = bottom[2].shape, bottom[3].shape
         if len(priors) < 3 or priors[1] != 2 or priors[2] % 4:
@@ -97,11 +98,11 @@ class MultiBoxLoss(FunctionLayer):
                 )
         top[0].reshape()
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.chosen = self._choose(*(blob.data for blob in bottom))
         super().forward(bottom, top)
 
-    def compute(self, bottoms, params):
+    def compute(self, bottoms: list[torch.Tensor], params: list[torch.Tensor]) -> list[torch.Tensor]:
         chosen, param = self.chosen, self.param
         images = bottoms[0].shape[0]
         place = lambda array: torch.from_numpy(np.ascontiguousarray(array)).to(bottoms[0].device)

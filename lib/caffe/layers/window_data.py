@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from caffe.blob import Blob
 from caffe.layer import Layer, LayerError, register
 from caffe.layers.image_file import read_image
 from caffe.layers.prefetch import AHEAD, Prefetch
@@ -83,13 +84,13 @@ class WindowData(Layer):
     num_bottom = 0
     num_top = 2
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         windows = _Windows(self.param, self.layer_param.transform_param, train=self.phase == 0)
         top[0].reshape(self.param.batch_size, 3, windows.crop, windows.crop)
         top[1].reshape(self.param.batch_size)
         self._batches = Prefetch(windows.batch, AHEAD)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         write_batch(top, self._batches.next())
 
 
