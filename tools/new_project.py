@@ -34,6 +34,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--rename', action='append', default=[], metavar='OLD=NEW', help='call a class otherwise; may be given again'
     )
+    parser.add_argument(
+        '--exif',
+        choices=('shown', 'stored'),
+        help='what labels of photographs that their EXIF data turn are for, where the labels do not tell',
+    )
     parser.add_argument('--dry-run', action='store_true', help='show what would be written, write nothing')
     parser.add_argument('--debug', action='store_true', help='show the traceback of an error')
     return parser.parse_args()
@@ -59,7 +64,7 @@ def main() -> int:
         raise FileNotFoundError(f'there is no folder {args.images} (--images)')
 
     said: Counter[str] = Counter()
-    images = ImageFolder(args.images)
+    images = ImageFolder(args.images, args.exif)
     kind, photographs = read_labels(args.labels or args.images, images, said, args.format)
     photographs = renamed(photographs, args.rename)
     without = len(images.paths) - len(photographs)
@@ -70,7 +75,7 @@ def main() -> int:
     if without:
         print(f'{without} photographs without labels are left out, such as {unlabelled(images, photographs)}')
     for what, count in said.items():
-        print(f'{count} {what}')
+        print(f'{count} x {what}')
     given = None if args.resplit else given_split(photographs)
     if given:
         print('The split is that of the folders train, val and test (--resplit makes another)')

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from google.protobuf.message import Message
 
+from caffe.image_content import decoded
 from caffe.layers.lmdb_data import datum_image
 from caffe.proto import caffe_pb2
 
@@ -201,8 +202,7 @@ def load_image(filename: str, color: bool = True) -> np.ndarray:
     import cv2  # here: it takes a twentieth of a second, and many programs read no image
 
     with open(filename, 'rb') as file:
-        data = np.frombuffer(file.read(), np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+        image = decoded(file.read(), cv2.IMREAD_UNCHANGED)
     if image is None:
         raise ValueError(f'{filename}: not an image that OpenCV reads')
     if np.issubdtype(image.dtype, np.integer):

@@ -123,6 +123,8 @@ class Solver:
             raise FileNotFoundError(
                 f'{self._file} names the net {path!r}: there is no such file below {os.getcwd()}'
             ) from error
+        except OSError as error:  # a folder, a file that may not be read, a name that is none
+            raise OSError(f'{self._file} names the net {path[:200]!r}: {error.strerror or error}') from error
 
     def _train_net(self) -> Net:
         p = self.param

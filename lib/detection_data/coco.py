@@ -19,7 +19,7 @@ import numpy as np
 
 import whole_file
 from detection_data.imdb import imdb, nan_to_null
-from detection_data.labels import AnnotationError, RawObject, Style, check_names_differ, flag_value
+from detection_data.labels import AnnotationError, RawObject, Style, check_names_differ, edges_used, flag_value
 
 KEYS = ('images', 'annotations', 'categories')
 STYLE = Style(
@@ -347,9 +347,9 @@ class coco(imdb):
 
 def corners(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
     """COCO's boxes (n, 4), x, y, w, h, as inclusive corners cut to an image of that size: float32 (n, 4)."""
-    x, y, w, h = np.asarray(boxes, np.float64).reshape(-1, 4).T
-    result = np.stack([x, y, x + np.maximum(w - 1, 0), y + np.maximum(h - 1, 0)], axis=1)
-    return np.clip(result, 0, [width - 1, height - 1, width - 1, height - 1]).astype(np.float32)
+    left, top, right, bottom = edges_used(boxes, (width, height), STYLE).T
+    left, top = np.minimum(left, width - 1), np.minimum(top, height - 1)
+    return np.stack([left, top, np.maximum(right - 1, left), np.maximum(bottom - 1, top)], axis=1).astype(np.float32)
 
 
 def format_table(results: dict) -> str:

@@ -1,8 +1,9 @@
 """The one way in which the detector reads an image file, and what it says of one that cannot be read.
 
 Annotations and proposals are in the pixels as stored. OpenCV 2, which the family used, ignored the EXIF orientation;
-later versions turn the image by it, away from its boxes, unless told not to. 16 bits a channel are scaled to
-8, grey, palette and CMYK become BGR, transparency is left out; of several frames the first is taken.
+later versions turn the image by it, away from its boxes, unless told not to. A TIFF's orientation says in which order
+its rows are stored, and is applied by all readers, so its pixels as shown count as those stored. 16 bits a channel are
+scaled to 8, grey, palette and CMYK become BGR, transparency is left out; of several frames the first is taken.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Header(NamedTuple):
     mode: str
     """Pillow's: 'RGB', 'L', 'I;16' ..."""
     orientation: int = 1
-    """EXIF's, 1 to 8; 1 is not turned."""
+    """EXIF's, 1 to 8, by which the pixels are turned when shown; 1 is not at all."""
 
 
 def read_image(path: str | os.PathLike, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -56,10 +57,12 @@ def read_image(path: str | os.PathLike, size: tuple[int, int] | None = None) -> 
     """
     path = os.fspath(path)
     header = _plausible_header(path)
-    try:
-        image = cv2.imread(path, _READ)
-    except cv2.error:  # OpenCV 5 raises where 4 returned None
-        image = None
+    image = None
+    if not (header and header.format == 'TIFF' and _is_turned_tiff(path)):  # what OpenCV makes of those varies
+        try:
+            image = cv2.imread(path, _READ)
+        except cv2.error:  # OpenCV 5 raises where 4 returned None
+            image = None
     if image is None:
         image = _read_by_pillow(path, header)
     height, width = image.shape[:2]
@@ -89,9 +92,15 @@ def read_header(path: str | os.PathLike) -> Header | None:
     """What the header of an image file says, without the pixels being read; None if it is of no known kind."""
     try:
         with _opened(path) as image:
-            return Header(image.format or '', *image.size, image.mode, _orientation(image))
+            orientation = 1 if image.format == 'TIFF' else _orientation(image)
+            return Header(image.format or '', *image.size, image.mode, orientation)
     except Exception:  # Pillow raises many kinds for a damaged file
         return None
+
+
+def _is_turned_tiff(path: str) -> bool:
+    with _opened(path) as image:
+        return _orientation(image) != 1
 
 
 def _orientation(image: Image.Image) -> int:

@@ -1,7 +1,8 @@
 """What a label must be: for all formats the one place where it is accepted, put right, or refused.
 
-Each format reads its files into ``RawObject``s, as they stand; ``judge`` says what is wrong with them. Reading for
-training raises the first finding that is refused and counts those that are put right; ``findings`` lists them all.
+Each format reads its files into ``RawObject``s, as they stand; ``judge`` says what is wrong with them, and
+``edges_used`` makes the boxes that training gets. Reading for training, and for a project, raises the first finding
+that is refused and counts those that are put right; ``findings`` lists them all.
 
 Boxes are judged by their edges, (left, top, right, bottom) in pixels from the image's corner: the object covers what
 lies between them. A box of inclusive pixels (x1, y1, x2, y2), counted from 0, has the edges (x1, y1, x2 + 1, y2 + 1).
@@ -14,6 +15,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
+import numpy as np
+
 STRAY = 1.0  # pixels by which a box may reach out of its image: labelling tools round
 
 REFUSED, PUT_RIGHT, NOTED = 'refuses', 'put right', 'goes on'
@@ -23,10 +26,10 @@ KINDS = {
     'class': ('object of an unknown class', REFUSED),
     'flag': ('object whose difficult, truncated, occluded or iscrowd means nothing', REFUSED),
     'no box': ('object without four numbers for its box', REFUSED),
-    'swapped': ('box with swapped corners', REFUSED),
     'zero size': ('box of zero width or height', REFUSED),
     'relative': ('box in shares of its image, from 0 to 1, where pixels are expected', REFUSED),
     'out of frame': ('box that reaches out of its image', REFUSED),
+    'swapped': ('box with swapped corners: put in order', PUT_RIGHT),
     'begins at 0': ('box that begins at pixel 0, where VOC counts from 1: cut off', PUT_RIGHT),
     'clipped': ('box that reaches out of its image by a pixel at most: cut off', PUT_RIGHT),
     'outline': ('polygon or rotated box: its bounding box is taken', PUT_RIGHT),
@@ -53,6 +56,10 @@ class Style(NamedTuple):
     counts: str
     """How pixels are counted, for messages; may be empty."""
     remedy: str
+    corners: bool = False
+    """The numbers are two opposite corners: in another order they mean the same box. A width below 0 means none."""
+    shares: bool = False
+    """The numbers are shares of the image, not pixels."""
 
 
 class RawObject(NamedTuple):
@@ -81,12 +88,12 @@ class Finding(NamedTuple):
 
 
 def judge(
-    objects: Iterable[RawObject], classes: dict[str, int], size: tuple[int, int] | None, style: Style
+    objects: Iterable[RawObject], classes: dict[str, int] | None, size: tuple[int, int] | None, style: Style
 ) -> list[Finding]:
     """What is to be said of the objects of an image, in their order.
 
     * objects: of one image.
-    * classes: name -> index, 0 the background.
+    * classes: name -> index, 0 the background; None if the classes are what the objects say.
     * size: (width, height) of the image; None if it is not known.
     * style: of the format.
     """
@@ -122,6 +129,18 @@ def refuse(found: Iterable[Finding]) -> None:
     for kind, message in found:
         if KINDS[kind][1] == REFUSED:
             raise AnnotationError(message)
+
+
+def edges_used(numbers: np.ndarray, size: tuple[int, int] | None, style: Style) -> np.ndarray:
+    """The boxes that are used of those that ``judge`` accepts: corners in order, cut to their image.
+
+    numbers: (n, 4), as the format writes them. size: (width, height) of the image; None if it is not known. Returns
+    edges, float64 (n, 4).
+    """
+    columns = np.asarray(numbers, np.float64).reshape(-1, 4).T
+    if style.corners:
+        columns = np.vstack([np.minimum(columns[:2], columns[2:]), np.maximum(columns[:2], columns[2:])])
+    return np.clip(np.stack(style.edges(columns), axis=1), 0, [*(size or (np.inf, np.inf))] * 2)
 
 
 def flag_value(value, share: bool = False) -> bool | None:
@@ -163,7 +182,9 @@ def _bare(name: str) -> str:
     return ''.join(name.casefold().split())
 
 
-def _class_problem(name: str, classes: dict[str, int]) -> str | None:
+def _class_problem(name: str, classes: dict[str, int] | None) -> str | None:
+    if classes is None:
+        return None if name else 'has no class'
     if classes.get(name, 0) > 0:
         return None
     known = [c for c, index in classes.items() if index]
@@ -178,15 +199,19 @@ def _box_findings(
     """(kind, sentence): the worst of what is wrong with a box, and how it came about."""
     found = [('outline', f'a polygon or rotated box, its bounding box is {_shown(numbers)}')] * outline
     shown = f'box {_shown(numbers)} {style.fields}'
-    left, top, right, bottom = style.edges(numbers)
     width, height = size or (math.inf, math.inf)
-    if min(width, height) > 1 and min(numbers) >= 0 and max(numbers) <= 1:
+    if not style.shares and min(width, height) > 1 and min(numbers) >= 0 and max(numbers) <= 1:
         said = f'{shown} lies between 0 and 1: in shares of the image? Expected pixels, of {_size(size)}'
         return [*found, ('relative', f'{said}; {style.remedy}')]
-    if right - left < style.least or bottom - top < style.least:
-        return [*found, ('swapped', f'{shown} has zero or negative size; {style.remedy}')]
+    if style.shares and max(map(abs, numbers)) > 2:
+        said = f'{shown} lies outside its image: expected shares of it, from 0 to 1'
+        return [*found, ('out of frame', f'{said}; {style.remedy}')]
+    ordered = _in_order(numbers) if style.corners else tuple(numbers)
+    left, top, right, bottom = style.edges(ordered)
     if right - left <= style.least or bottom - top <= style.least:
         return [*found, ('zero size', f'{shown} has zero or negative size; {style.remedy}')]
+    if ordered != tuple(numbers):
+        found.append(('swapped', f'{shown} has its corners in another order. Is it x, y, width, height?'))
     beyond = max(-left, -top, right - width, bottom - height)
     if beyond <= 0:
         return found
@@ -195,6 +220,11 @@ def _box_findings(
     if beyond > STRAY or min(kept) <= style.least:
         return [*found, ('out of frame', f'{outside}; {style.remedy}')]
     return [*found, ('begins at 0' if style.counts and min(left, top) < 0 else 'clipped', outside)]
+
+
+def _in_order(corners: Sequence[float]) -> tuple[float, ...]:
+    (x1, x2), (y1, y2) = sorted(corners[0::2]), sorted(corners[1::2])
+    return x1, y1, x2, y2
 
 
 def _shown(numbers: Sequence[float]) -> str:

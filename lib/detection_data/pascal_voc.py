@@ -24,7 +24,16 @@ import numpy as np
 
 from detection_data.image_file import IMAGE_EXTENSIONS
 from detection_data.imdb import imdb
-from detection_data.labels import AnnotationError, RawObject, Style, check_names_differ, flag_value, judge, refuse
+from detection_data.labels import (
+    AnnotationError,
+    RawObject,
+    Style,
+    check_names_differ,
+    edges_used,
+    flag_value,
+    judge,
+    refuse,
+)
 
 VOC_CLASSES = (
     'aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow',
@@ -40,6 +49,7 @@ STYLE = Style(
     least=1,
     counts='; VOC counts pixels from 1',
     remedy=REMEDY,
+    corners=True,
 )
 _LITTER = ('thumbs.db', 'desktop.ini')
 
@@ -218,11 +228,9 @@ def read_annotation(path: str, class_to_index: dict[str, int]) -> dict:
 
 def _annotation_of(objects: Sequence[RawObject], class_to_index: dict[str, int], size: tuple[int, int] | None) -> dict:
     """The annotation of objects that were judged."""
-    boxes = np.array([each.numbers for each in objects], np.float32).reshape(-1, 4) - 1
-    if size is not None:
-        boxes = np.clip(boxes, 0, [size[0] - 1, size[1] - 1] * 2).astype(np.float32)
+    edges = edges_used(np.array([each.numbers for each in objects]), size, STYLE)
     return {
-        'boxes': np.maximum(boxes, 0),
+        'boxes': (edges - [0, 0, 1, 1]).astype(np.float32),
         'gt_classes': np.array([class_to_index[each.name] for each in objects], np.int32),
         'difficult': np.array([bool(flag_value(each.flags.get('difficult'))) for each in objects], bool),
         'width': size and size[0],

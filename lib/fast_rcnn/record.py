@@ -80,6 +80,7 @@ _NUMBERS = {
     'loss': (),
     'all': ('rois', 'fg'),
     'mined': ('rois', 'fg'),
+    'proposals': (),
     'seconds': ('step',),
     'memory': ('host_peak_mb',),
 }

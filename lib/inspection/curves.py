@@ -47,7 +47,7 @@ def draw_curves(path: str, runs: dict[str, list[dict]], window: int, per_roi: di
         panels += [
             lambda ax: _compare(ax, runs, window, 'Mean loss of all RoIs scored', _of('all', 'loss')),
             lambda ax: _compare(ax, runs, window, 'Mean loss of the RoIs mined', _of('mined', 'loss')),
-            lambda ax: _compare(ax, runs, window, 'Loss as Caffe reports it', lambda e: sum(e['loss'].values())),
+            lambda ax: _compare(ax, runs, window, 'Loss as Caffe reports it', _reported),
             lambda ax: _compare(ax, runs, window, 'Objects among the RoIs learned from', _objects, percent=True),
         ]
         mining = [name for name, entries in runs.items() if 'all' in entries[0]]
@@ -95,6 +95,11 @@ def _of(*keys) -> Callable[[dict], float | None]:
         return entry
 
     return value
+
+
+def _reported(entry: dict) -> float | None:
+    losses = entry['loss'].values()
+    return None if None in losses else sum(losses)
 
 
 def _objects(entry: dict) -> float | None:

@@ -1,52 +1,38 @@
-"""Boxes as labelling tools write them, held against their image: put right, or refused with their place."""
+"""The boxes of an image as its labels have them, judged as those of every data set are, in the pixels as stored."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from collections import Counter
+from collections.abc import Sequence
 
-from detection_data.labels import STRAY, flag_value
-from projects.photographs import Box, LabelError
+import numpy as np
+
+from detection_data.labels import KINDS, RawObject, Style, edges_used, flag_value, judge, refuse
+from projects.photographs import Box, Frame
+
+IGNORED_BY = ('difficult', 'iscrowd')  # flags of objects that are neither examples nor mistakes
+
+# Of boxes given by their edges, as LabelMe's and those of tables are
+EDGES = Style(
+    fields='(left, top, right, bottom)',
+    edges=lambda box: (box[0], box[1], box[2], box[3]),
+    least=0,
+    counts='',
+    remedy='correct it, or take the object out',
+    corners=True,
+)
 
 
-def flag(value: object, where: str, name: str) -> bool:
-    """What tools mean by a flag such as <difficult> or iscrowd. Raises LabelError for what means nothing."""
-    meant = flag_value(value)
-    if meant is None:
-        raise LabelError(f'{where}: {name} is {value!r}; expected 0 or 1, yes or no, True or False')
-    return meant
+def boxes_of(objects: Sequence[RawObject], style: Style, frame: Frame, said: Counter) -> tuple[Box, ...]:
+    """The boxes of an image; what is put right or noted is counted in `said`.
 
-
-def checked(box: Box, width: int, height: int, said: Counter) -> Box:
-    """The box with its corners in order, cut to an image of that size; what was put right is counted in `said`.
-
-    Raises LabelError for coordinates that are not numbers, a box of no size, and one that reaches more than a pixel
-    past the border: that is a box of another image or in other units.
+    Raises AnnotationError for what `labels.judge` refuses.
     """
-    edges = (box.left, box.top, box.right, box.bottom)
-    shown = '({:g}, {:g}, {:g}, {:g})'.format(*edges)
-    if not all(map(math.isfinite, edges)):
-        raise LabelError(f'{box.where} ({box.name}): box {shown} has a coordinate that is no number')
-    left, right = sorted((box.left, box.right))
-    top, bottom = sorted((box.top, box.bottom))
-    if (left, top) != (box.left, box.top):
-        said['boxes with swapped corners, put in order'] += 1
-    if right - left <= 0 or bottom - top <= 0:
-        raise LabelError(f'{box.where} ({box.name}): box {shown} has no area: correct it, or take the object out')
-    if right <= 1 and bottom <= 1 and max(width, height) > 2:
-        raise LabelError(
-            f'{box.where} ({box.name}): box {shown} lies within one pixel: its numbers are parts of the image, '
-            f'expected pixels of {width}x{height}'
-        )
-    if left < -STRAY or top < -STRAY or right > width + STRAY or bottom > height + STRAY:
-        raise LabelError(
-            f'{box.where} ({box.name}): box {shown} (left, top, right, bottom) lies outside its image, '
-            f'{width}x{height}: correct it, or take the object out'
-        )
-    cut = (max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height)))
-    if cut != (left, top, right, bottom):
-        said['boxes that reached past the border by up to a pixel, cut to it'] += 1
-    if cut[2] - cut[0] <= 0 or cut[3] - cut[1] <= 0:
-        raise LabelError(f'{box.where} ({box.name}): box {shown} has no area inside its image, {width}x{height}')
-    return dataclasses.replace(box, left=cut[0], top=cut[1], right=cut[2], bottom=cut[3])
+    found = judge(objects, None, frame.labelled, style)
+    refuse(found)
+    said.update(KINDS[kind][0] for kind, _ in found)
+    edges = edges_used(np.array([each.numbers for each in objects]), frame.labelled, style)
+    return tuple(
+        Box(each.name, *frame.as_stored(box), any(flag_value(each.flags.get(flag)) for flag in IGNORED_BY), each.where)
+        for each, box in zip(objects, edges.tolist(), strict=True)
+    )

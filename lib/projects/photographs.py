@@ -5,17 +5,19 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 from detection_data.image_file import IMAGE_EXTENSIONS as EXTENSIONS
-from detection_data.image_file import ImageError, read_image_size
+from detection_data.image_file import ImageError, read_header, read_image_size
+from detection_data.labels import AnnotationError
 
 _SYSTEM_FILES = {'thumbs.db', 'desktop.ini', '__macosx'}
 _SPLITS = {'train': 'train', 'training': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val', 'test': 'test'}
 
 
-class LabelError(ValueError):
-    """Labels that cannot be read or used; the message names the file, the place in it, and what is wrong."""
+# Labels that cannot be read or used; the message names the file, the place in it, and what is wrong
+LabelError = AnnotationError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,10 +52,12 @@ class ImageFolder:
     """The images below a folder, found by what labels call them.
 
     Hidden files, what systems leave behind (._x.jpg, Thumbs.db) and files that are no images are passed over. Raises
-    LabelError if there is no image.
+    LabelError if there is no image. exif: what the labels of images that EXIF data turn are for, where that cannot be
+    told: 'shown', 'stored', or None, which makes `frame_of` raise.
     """
 
-    def __init__(self, root: str):
+    def __init__(self, root: str, exif: str | None = None):
+        self.exif = exif
         self.root = os.path.abspath(root)
         self.paths = sorted(path for path in walk(self.root) if path.lower().endswith(EXTENSIONS))
         if not self.paths:
@@ -99,12 +103,66 @@ def _names(relative: str) -> set[str]:
     return tails | {os.path.splitext(tail)[0] for tail in tails}
 
 
-def size_of(path: str) -> tuple[int, int]:
-    """(width, height) of an image as stored, out of its header. Raises LabelError for a file that is no image."""
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """What the labels of an image are held against.
+
+    width, height: of the image as stored. turned: EXIF's orientation if the labels are for the image as shown, else 1.
+    """
+
+    width: int
+    height: int
+    turned: int = 1
+
+    @property
+    def labelled(self) -> tuple[int, int]:
+        """(width, height) that the labels speak of."""
+        return (self.height, self.width) if self.turned >= 5 else (self.width, self.height)
+
+    def as_stored(self, edges: Sequence[float]) -> tuple[float, float, float, float]:
+        """A box of the labels (left, top, right, bottom), in the pixels as stored (EXIF 2.3, tag Orientation)."""
+        left, top, right, bottom = edges
+        if self.turned >= 5:
+            left, top, right, bottom = top, left, bottom, right
+        if self.turned in (2, 3, 7, 8):
+            left, right = self.width - right, self.width - left
+        if self.turned in (3, 4, 6, 7):
+            top, bottom = self.height - bottom, self.height - top
+        return left, top, right, bottom
+
+
+def frame_of(path: str, stated: tuple[float, float] | None, where: str, images: ImageFolder, said: Counter) -> Frame:
+    """The frame of an image file. stated: (width, height) that its labels say, None if they do not.
+
+    Raises LabelError, which begins with `where`, for an image of another size, for a file that is no image, and where
+    EXIF data turn an image when it is shown and nothing tells what its labels are for.
+    """
     try:
-        return read_image_size(path)
+        width, height = read_image_size(path)
     except ImageError as error:
         raise LabelError(str(error)) from None
+    header = read_header(path)
+    orientation = header.orientation if header is not None else 1
+    shown = (height, width) if orientation >= 5 else (width, height)
+    if stated is not None and stated not in ((width, height), shown):
+        raise LabelError(
+            f'{where}: says that its image is {stated[0]:g}x{stated[1]:g}; {path} is {width}x{height}: '
+            'another picture, or a scaled one'
+        )
+    if orientation == 1:
+        return Frame(width, height)
+    told = None if stated is None or width == height or orientation < 5 else stated == shown
+    if told is None and images.exif is None:
+        raise LabelError(
+            f'{where}: EXIF data turn {path} when it is shown (orientation {orientation}), and nothing tells whether '
+            'the labels are for the image as shown or as stored: say --exif shown, as most tools label, or --exif '
+            'stored'
+        )
+    as_shown = images.exif == 'shown' if told is None else told
+    said[
+        f'image that EXIF data turn when shown, labelled as {"shown: its boxes turned back" if as_shown else "stored"}'
+    ] += 1
+    return Frame(width, height, orientation if as_shown else 1)
 
 
 def split_of(path: str, root: str) -> str | None:

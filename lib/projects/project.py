@@ -281,7 +281,7 @@ def _readme(name, net, dealt, classes, kind, scale, iterations, said) -> str:
         if not NETS[net].weights
         else f'\n{net} starts from ImageNet weights: `data/scripts/fetch_imagenet_models.sh` fetches them.\n'
     )
-    right = ''.join(f'- {n} {what}\n' for what, n in said.items())
+    right = ''.join(f'- {n} x {what}\n' for what, n in said.items())
     return f"""# {name}
 
 {sum(map(len, dealt.values()))} photographs ({counts}), labelled in {kind}; classes: {', '.join(classes)}.

@@ -579,3 +579,10 @@ def test_random_seed_makes_the_same_net():
         made.append(caffe.get_solver('solver.prototxt').net.params['ip'][0].data.copy())
     np.testing.assert_array_equal(made[0], made[1])
     assert not np.array_equal(made[0], made[2])
+
+
+@pytest.mark.parametrize('net, reason', [('.', 'a folder'), ('x' * 5000, 'File name too long')])
+def test_a_net_that_cannot_be_read_is_told_with_the_solver_that_names_it(net, reason, tmp_path):
+    (tmp_path / 's.prototxt').write_text(f'net: "{net}" lr_policy: "fixed" base_lr: 1 max_iter: 1')
+    with pytest.raises(OSError, match=rf"s\.prototxt names the net '{net[:100]}.*: {reason}"):
+        caffe.get_solver(str(tmp_path / 's.prototxt'))

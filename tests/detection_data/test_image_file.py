@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detection_data.image_file import ImageError, damage_of, image_scale, read_image, read_image_size
+from detection_data.image_file import ImageError, damage_of, image_scale, read_header, read_image, read_image_size
 from roi_data_layer import image_blob
 
 # Four flat quarters, so that lossy kinds keep them: BGR
@@ -58,6 +58,40 @@ def test_a_kind_of_pixels_that_is_not_read_is_named(tmp_path):
     Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / 'f.tif')
     with pytest.raises(ImageError, match=r'f\.tif: cannot be read as an image: OpenCV does not read TIFF .* kind F;'):
         read_image(tmp_path / 'f.tif')
+
+
+def turned(path, orientation):
+    """A photograph, bright in its upper left corner as stored, that says how it is to be turned."""
+    stored = np.zeros((30, 40, 3), np.uint8)
+    stored[:8, :12] = 255
+    header = Image.Exif()
+    header[0x0112] = orientation
+    if path.suffix == '.tif':
+        Image.fromarray(stored).save(path, tiffinfo={0x0112: orientation})
+    else:
+        Image.fromarray(stored).save(path, exif=header)
+    return stored
+
+
+@pytest.mark.parametrize('extension', ['.jpg', '.png', '.webp'])
+@pytest.mark.parametrize('orientation', range(2, 9))
+def test_pixels_and_size_are_those_stored_whatever_exif_data_say(extension, orientation, tmp_path):
+    path = tmp_path / f'a{extension}'
+    stored = turned(path, orientation)
+    np.testing.assert_array_equal(read_image(path) > 128, stored > 0)
+    assert read_image_size(path) == (40, 30) and read_header(path)[1:3] == (40, 30)
+    assert read_header(path).orientation == orientation
+
+
+@pytest.mark.parametrize('orientation', range(2, 9))
+def test_the_rows_of_a_tiff_are_put_in_their_order(orientation, tmp_path):
+    path = tmp_path / 'a.tif'
+    stored = turned(path, orientation)
+    turned(tmp_path / 'a.jpg', orientation)
+    shown = cv2.imread(str(tmp_path / 'a.jpg'), cv2.IMREAD_COLOR)  # turned, as viewers do
+    assert shown.shape == (stored.shape if orientation < 5 else (40, 30, 3))
+    np.testing.assert_array_equal(read_image(path) > 128, shown > 128)
+    assert read_image_size(path) == shown.shape[1::-1] and read_header(path).orientation == 1
 
 
 def png_header(width, height):

@@ -7,6 +7,7 @@ import pytest
 from stand_in_data import Blob
 
 from fast_rcnn.record import TrainingRecord, find_record, read_record, scalars
+from inspection import curves
 from inspection.curves import smoothed
 
 
@@ -174,6 +175,7 @@ WHOLE = {
         ({'mined': {'rois': 4}}, 'mined lacks fg'),
         ({'all': {'rois': 9, 'fg': 2, 'by_class': []}}, r'all\.by_class\. is \[\], expected numbers by name'),
         ({'all': {'rois': 9, 'fg': 2, 'by_class': {'cat': {'rois': 2, 'cls': 1.0}}}}, r'all\.by_class\.cat lacks bbox'),
+        ({'proposals': [1]}, r'proposals is \[1\], expected numbers by name'),
         ({'memory': None}, 'memory is null, expected numbers by name'),
     ],
 )
@@ -182,6 +184,12 @@ def test_a_line_of_another_kind_is_told_with_its_number(tmp_path, change, said):
     path.write_text(json.dumps(WHOLE) + '\n' + json.dumps({**WHOLE, **change}) + '\n')
     with pytest.raises(ValueError, match=rf'r\.jsonl, line 2: not a line of a training record: {said}'):
         read_record(str(path))
+
+
+def test_a_loss_that_is_not_known_leaves_a_gap_in_its_curve(tmp_path):
+    entries = [{**WHOLE, 'iteration': 0}, {**WHOLE, 'iteration': 1, 'loss': {'loss_cls': None}}]
+    curves.draw_curves(str(tmp_path / 'c.png'), {'x': entries}, 1, {})
+    assert (tmp_path / 'c.png').is_file()
 
 
 def test_groups_that_are_needed_have_to_be_there(tmp_path):

@@ -75,7 +75,9 @@ def test_difficult_is_read_for_what_it_means(text, ignored, tmp_path):
 
 def test_difficult_that_means_nothing_is_named(tmp_path):
     path = voc_file(tmp_path, lambda xml: xml.replace('<difficult>0<', '<difficult>perhaps<'))
-    with pytest.raises(LabelError, match="object 1: <difficult> is 'perhaps'; expected 0 or 1") as caught:
+    with pytest.raises(
+        LabelError, match="line 1: object 1: difficult is 'perhaps', which means neither yes nor no; expected 0 or 1"
+    ) as caught:
         labels_of(tmp_path)
     assert str(path) in str(caught.value)
 
@@ -86,10 +88,13 @@ EDGES = '<xmin>%s</xmin><ymin>%s</ymin><xmax>%s</xmax><ymax>%s</ymax>'
 @pytest.mark.parametrize(
     'edges, message',
     [
-        ((10, 10, 300, 40), r'box \(9, 9, 300, 40\) \(left, top, right, bottom\) lies outside its image, 160x120'),
-        (('nan', 10, 30, 40), "<xmin> is 'nan'; expected a number"),
-        (('ten', 10, 30, 40), "<xmin> is 'ten'; expected a number"),
-        ((0.1, 0.1, 0.4, 0.4), 'box .* lies within one pixel|lies outside'),
+        (
+            (10, 10, 300, 40),
+            r'box \(10, 10, 300, 40\) \(xmin, ymin, xmax, ymax\) lies outside its image \(160x120; VOC',
+        ),
+        (('nan', 10, 30, 40), "<xmin> is 'nan', expected a number"),
+        (('ten', 10, 30, 40), "<xmin> is 'ten', expected a number"),
+        ((0.1, 0.1, 0.4, 0.4), r'box .* lies between 0 and 1: in shares of the image\? Expected pixels'),
     ],
 )
 def test_boxes_that_make_no_sense_are_named(edges, message, tmp_path):
@@ -110,7 +115,10 @@ def test_what_is_put_right_is_counted(tmp_path):
     voc_file(tmp_path, lambda xml: box.sub(EDGES % (40.5, 30, 0, 121), xml, count=1))
     first = labels_of(tmp_path, said)[1][0].boxes[0]
     assert (first.left, first.top, first.right, first.bottom) == (0, 29, 40.5, 120)
-    assert said['boxes that reached past the border by up to a pixel, cut to it'] == 1
+    assert said == {
+        'box with swapped corners: put in order': 1,
+        'box that begins at pixel 0, where VOC counts from 1: cut off': 1,
+    }
 
 
 def test_parts_of_the_image_where_pixels_are_expected(tmp_path):
@@ -119,7 +127,7 @@ def test_parts_of_the_image_where_pixels_are_expected(tmp_path):
     content = json.loads(path.read_text())
     content['annotations'][0]['bbox'] = [0.2, 0.3, 0.4, 0.5]
     path.write_text(json.dumps(content))
-    with pytest.raises(LabelError, match='lies within one pixel: its numbers are parts of the image, expected pixels'):
+    with pytest.raises(LabelError, match=r'lies between 0 and 1: in shares of the image\? Expected pixels, of 160x120'):
         labels_of(tmp_path)
 
 

@@ -155,6 +155,36 @@ def image_list(folder):
     return path, lambda: caffe.Net(str(prototxt), caffe.TRAIN).forward()
 
 
+def _listed_image(folder, name):
+    path = folder / name
+    cv2.imwrite(str(path), np.full((30, 40, 3), 90, np.uint8))
+    (folder / 'list.txt').write_text(f'{path} 0\n')
+    prototxt = folder / 'data.prototxt'
+    prototxt.write_text(
+        DATA
+        % ('ImageData', f'image_data_param {{ source: "{folder}/list.txt" batch_size: 1 new_height: 8 new_width: 8 }}')
+    )
+    return path, lambda: caffe.Net(str(prototxt), caffe.TRAIN).forward()
+
+
+def listed_jpg(folder):
+    return _listed_image(folder, 'a.jpg')
+
+
+def listed_png(folder):
+    return _listed_image(folder, 'a.png')
+
+
+def listed_bmp(folder):
+    return _listed_image(folder, 'a.bmp')
+
+
+def loaded_png(folder):
+    path = folder / 'a.png'
+    cv2.imwrite(str(path), np.full((30, 40, 3), 90, np.uint8))
+    return path, lambda: caffe.io.load_image(str(path))
+
+
 def _voc(folder):
     twelve.write_images(folder / 'JPEGImages')
     twelve.write_voc(folder / 'Annotations')
@@ -349,7 +379,8 @@ KINDS = {
     function.__name__: function
     for function in (
         net_prototxt, solver_prototxt, caffemodel, caffemodel_h5, solverstate, solverstate_h5, binaryproto, model_card,
-        lmdb, hdf5_data, image_list, voc_xml, voc_list, voc_classes, photo_jpg, photo_png, photo_bmp, coco_json,
+        lmdb, hdf5_data, image_list, listed_jpg, listed_png, listed_bmp, loaded_png,
+        voc_xml, voc_list, voc_classes, photo_jpg, photo_png, photo_bmp, coco_json,
         proposals_h5, proposals_mat, settings_yml, set_flags, record_jsonl, detections_npz, project_yml, labels_voc,
         labels_coco, labels_yolo, labels_yolo_names, labels_labelme, labels_csv,
     )

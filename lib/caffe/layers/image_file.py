@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 
+from caffe.image_content import decoded
 from caffe.layer_error import LayerError
 
 
@@ -18,7 +19,7 @@ def read_image(path: str, color: bool = True, size: tuple[int, int] | None = Non
 
     if not os.path.isfile(path):
         raise LayerError(f'Could not open or find file {path}')
-    image = cv2.imread(path, cv2.IMREAD_COLOR if color else cv2.IMREAD_GRAYSCALE)
+    image = decoded(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR if color else cv2.IMREAD_GRAYSCALE)
     if image is None:
         raise LayerError(f'Could not load {path}: OpenCV reads no image in it')
     if size is not None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from caffe.blob import Blob
 from caffe.files.lmdb_file import LmdbError, LmdbFile
+from caffe.image_content import decoded
 from caffe.layer import Layer, LayerError, register
 from caffe.layers.prefetch import Prefetch
 from caffe.layers.transformer import ImageTransformer, draw, own_generator, stacked, write_batch
@@ -23,7 +24,7 @@ def datum_image(datum: caffe_pb2.Datum, force_color: bool = False, force_gray: b
         import cv2  # here, as in caffe.io
 
         flag = cv2.IMREAD_COLOR if force_color else cv2.IMREAD_GRAYSCALE if force_gray else cv2.IMREAD_UNCHANGED
-        image = cv2.imdecode(np.frombuffer(datum.data, np.uint8), flag) if datum.data else None
+        image = decoded(datum.data, flag)
         if image is None:
             raise LayerError('Could not decode datum: OpenCV reads no image in it')
         return image.reshape(*image.shape[:2], -1).transpose(2, 0, 1)

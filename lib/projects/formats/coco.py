@@ -8,11 +8,14 @@ from __future__ import annotations
 import os
 from collections import Counter
 
-from projects.boxes import checked, flag
+from detection_data.coco import STYLE
+from detection_data.labels import KINDS, RawObject
+from projects.boxes import EDGES, boxes_of
 from projects.formats.text import files_of, number, peek_json, read_json
-from projects.photographs import Box, ImageFolder, LabelError, Photograph, size_of, split_of
+from projects.photographs import ImageFolder, LabelError, Photograph, frame_of, split_of
 
 KEY, NAME = 'coco', "COCO's JSON"
+_STYLE = STYLE._replace(remedy=EDGES.remedy)
 _LISTS = ('images', 'annotations', 'categories')
 
 
@@ -49,40 +52,33 @@ def _read(path: str, images: ImageFolder, said: Counter) -> list[Photograph]:
             raise LabelError(f'{path}: image {image.get("id")!r} has no file_name')
         beside = os.path.join(os.path.dirname(path), *file_name.replace('\\', '/').split('/'))
         known = beside if beside in images.paths else images.find(file_name, path)
-        width, height = size_of(known)
-        stated = (image.get('width'), image.get('height'))
-        if None in stated:
-            said['images whose size the labels do not say, measured'] += 1
-        elif tuple(number(side, path, 'a size') for side in stated) != (width, height):
-            raise LabelError(
-                f'{path}: says that {file_name} is {stated[0]}x{stated[1]}; {known} is {width}x{height}: '
-                'another picture, or a scaled one'
-            )
-        boxes = []
+        sides = (image.get('width'), image.get('height'))
+        if None in sides:
+            said[KINDS['no size'][0]] += 1
+            stated = None
+        else:
+            stated = (number(sides[0], path, 'a size'), number(sides[1], path, 'a size'))
+        frame = frame_of(known, stated, f'{path}, image {file_name}', images, said)
+        objects = []
         for k, each in rows[str(image.get('id'))]:
             where = f'{path}: annotation {each.get("id", f"number {k}")} of {file_name}'
-            edges = _edges(each, where, said)
             name = names[str(each['category_id'])]
-            box = Box(name, *edges, flag(each.get('iscrowd'), where, 'iscrowd'), where)
-            boxes.append(checked(box, width, height, said))
-        photographs.append(Photograph(known, width, height, tuple(boxes), split_of(known, images.root)))
+            objects.append(_object(name, each, where))
+        boxes = boxes_of(objects, _STYLE, frame, said)
+        photographs.append(Photograph(known, frame.width, frame.height, boxes, split_of(known, images.root)))
     return photographs
 
 
-def _edges(annotation: dict, where: str, said: Counter) -> tuple[float, float, float, float]:
+def _object(name: str, annotation: dict, where: str) -> RawObject:
+    flags = {'iscrowd': annotation['iscrowd']} if 'iscrowd' in annotation else {}
     box = annotation.get('bbox')
     if isinstance(box, list) and len(box) == 4:
         x, y, w, h = (number(value, where, 'bbox') for value in box)
-        if w <= 0 or h <= 0:
-            raise LabelError(
-                f'{where}: bbox ({x:g}, {y:g}, {w:g}, {h:g}) (x, y, width, height) has zero or negative size: '
-                'correct it, or take the annotation out'
-            )
-        return x, y, x + w, y + h
+        return RawObject(where, name, (x, y, w, h), flags=flags)
     polygons = annotation.get('segmentation')
     if isinstance(polygons, list) and polygons and all(isinstance(p, list) and len(p) >= 6 for p in polygons):
-        said['polygons, of which the box around them is taken'] += 1
         xs = [number(v, where, 'segmentation') for p in polygons for v in p[0::2]]
         ys = [number(v, where, 'segmentation') for p in polygons for v in p[1::2]]
-        return min(xs), min(ys), max(xs), max(ys)
+        bounds = min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
+        return RawObject(where, name, bounds, flags=flags, outline=True)
     raise LabelError(f'{where}: bbox is {box!r}; expected [x, y, width, height]')

@@ -6,9 +6,10 @@ import math
 import os
 from collections import Counter
 
-from projects.boxes import checked, flag
+from detection_data.labels import RawObject
+from projects.boxes import EDGES, boxes_of
 from projects.formats.text import files_of, number, peek_json, read_json
-from projects.photographs import Box, ImageFolder, LabelError, Photograph, size_of, split_of
+from projects.photographs import ImageFolder, LabelError, Photograph, frame_of, split_of
 
 KEY, NAME = 'labelme', "LabelMe's JSON, a file an image"
 
@@ -30,14 +31,10 @@ def _read(path: str, images: ImageFolder, said: Counter) -> Photograph:
         if not name:
             raise
         image = images.find(name, path)
-    width, height = size_of(image)
-    stated = content.get('imageWidth'), content.get('imageHeight')
-    if None not in stated and stated != (width, height):
-        raise LabelError(
-            f'{path}: says that its image is {stated[0]}x{stated[1]}; {image} is {width}x{height}: '
-            'another picture, or a scaled one'
-        )
-    boxes = []
+    sides = content.get('imageWidth'), content.get('imageHeight')
+    stated = None if None in sides else (number(sides[0], path, 'imageWidth'), number(sides[1], path, 'imageHeight'))
+    frame = frame_of(image, stated, path, images, said)
+    objects = []
     for k, shape in enumerate(content['shapes'], start=1):
         where = f'{path}: shape {k}'
         if not isinstance(shape, dict) or not isinstance(shape.get('points'), list):
@@ -54,14 +51,12 @@ def _read(path: str, images: ImageFolder, said: Counter) -> Photograph:
         if kind == 'circle':  # the centre and a point of the rim
             (x, y), rim = points[0], math.dist(points[0], points[1])
             points = [(x - rim, y - rim), (x + rim, y + rim)]
-        if kind != 'rectangle':
-            said[f'shapes of type {kind}, of which the box around them is taken'] += 1
         xs, ys = zip(*points, strict=True)
         label = str(shape.get('label') or '').strip()
-        if not label:
-            raise LabelError(f'{where} has no label')
         given = shape.get('flags')
         flags = given if isinstance(given, dict) else {}
-        ignored = flag(flags.get('difficult', shape.get('difficult')), where, 'difficult')
-        boxes.append(checked(Box(label, min(xs), min(ys), max(xs), max(ys), ignored, where), width, height, said))
-    return Photograph(image, width, height, tuple(boxes), split_of(image, images.root))
+        difficult = {'difficult': flags.get('difficult', shape.get('difficult'))}
+        bounds = min(xs), min(ys), max(xs), max(ys)
+        objects.append(RawObject(where, label, bounds, flags=difficult, outline=kind != 'rectangle'))
+    boxes = boxes_of(objects, EDGES, frame, said)
+    return Photograph(image, frame.width, frame.height, boxes, split_of(image, images.root))

@@ -9,11 +9,15 @@ import csv
 import io
 from collections import Counter
 
-from projects.boxes import checked, flag
+from detection_data.coco import STYLE as COCO_STYLE
+from detection_data.labels import RawObject, Style
+from projects.boxes import EDGES, boxes_of
 from projects.formats.text import files_of, number, read_text
-from projects.photographs import Box, ImageFolder, LabelError, Photograph, size_of, split_of
+from projects.photographs import ImageFolder, LabelError, Photograph, frame_of, split_of
 
 KEY, NAME = 'csv', 'CSV with a header: filename, class, xmin, ymin, xmax, ymax'
+_CORNERS, _SIZED = ('left', 'top', 'right', 'bottom'), ('left', 'top', 'width', 'height')
+_BY_SIZE = COCO_STYLE._replace(remedy=EDGES.remedy)
 _COLUMNS = {
     'file': ('filename', 'file_name', 'image', 'image_path', 'image_name', 'imageid', 'image_id', 'path', 'file'),
     'class': ('class', 'label', 'label_name', 'name', 'category', 'class_name', 'labelname'),
@@ -32,9 +36,10 @@ def files(root: str) -> list[str]:
 
 
 def read(files: list[str], root: str, images: ImageFolder, said: Counter) -> list[Photograph]:
-    boxes: dict[str, list[Box]] = {}
+    objects: dict[str, dict[Style, list[RawObject]]] = {}
     for path in files:
         columns, rows = _header(path)
+        style = _style(columns, path)
         for line, row in enumerate(rows, start=2):
             where = f'{path}, line {line}'
             if not any(cell.strip() for cell in row):
@@ -42,26 +47,25 @@ def read(files: list[str], root: str, images: ImageFolder, said: Counter) -> lis
             if len(row) <= max(columns.values()):
                 raise LabelError(f'{where}: {len(row)} columns; the header has more: {", ".join(columns)}')
             cell = {key: row[at].strip() for key, at in columns.items()}
-            image = images.find(cell['file'], where)
-            found = boxes.setdefault(image, [])
+            found = objects.setdefault(images.find(cell['file'], where), {}).setdefault(style, [])
             if not cell['class'] and not cell['left']:
                 continue  # a line for an image without objects
-            box = Box(cell['class'], *_edges(cell, where), flag(cell.get('difficult'), where, 'difficult'), where)
-            if not box.name:
-                raise LabelError(f'{where} has no class')
-            found.append(checked(box, *size_of(image), said))
-    return [
-        Photograph(image, *size_of(image), tuple(found), split_of(image, images.root)) for image, found in boxes.items()
-    ]
+            sides = _SIZED if style is _BY_SIZE else _CORNERS
+            x, y, *others = (number(cell[key], where, key) for key in sides)
+            found.append(RawObject(where, cell['class'], (x, y, *others), flags={'difficult': cell.get('difficult')}))
+    photographs = []
+    for image, of_style in objects.items():
+        frame = frame_of(image, None, next((o.where for part in of_style.values() for o in part), root), images, said)
+        boxes = (box for style, part in of_style.items() for box in boxes_of(part, style, frame, said))
+        photographs.append(Photograph(image, frame.width, frame.height, tuple(boxes), split_of(image, images.root)))
+    return photographs
 
 
-def _edges(cell: dict[str, str], where: str) -> tuple[float, float, float, float]:
-    left, top = number(cell['left'], where, 'left'), number(cell['top'], where, 'top')
-    if 'right' in cell and 'bottom' in cell:
-        return left, top, number(cell['right'], where, 'right'), number(cell['bottom'], where, 'bottom')
-    if 'width' in cell and 'height' in cell:
-        return left, top, left + number(cell['width'], where, 'width'), top + number(cell['height'], where, 'height')
-    raise LabelError(f'{where}: a box needs xmax and ymax, or bbox_width and bbox_height')
+def _style(columns: dict[str, int], path: str) -> Style:
+    for sides, style in ((_CORNERS, EDGES), (_SIZED, _BY_SIZE)):
+        if set(sides) <= set(columns):
+            return style
+    raise LabelError(f'{path}: a box needs xmax and ymax, or bbox_width and bbox_height')
 
 
 def _header(path: str) -> tuple[dict[str, int], list[list[str]]]:

@@ -6,17 +6,17 @@ labelImg, CVAT and Roboflow write it too, with the images beside the files or in
 from __future__ import annotations
 
 import functools
-import math
 import os
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 
-from projects.boxes import checked, flag
-from projects.formats.text import files_of, number, read_text
-from projects.photographs import Box, ImageFolder, LabelError, Photograph, size_of, split_of
+from detection_data.pascal_voc import STYLE, read_raw
+from projects.boxes import EDGES, boxes_of
+from projects.formats.text import files_of, read_text
+from projects.photographs import ImageFolder, LabelError, Photograph, frame_of, split_of
 
 KEY, NAME = 'voc', 'PASCAL VOC XML, a file an image'
-_CORNERS = ('xmin', 'ymin', 'xmax', 'ymax')
+_STYLE = STYLE._replace(remedy=EDGES.remedy)
 
 
 def files(root: str) -> list[str]:
@@ -66,39 +66,7 @@ def _read(path: str, images: ImageFolder, split: str | None, said: Counter) -> P
         if not name:
             raise
         image = images.find(name, path)
-    width, height = size_of(image)
-    stated = tuple(number(root.findtext(f'size/{k}') or 0, path, f'<{k}>') for k in ('width', 'height'))
-    if stated not in ((0, 0), (width, height)):
-        raise LabelError(
-            f'{path}: says that its image is {stated[0]:g}x{stated[1]:g}; {image} is {width}x{height}: '
-            'another picture, or a scaled one'
-        )
-    boxes = []
-    for k, each in enumerate(root.iter('object'), start=1):
-        where = f'{path}: object {k}'
-        label = (each.findtext('name') or '').strip()
-        if not label:
-            raise LabelError(f'{where} has no <name>')
-        rotated = each.find('robndbox')
-        if rotated is not None:
-            said['rotated boxes, of which the upright box around them is taken'] += 1
-            edges = _around(rotated, where)
-        else:
-            box = each.find('bndbox')
-            if box is None:
-                raise LabelError(f'{where} ({label}) has no <bndbox>')
-            x1, y1, x2, y2 = (number(box.findtext(c), where, f'<{c}>') for c in _CORNERS)
-            (x1, x2), (y1, y2) = sorted((x1, x2)), sorted((y1, y2))
-            edges = (x1 - 1, y1 - 1, x2, y2)
-        ignored = flag(each.findtext('difficult'), where, '<difficult>')
-        boxes.append(checked(Box(label, *edges, ignored, where), width, height, said))
-    return Photograph(image, width, height, tuple(boxes), split or split_of(image, images.root))
-
-
-def _around(box: ElementTree.Element, where: str) -> tuple[float, float, float, float]:
-    """labelImg2's rotated box: centre, size, and an angle in radians."""
-
-    cx, cy, w, h, angle = (number(box.findtext(k), where, f'<{k}>') for k in ('cx', 'cy', 'w', 'h', 'angle'))
-    across = (abs(w * math.cos(angle)) + abs(h * math.sin(angle))) / 2
-    down = (abs(w * math.sin(angle)) + abs(h * math.cos(angle))) / 2
-    return cx - across, cy - down, cx + across, cy + down
+    stated, objects = read_raw(path)
+    frame = frame_of(image, stated, path, images, said)
+    boxes = boxes_of(objects, _STYLE, frame, said)
+    return Photograph(image, frame.width, frame.height, boxes, split or split_of(image, images.root))

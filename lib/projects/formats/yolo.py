@@ -10,11 +10,13 @@ import os
 import re
 from collections import Counter
 
+import numpy as np
 import yaml
 
-from projects.boxes import checked
+from detection_data.labels import RawObject, Style
+from projects.boxes import EDGES, boxes_of
 from projects.formats.text import files_of, number, read_text
-from projects.photographs import Box, ImageFolder, LabelError, Photograph, size_of, split_of
+from projects.photographs import ImageFolder, LabelError, Photograph, frame_of, split_of
 
 KEY, NAME = 'yolo', 'YOLO text files with data.yaml, classes.txt or obj.names'
 _NAMES = ('data.yaml', 'data.yml', 'classes.txt', 'obj.names')
@@ -39,8 +41,7 @@ def read(files: list[str], root: str, images: ImageFolder, said: Counter) -> lis
     photographs = []
     for path in files:
         image = images.find(os.path.splitext(_as_image(path, root))[0], path)
-        width, height = size_of(image)
-        boxes = []
+        objects = []
         for k, line in enumerate(read_text(path).splitlines(), start=1):
             if not line.strip():
                 continue
@@ -48,31 +49,38 @@ def read(files: list[str], root: str, images: ImageFolder, said: Counter) -> lis
             index, *values = (number(word, where, 'a number of the line') for word in line.split())
             if index != int(index) or not 0 <= index < len(names):
                 raise LabelError(f'{where}: class {index:g}; there are {len(names)} classes, numbered from 0')
-            edges = _edges(values, width, height, where, said)
-            boxes.append(checked(Box(names[int(index)], *edges, False, where), width, height, said))
-        photographs.append(Photograph(image, width, height, tuple(boxes), split_of(image, images.root)))
+            objects.append(_object(names[int(index)], values, where))
+        frame = frame_of(image, None, path, images, said)
+        boxes = boxes_of(objects, _style(*frame.labelled), frame, said)
+        photographs.append(Photograph(image, frame.width, frame.height, boxes, split_of(image, images.root)))
     return photographs
 
 
-def _edges(
-    values: list[float], width: int, height: int, where: str, said: Counter
-) -> tuple[float, float, float, float]:
-    if max(values) > 2:
-        raise LabelError(f'{where}: {max(values):g} is no part of an image: expected numbers from 0 to 1')
+def _style(width: int, height: int) -> Style:
+    """Of boxes in shares of an image of that size."""
+
+    def edges(box):
+        x, y, w, h = box
+        sides = (x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height
+        return tuple(_whole(side) for side in sides)
+
+    return Style('(centre x, centre y, width, height)', edges, 0, '', EDGES.remedy, shares=True)
+
+
+def _object(name: str, values: list[float], where: str) -> RawObject:
     if len(values) >= 6 and len(values) % 2 == 0:
-        said['polygons, of which the box around them is taken'] += 1
-        xs, ys = values[0::2], values[1::2]
-        return _whole(min(xs) * width, min(ys) * height, max(xs) * width, max(ys) * height)
+        left, top, right, bottom = min(values[0::2]), min(values[1::2]), max(values[0::2]), max(values[1::2])
+        bounds = (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
+        return RawObject(where, name, bounds, outline=True)
     if len(values) not in (4, 5):
         raise LabelError(f'{where}: {len(values) + 1} numbers; expected class, centre x, centre y, width, height')
     x, y, w, h = values[:4]
-    return _whole((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height)
+    return RawObject(where, name, (x, y, w, h))
 
 
-def _whole(*edges: float) -> tuple[float, float, float, float]:
+def _whole(edge):
     """Tools write six digits: an edge within two thousandths of a pixel of a whole number is that number."""
-    left, top, right, bottom = (round(e) if abs(e - round(e)) < 2e-3 else e for e in edges)
-    return left, top, right, bottom
+    return np.where(np.abs(edge - np.round(edge)) < 2e-3, np.round(edge), edge)
 
 
 def _as_image(path: str, root: str) -> str:
