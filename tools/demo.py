@@ -18,7 +18,7 @@ import sys
 
 import _init_paths  # noqa: F401
 from _command_line import add_flags, configure, parser_of, run
-from _project import add_project_flags, need, newest_model, project_of
+from _project import add_project_flags, model_to_test, need, project_of
 
 
 def parse_args() -> argparse.Namespace:
@@ -71,7 +71,7 @@ def main() -> int:
         raise FileNotFoundError(f'there is no file of class names {args.classes} (--classes)')
     configure(args)
     if project is not None:
-        args.caffemodel = args.caffemodel or newest_model(project, args.method)
+        args.caffemodel = args.caffemodel or model_to_test(project, args.method)
 
     import cv2
     from tqdm import tqdm

@@ -231,8 +231,8 @@ def test_asked_to_stop_all_finish_the_same_iteration_and_one_snapshot_is_written
     job.process.send_signal(number)
     status, text = job.end(20)
     assert status == 130
-    (said,) = re.findall(r'stopped at iteration (\d+); to go on', text)
-    assert text.count('Stopping after this iteration') == 1 and not errors(text)
+    (said,) = re.findall(r'interrupted at iteration (\d+); to go on', text)
+    assert text.count('Finishing this step, then a snapshot') == 1 and not errors(text)
     assert [path.name for path in command.folder('run').glob('small_iter_*')] == [f'small_iter_{said}.caffemodel']
     assert job.ranks() == []
 
