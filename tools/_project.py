@@ -70,3 +70,11 @@ def model_to_test(project, method: str) -> str:
     why = f', the best on {best.get("imdb")}, after iteration {best.get("iteration")}' if best else ''
     print(f'The model is {os.path.relpath(path)}{why} (--net takes another)')
     return path
+
+
+def pictures_of(project) -> str:
+    """Where pictures of the project's detections go, by cfg's output folder."""
+    from detection_data.factory import get_imdb
+    from fast_rcnn.config import output_dir_of
+
+    return os.path.relpath(os.path.join(os.path.dirname(output_dir_of(get_imdb(project.imdb('train')))), 'pictures'))

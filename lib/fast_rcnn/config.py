@@ -267,6 +267,14 @@ def cfg_from_dict(tree: dict, source: str = 'settings') -> None:
     _apply(_flatten(tree), source)
 
 
+def changed_settings() -> dict[str, object]:
+    """The settings of `cfg` that are not the defaults: 'TRAIN.SCALES' -> value."""
+    now = _flatten(cfg)
+    return {
+        key: now[key] for key, value in _FLAT_DEFAULTS.items() if key in now and not np.array_equal(now[key], value)
+    }
+
+
 def get_output_dir(imdb, net=None) -> str:
     """The folder for an experiment's results, made if needed: output/<EXP_DIR>/<imdb.name>[/<net name>].
 

@@ -70,7 +70,7 @@ def im_detect_batch(
     net: caffe.Net, images: list[np.ndarray], proposals: list[np.ndarray] | None = None
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """What `im_detect` returns for each of `images`, all of one shape, in one forward pass a scale."""
-    _check_settings(net, proposals)
+    check_settings(net, proposals)
     shape = images[0].shape
     if not cfg.TEST.HAS_RPN and proposals is not None:
         boxes = np.concatenate(proposals)
@@ -206,7 +206,8 @@ def _batches_of_a_shape(imdb) -> Iterator[dict[int, np.ndarray]]:
     yield from waiting.values()
 
 
-def _check_settings(net, proposals: list | None) -> None:
+def check_settings(net, proposals: list | None) -> None:
+    """Raises ConfigError or ValueError if cfg.TEST, the net and whether there are proposals do not go together."""
     if cfg.TEST.BBOX_ITERATIONS > 1 and not cfg.TEST.BBOX_REG:
         raise ConfigError(
             f'TEST.BBOX_ITERATIONS is {cfg.TEST.BBOX_ITERATIONS}, but with TEST.BBOX_REG False no box moves: '

@@ -18,7 +18,7 @@ import ranks
 from caffe_stand_ins.prototxt import prototxt_with_stand_ins
 from fast_rcnn.config import cfg
 from fast_rcnn.model_card import ModelCardError, read_card
-from fast_rcnn.test import detect
+from fast_rcnn.test import check_settings, detect
 
 
 def best_model(prefix: str) -> str:
@@ -67,6 +67,7 @@ class Validation:
                     f'{self._prototxt} tests another net than is trained: its layer {name} has parameters of shapes '
                     f'{shapes[0]}, the trained one {shapes[1] or "no such layer"}; name the right one by --def'
                 )
+        check_settings(self._net, None if cfg.TEST.HAS_RPN else [])
         scored = self._net.blobs['cls_prob'].data.shape[1] if 'cls_prob' in self._net.blobs else 0
         if scored != self.imdb.num_classes:
             raise ValueError(

@@ -11,7 +11,8 @@ DATA = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim
 def layer(name, bottom, fill='', kind='Convolution'):
     option = 'convolution_param { kernel_size: 1 ' if kind == 'Convolution' else 'inner_product_param { '
     filler = f'weight_filler {{ {fill} }}' if fill else ''
-    return f'layer {{ name: "{name}" type: "{kind}" bottom: "{bottom}" top: "{name}" {option} num_output: 2 {filler} }} }}\n'
+    place = f'bottom: "{bottom}" top: "{name}"'
+    return f'layer {{ name: "{name}" type: "{kind}" {place} {option} num_output: 2 {filler} }} }}\n'
 
 
 def relu(name):
