@@ -64,7 +64,7 @@ def _time_caffe(args: argparse.Namespace, roidb, folder: str) -> dict:
     from time_step import randomise, time_steps
 
     solver_file = str(ROOT / 'models' / 'pascal_voc' / args.net / METHODS[args.method] / 'solver.prototxt')
-    wrapper = SolverWrapper(solver_file, roidb, folder)
+    wrapper = SolverWrapper(solver_file, roidb, folder, pretrained_model='none')
     solver, iter_size = wrapper.solver, wrapper.solver_param.iter_size
     randomise(solver.net)
     if args.profile:

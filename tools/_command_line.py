@@ -6,6 +6,8 @@ import argparse
 import importlib.util
 import os
 import pprint
+import re
+import shlex
 import sys
 import time
 import traceback
@@ -27,7 +29,7 @@ def parser_of(doc: str) -> argparse.ArgumentParser:
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags that every tool of the family takes: --gpu, --cfg, --set, --debug."""
+    """Adds the flags that every tool of the family takes: --gpu, --cfg, --run, --set, --verbose, --debug."""
     parser.add_argument(
         '--gpu',
         metavar='ID',
@@ -38,6 +40,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         '--cfg', dest='cfg_file', metavar='FILE', help='YAML file of options that differ from the defaults'
     )
     parser.add_argument(
+        '--run', metavar='NAME', help='a name for this run: results go to output/<EXP_DIR>/NAME, a folder of its own'
+    )
+    parser.add_argument(
         '--set',
         dest='set_cfgs',
         nargs=argparse.REMAINDER,
@@ -45,6 +50,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar='KEY VALUE',
         help='options to change, as the last of the flags: --set TRAIN.SCALES "[400, 500]" RNG_SEED 4',
     )
+    parser.add_argument('--verbose', action='store_true', help='print all settings, not only those that were changed')
     parser.add_argument('--debug', action='store_true', help='show the traceback of an error')
 
 
@@ -54,18 +60,21 @@ def configure(args: argparse.Namespace) -> None:
         import caffe
         from fast_rcnn.config import cfg, cfg_from_file, cfg_from_list
 
-    print('Called with args:')
-    print(args)
+    print(f'Called with: {shlex.join(sys.argv[1:])}')
     if args.cfg_file is not None:
         cfg_from_file(args.cfg_file)
-    if args.set_cfgs and args.set_cfgs[-1] == '--debug':  # --set takes all that follows it
-        args.debug = True
-        args.set_cfgs.pop()
+    while args.set_cfgs and args.set_cfgs[-1] in ('--debug', '--verbose'):  # --set takes all that follows it
+        setattr(args, args.set_cfgs.pop().removeprefix('--'), True)
     if args.set_cfgs:
         late = next((word for word in args.set_cfgs if word.startswith('--')), None)
         if late:
             raise ValueError(f'--set takes all that follows it as settings, {late} too: put {late} before --set')
         cfg_from_list(args.set_cfgs)
+    _note_copied(args, cfg.EXP_DIR)
+    if args.run is not None:
+        if not re.fullmatch(r'[\w.+-]*\w[\w.+-]*', args.run):
+            raise ValueError(f'--run takes a name for a folder: letters, digits, . _ + -; given {args.run!r}')
+        cfg.EXP_DIR = f'{cfg.EXP_DIR}/{args.run}'
     given, args.gpu = args.gpu, device_of_rank(args.gpu, ranks.place())
     if given is None and ranks.count() > 1 and not _has_gpu():
         args.gpu = 'cpu'
@@ -86,8 +95,32 @@ def configure(args: argparse.Namespace) -> None:
             caffe.set_device(cfg.GPU_ID)
         except RuntimeError as error:
             raise RuntimeError(f'{error}. Here that is --gpu cpu') from None
-    print('Using config:')
-    pprint.pprint(cfg)
+    _print_settings(args.verbose)
+
+
+def _print_settings(whole: bool) -> None:
+    from fast_rcnn.config import cfg, changed_settings
+
+    if whole:
+        print('Using config:')
+        pprint.pprint(cfg)
+        return
+    print('Settings that differ from the defaults (--verbose prints all):')
+    for key, value in changed_settings().items():
+        print(f'  {key}: {value.tolist() if hasattr(value, "tolist") else value}')
+
+
+def _note_copied(args: argparse.Namespace, exp_dir: str) -> None:
+    """Says so where a cfg has the output folder of one that comes along, of which it must be a copy."""
+    ours = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'experiments', 'cfgs')
+    copied = os.path.join(ours, f'{exp_dir}.yml')
+    if args.cfg_file is None or 'EXP_DIR' in args.set_cfgs or not re.match('demo_|bccd_', exp_dir):
+        return
+    if os.path.isfile(copied) and os.path.realpath(os.path.dirname(args.cfg_file)) != os.path.realpath(ours):
+        print(
+            f'Note: {args.cfg_file} says EXP_DIR: {exp_dir}, as experiments/cfgs/{exp_dir}.yml, of which it seems a '
+            f'copy: results would go among those of the demo, to output/{exp_dir}. Give EXP_DIR a name of its own'
+        )
 
 
 def _has_gpu() -> bool:

@@ -58,9 +58,23 @@ def make_proposals(*imdbs: str) -> None:
             raise KeyboardInterrupt('interrupted while proposals were made; give the same command to go on')
 
 
-def newest_model(project, method: str) -> str:
-    """The project's newest model that a method trained, by cfg's output folder."""
+def model_to_test(project, method: str) -> str:
+    """The project's best or newest model that a method trained, by cfg's output folder; prints which it is."""
     from detection_data.factory import get_imdb
-    from fast_rcnn.config import get_output_dir
+    from fast_rcnn.config import output_dir_of
+    from fast_rcnn.model_card import read_card
 
-    return project.newest_model(get_output_dir(get_imdb(project.imdb('train'))), method)
+    path = project.model_to_test(output_dir_of(get_imdb(project.imdb('train'))), method)
+    card = read_card(path)
+    best = card.validation if card is not None else {}
+    why = f', the best on {best.get("imdb")}, after iteration {best.get("iteration")}' if best else ''
+    print(f'The model is {os.path.relpath(path)}{why} (--net takes another)')
+    return path
+
+
+def pictures_of(project) -> str:
+    """Where pictures of the project's detections go, by cfg's output folder."""
+    from detection_data.factory import get_imdb
+    from fast_rcnn.config import output_dir_of
+
+    return os.path.relpath(os.path.join(os.path.dirname(output_dir_of(get_imdb(project.imdb('train')))), 'pictures'))

@@ -15,10 +15,11 @@ import argparse
 import json
 import os
 import sys
+from collections import Counter
 
 import _init_paths  # noqa: F401
 from _command_line import add_flags, configure, parser_of, run
-from _project import add_project_flags, need, newest_model, project_of
+from _project import add_project_flags, model_to_test, need, pictures_of, project_of
 
 
 def parse_args() -> argparse.Namespace:
@@ -26,7 +27,12 @@ def parse_args() -> argparse.Namespace:
     add_project_flags(parser)
     parser.add_argument('--def', dest='prototxt', metavar='FILE', help='test prototxt')
     parser.add_argument('--net', dest='caffemodel', metavar='FILE', help='trained weights (.caffemodel)')
-    parser.add_argument('photographs', nargs='*', metavar='FILE', help='photographs')
+    parser.add_argument(
+        'photographs',
+        nargs='*',
+        metavar='FILE',
+        help='photographs: files, folders, patterns, or a .txt that lists them',
+    )
     parser.add_argument('--images', nargs='+', default=[], metavar='FILE', help='photographs, too')
     parser.add_argument(
         '--classes',
@@ -34,7 +40,7 @@ def parse_args() -> argparse.Namespace:
         help='names of the classes, one a line (default: those that the weights name, else of PASCAL VOC)',
     )
     parser.add_argument(
-        '--out', default='output/demo', metavar='FOLDER', help='where pictures go (default: output/demo)'
+        '--out', metavar='FOLDER', help="where pictures go (default: output/demo, or beside the project's models)"
     )
     parser.add_argument(
         '--proposals',
@@ -56,22 +62,22 @@ def main() -> int:
     if project is not None:
         args.prototxt = args.prototxt or project.path(args.method, 'test.prototxt')
     need(args, prototxt='--def', **({} if project else {'caffemodel': '--net'}))
-    for path in filter(None, (args.prototxt, args.caffemodel, *args.images)):
+    for path in filter(None, (args.prototxt, args.caffemodel)):
         if not os.path.isfile(path):
             raise FileNotFoundError(f'there is no file {path}')
-    stems = [os.path.splitext(os.path.basename(path))[0] for path in args.images]
-    twice = [path for path, name in zip(args.images, stems, strict=True) if stems.count(name) > 1]
-    if twice:
-        raise ValueError(f'these images would have one picture, {twice[0]} and {twice[1]}: draw them one at a time')
-    targets = [os.path.join(args.out, name + '.png') for name in stems]
-    for path, target in zip(args.images, targets, strict=True):
-        if os.path.realpath(path) == os.path.realpath(target):
-            raise ValueError(f'the picture of {path} would be written over it: give another folder as --out')
     if args.classes is not None and not os.path.isfile(args.classes):
         raise FileNotFoundError(f'there is no file of class names {args.classes} (--classes)')
     configure(args)
     if project is not None:
-        args.caffemodel = args.caffemodel or newest_model(project, args.method)
+        args.caffemodel = args.caffemodel or model_to_test(project, args.method)
+    from detection_data.image_list import listed_images
+
+    args.images = listed_images(args.images)
+    args.out = args.out or ('output/demo' if project is None else pictures_of(project))
+    targets = [os.path.join(args.out, name + '.png') for name in picture_names(args.images)]
+    for path, target in zip(args.images, targets, strict=True):
+        if os.path.realpath(path) == os.path.realpath(target):
+            raise ValueError(f'the picture of {path} would be written over it: give another folder as --out')
 
     import cv2
     from tqdm import tqdm
@@ -137,6 +143,20 @@ def main() -> int:
     if unread:
         print(f'{len(unread)} of {len(args.images)} photographs were left out', file=sys.stderr)
     return int(bool(unread))
+
+
+def picture_names(paths: list[str]) -> list[str]:
+    """A name for the picture of each image: its own, without extension; of several alike what their paths differ by."""
+    stems = [os.path.splitext(os.path.basename(path))[0] for path in paths]
+    alike = Counter(stems)
+    root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
+    names: dict[str, None] = {}
+    for path, stem in zip(paths, stems, strict=True):
+        name = stem if alike[stem] == 1 else os.path.relpath(os.path.abspath(path), root).replace(os.sep, '_')
+        while name in names:
+            name += '_'
+        names[name] = None
+    return list(names)
 
 
 if __name__ == '__main__':

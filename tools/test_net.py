@@ -12,7 +12,7 @@ import time
 
 import _init_paths  # noqa: F401
 from _command_line import add_flags, configure, parser_of, run
-from _project import add_project_flags, make_proposals, need, newest_model, project_of
+from _project import add_project_flags, make_proposals, model_to_test, need, project_of
 
 
 def parse_args() -> argparse.Namespace:
@@ -59,9 +59,8 @@ def main() -> None:
     from fast_rcnn.test import load_net, test_net
 
     if project is not None:
-        args.caffemodel = args.caffemodel or newest_model(project, args.method)
+        args.caffemodel = args.caffemodel or model_to_test(project, args.method)
         make_proposals(args.imdb_name)
-        print(f'Testing {args.caffemodel}')
     imdb = get_imdb(args.imdb_name)
     imdb.set_proposal_method(cfg.TEST.PROPOSAL_METHOD)
     if args.comp_mode:

@@ -197,7 +197,7 @@ def main() -> None:
         param.base_lr = 1e-9
         solver = os.path.join(folder, 'solver.prototxt')
         whole_file.write_text(solver, text_format.MessageToString(param))
-        wrapper = SolverWrapper(solver, Roidb(noise, use_flipped=False), folder)
+        wrapper = SolverWrapper(solver, Roidb(noise, use_flipped=False), folder, pretrained_model='none')
         net, iter_size = wrapper.solver.net, wrapper.solver_param.iter_size
         randomise(net)
         now = time.process_time if args.processor else time.perf_counter

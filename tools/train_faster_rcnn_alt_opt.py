@@ -117,6 +117,7 @@ class Stages:
         self._output = output
         self._common = ['--gpu', args.gpu, '--imdb', args.imdb_name]
         self._common += [] if args.cfg_file is None else ['--cfg', args.cfg_file]
+        self._common += [] if args.run is None else ['--run', args.run]
         self._settings = list(args.set_cfgs)
 
     def train(self, solver, prefix, weights, iterations, more, settings) -> str:

@@ -25,10 +25,24 @@ def parse_args() -> argparse.Namespace:
         '--iters', dest='max_iters', type=int, help="number of iterations (default: 40000, or the project's)"
     )
     parser.add_argument(
-        '--weights', dest='pretrained_model', metavar='FILE', help='start from these weights (.caffemodel)'
+        '--weights',
+        dest='pretrained_model',
+        metavar='FILE',
+        help="start from these weights (.caffemodel); 'none': from the net's fillers, or from zeros",
     )
     parser.add_argument('--snapshot', metavar='FILE', help='resume from this .solverstate')
     parser.add_argument('--imdb', dest='imdb_name', help="data set (default: voc_2007_trainval, or the project's)")
+    parser.add_argument(
+        '--val',
+        metavar='IMDB',
+        help="test on this data set every TRAIN.VAL_ITERS iterations (default: none, or the project's; 'none': none)",
+    )
+    parser.add_argument(
+        '--def',
+        dest='prototxt',
+        metavar='FILE',
+        help='test prototxt, for --val (default: test.prototxt beside the solver)',
+    )
     parser.add_argument(
         '--proposals', metavar='FILE', help='proposals file to train on, such as tools/rpn_generate.py writes'
     )
@@ -59,7 +73,9 @@ def main() -> None:
     if project is not None:
         args.solver = args.solver or project.path(args.method, 'solver.prototxt')
         args.imdb_name = args.imdb_name or project.imdb('train')
-        args.max_iters = args.max_iters or project.iterations_of(args.method)
+        args.max_iters = project.iterations_of(args.method) if args.max_iters is None else args.max_iters
+        if args.val is None and 'val' in project.splits:
+            args.val = project.imdb('val')
         if args.snapshot is None:
             args.pretrained_model = args.pretrained_model or project.weights
     need(args, solver='--solver')
@@ -74,7 +90,7 @@ def main() -> None:
     ):
         if path is not None and not os.path.isfile(path):
             raise FileNotFoundError(f'there is no {what} {path}')
-    if args.pretrained_model is not None and not os.path.isfile(args.pretrained_model):
+    if args.pretrained_model not in (None, 'none') and not os.path.isfile(args.pretrained_model):
         raise FileNotFoundError(
             f'the weights to start from, {args.pretrained_model}, do not exist; '
             'data/scripts/fetch_imagenet_models.sh fetches the ImageNet models'
@@ -84,9 +100,10 @@ def main() -> None:
     configure(args)
 
     from detection_data.factory import get_imdb
-    from fast_rcnn.config import cfg, get_output_dir
+    from fast_rcnn.config import cfg, output_dir_of
     from fast_rcnn.model_card import match_classes, read_card_of_state
     from fast_rcnn.train import get_training_roidb, train_net
+    from fast_rcnn.validation import Validation
 
     if args.randomize:
         cfg.RNG_SEED = ranks.from_root(int.from_bytes(os.urandom(4), 'little'))
@@ -99,7 +116,14 @@ def main() -> None:
         match_classes(imdb, read_card_of_state(args.snapshot), args.snapshot)
     print(f'Loaded dataset `{imdb.name}` for training')
     roidb = get_training_roidb(imdb)
-    output_dir = get_output_dir(imdb)
+    validation = None
+    if args.val not in (None, 'none'):
+        val = get_imdb(args.val)
+        val.set_proposal_method(cfg.TEST.PROPOSAL_METHOD)
+        prototxt = args.prototxt or os.path.join(os.path.dirname(args.solver), 'test.prototxt')
+        validation = Validation(prototxt, val)
+        print(f'Validation on `{val.name}`: {val.num_images} images')
+    output_dir = output_dir_of(imdb)
     print(f'Output will be saved to `{output_dir}`')
     train_net(
         args.solver,
@@ -111,6 +135,7 @@ def main() -> None:
         tensorboard=args.tensorboard,
         scale_batch=args.scale_batch,
         wire=args.wire,
+        validation=validation,
     )
 
 

@@ -1,11 +1,13 @@
 #!/bin/bash
 # Trains and tests one method: _train_and_test.sh METHOD VOC_SPLIT GPU NET DATASET [options of train_net.py and test_net.py]
 # Called by the scripts beside it. METHOD is a folder of models/<dataset>/<NET>, VOC_SPLIT is 07 or 07+12.
-# ITERS in the environment: that many iterations in place of those published (not of faster_rcnn_alt_opt).
+# ITERS in the environment: that many iterations in place of those published, for a trial run; of faster_rcnn_alt_opt that
+# many in each stage, or four numbers.
 set -euo pipefail
 
 if [ $# -lt 5 ]; then
   echo "usage: $(basename "${CALLED_AS:-$0}") GPU NET DATASET [--set KEY VALUE ...]" >&2
+  echo "  ITERS=200 before it: a trial run of so many iterations" >&2
   echo "  GPU: its number, several (0,1), all, cpu, or cpu:2; NET: VGG16, VGG_CNN_M_1024 or ZF; DATASET: pascal_voc or coco" >&2
   exit 2
 fi
@@ -35,6 +37,18 @@ case "$METHOD/$DATASET" in
   faster_rcnn_end2end*/coco) ITERS=490000 ;;
 esac
 ITERS=${GIVEN_ITERS:-$ITERS}
+STAGE_ITERS=()
+if [ -n "$GIVEN_ITERS" ]; then
+  read -r -a STAGE_ITERS <<< "$GIVEN_ITERS"
+  for N in "${STAGE_ITERS[@]}"; do
+    [[ $N =~ ^[1-9][0-9]*$ ]] || { echo "ITERS is '$GIVEN_ITERS'; expected a number of iterations" >&2; exit 2; }
+  done
+  [ ${#STAGE_ITERS[@]} -eq 1 ] && STAGE_ITERS=("$ITERS" "$ITERS" "$ITERS" "$ITERS")
+  if [ ${#STAGE_ITERS[@]} -ne 4 ] || { [ "$METHOD" != faster_rcnn_alt_opt ] && [[ $GIVEN_ITERS == *" "* ]]; }; then
+    echo "ITERS is '$GIVEN_ITERS'; expected one number (four for the stages of faster_rcnn_alt_opt)" >&2; exit 2
+  fi
+  STAGE_ITERS=(--iters "${STAGE_ITERS[@]}")
+fi
 MODELS=models/$DATASET/$NET/$METHOD
 if [ ! -d "$MODELS" ]; then
   echo "there is no folder $MODELS; NET is one of: $(cd models/$DATASET && echo *)" >&2
@@ -59,6 +73,7 @@ if [ "$METHOD" = faster_rcnn_alt_opt ]; then
     --weights "data/imagenet_models/$NET.v2.caffemodel" \
     --imdb "$TRAIN_IMDB" \
     --cfg "experiments/cfgs/$METHOD.yml" \
+    ${STAGE_ITERS[@]+"${STAGE_ITERS[@]}"} \
     "$@"
   NET_FINAL=$(sed -n 's/^Final model: //p' "$LOG" | tail -n 1)
 else

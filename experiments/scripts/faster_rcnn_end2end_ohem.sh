@@ -3,4 +3,5 @@
 # Usage: ./experiments/scripts/faster_rcnn_end2end_ohem.sh GPU NET DATASET [options of {train,test}_net.py]
 #   ./experiments/scripts/faster_rcnn_end2end_ohem.sh 0 VGG16 pascal_voc
 #   ./experiments/scripts/faster_rcnn_end2end_ohem.sh cpu ZF pascal_voc --set EXP_DIR foobar RNG_SEED 42
+# A trial run: ITERS=200 ./experiments/scripts/faster_rcnn_end2end_ohem.sh ...
 CALLED_AS=$0 exec "$(dirname "$0")/_train_and_test.sh" faster_rcnn_end2end_ohem 07 "$@"

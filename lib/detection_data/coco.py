@@ -20,6 +20,7 @@ import numpy as np
 import whole_file
 from detection_data.imdb import imdb, nan_to_null
 from detection_data.labels import AnnotationError, RawObject, Style, check_names_differ, edges_used, flag_value
+from detection_data.proposals import Proposals, ProposalsError
 
 KEYS = ('images', 'annotations', 'categories')
 STYLE = Style(
@@ -41,6 +42,7 @@ class coco(imdb):
     * annotation_file: in COCO's format ("instances"; or "image_info", which has no objects).
     * image_dir: the folder that the file names of the annotation file are in.
     * proposals_pattern: path of a proposals file, with ``{method}`` in it.
+    * earlier_pattern: what such a file was called by earlier versions: it serves if it holds this set's images.
     * published: one of COCO's own sets. Of these, the few objects of no area are left out, as py-faster-rcnn does; in
       one's own set they are an error.
 
@@ -48,13 +50,20 @@ class coco(imdb):
     """
 
     def __init__(
-        self, name: str, annotation_file: str, image_dir: str, proposals_pattern: str, published: bool = False
+        self,
+        name: str,
+        annotation_file: str,
+        image_dir: str,
+        proposals_pattern: str,
+        published: bool = False,
+        earlier_pattern: str | None = None,
     ):
         self.annotation_file = annotation_file
         self.image_dir = image_dir
         images, objects, categories, notes = _load(annotation_file)
         super().__init__(name, [c['name'] for c in categories], [str(image['id']) for image in images])
         self._proposals_pattern = proposals_pattern
+        self._earlier_pattern = earlier_pattern
         self.published = published
         self._texts = notes.texts
         self._flags = notes.flags
@@ -182,7 +191,12 @@ class coco(imdb):
         }
 
     def proposals_path(self, method: str | None = None) -> str:
-        return self._proposals_pattern.format(method=method or self.proposal_method)
+        method = method or self.proposal_method
+        path = self._proposals_pattern.format(method=method)
+        if self._earlier_pattern is None or os.path.isfile(path):
+            return path
+        earlier = self._earlier_pattern.format(method=method)
+        return earlier if _is_of(earlier, self.image_index) else path
 
     # ------------------------------------------------------------------ evaluation
 
@@ -343,6 +357,14 @@ class coco(imdb):
                     ap,
                 )
         draw_curves(curves, path, f'{self.name}, IoU 0.5: AP50 {results["AP50"]:.4f}')
+
+
+def _is_of(path: str, image_ids: list[str]) -> bool:
+    """Whether a proposals file is there, whole, and made for these images."""
+    try:
+        return os.path.isfile(path) and Proposals(path).image_ids == image_ids
+    except ProposalsError:
+        return False
 
 
 def corners(boxes: np.ndarray, width: int, height: int) -> np.ndarray:

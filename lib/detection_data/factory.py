@@ -162,7 +162,12 @@ def _coco_file(name: str) -> imdb:
     stem = os.path.splitext(os.path.basename(path))[0]
     folder = os.path.join(_literal(os.path.dirname(path)), 'proposals')
     set_name = re.sub(r'[^\w.-]', '_', stem)
-    return coco(set_name, path, images, os.path.join(folder, '{method}_' + _literal(stem) + '.h5'))
+    # The name tells the set from a folder's split of the same name, and from the same labels with other images
+    whole = _literal(f'coco_{stem}_in_{os.path.basename(images)}')
+    return coco(
+        set_name, path, images, os.path.join(folder, f'{{method}}_{whole}.h5'),
+        earlier_pattern=os.path.join(folder, '{method}_' + _literal(stem) + '.h5'),
+    )  # fmt: skip
 
 
 def _literal(text: str) -> str:

@@ -52,6 +52,12 @@ _DEFAULTS = {
         'BBOX_THRESH': 0.5,
         # Iterations between snapshots
         'SNAPSHOT_ITERS': 10000,
+        # So many of the newest snapshots stay, older ones of the run are removed; 0: all stay
+        'SNAPSHOTS_KEPT': 0,
+        # Where there is a data set to validate on (--val): iterations between tests on it; 0: as SNAPSHOT_ITERS
+        'VAL_ITERS': 0,
+        # There too: end the training when mAP has not risen for so many iterations; 0: never
+        'EARLY_STOP_ITERS': 0,
         # Snapshots are named <snapshot_prefix>[_<SNAPSHOT_INFIX>]_iter_<N>
         'SNAPSHOT_INFIX': '',
         # Make mini-batches ahead, in this many other processes
@@ -167,6 +173,9 @@ _RANGES = {
     'TRAIN.BG_THRESH_LO': (0, 1),
     'TRAIN.BBOX_THRESH': (0, 1),
     'TRAIN.SNAPSHOT_ITERS': (1, math.inf),
+    'TRAIN.SNAPSHOTS_KEPT': (0, math.inf),
+    'TRAIN.VAL_ITERS': (0, math.inf),
+    'TRAIN.EARLY_STOP_ITERS': (0, math.inf),
     'TRAIN.PREFETCH_WORKERS': (1, math.inf),
     'TRAIN.BBOX_NORMALIZE_STDS': (1e-12, math.inf),
     'TRAIN.OHEM_NMS_THRESH': (0, 1),
@@ -258,17 +267,30 @@ def cfg_from_dict(tree: dict, source: str = 'settings') -> None:
     _apply(_flatten(tree), source)
 
 
+def changed_settings() -> dict[str, object]:
+    """The settings of `cfg` that are not the defaults: 'TRAIN.SCALES' -> value."""
+    now = _flatten(cfg)
+    return {
+        key: now[key] for key, value in _FLAT_DEFAULTS.items() if key in now and not np.array_equal(now[key], value)
+    }
+
+
 def get_output_dir(imdb, net=None) -> str:
     """The folder for an experiment's results, made if needed: output/<EXP_DIR>/<imdb.name>[/<net name>].
 
     `net` is a name, or anything with a `name`.
     """
+    folder = output_dir_of(imdb, net)
+    os.makedirs(folder, exist_ok=True)
+    return folder
+
+
+def output_dir_of(imdb, net=None) -> str:
+    """The folder that `get_output_dir` makes, without making it."""
     parts = [cfg.ROOT_DIR, 'output', cfg.EXP_DIR, imdb.name]
     if net is not None:
         parts.append(net if isinstance(net, str) else net.name)
-    folder = os.path.abspath(os.path.join(*parts))
-    os.makedirs(folder, exist_ok=True)
-    return folder
+    return os.path.abspath(os.path.join(*parts))
 
 
 def _plain_values(text: str):

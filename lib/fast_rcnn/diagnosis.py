@@ -1,6 +1,7 @@
 """Why a training step went wrong: the first blob that is not finite, and why no box is ever learned."""
 
 import json
+import math
 import os
 
 import cv2
@@ -9,6 +10,36 @@ import numpy as np
 import whole_file
 from fast_rcnn.config import cfg
 from whole_file.picture import write_picture
+
+# A net that scores two classes by chance loses ln 2 an RoI. Runs that have learned start far below it, and a single
+# hard mini-batch of theirs is no explosion.
+_BY_CHANCE = math.log(2)
+_TIMES, _FIRST = 20, 10
+
+
+class Explosion:
+    """Watches the losses of a run for one that is many times what the run began with."""
+
+    def __init__(self):
+        self._first: list[float] = []
+        self._said = False
+
+    def told(self, loss: float) -> str | None:
+        """What to say of an iteration's loss, once: that it is 20 times the mean of the first ten, or more."""
+        usual = max(sum(self._first) / len(self._first), _BY_CHANCE) if self._first else math.inf
+        if not self._said and loss >= _TIMES * usual:
+            self._said = True
+            return f'the loss is {loss:.4g}, {loss / usual:.0f} times the {usual:.3g} of the first iterations'
+        if len(self._first) < _FIRST:
+            self._first.append(loss)
+        return None
+
+
+def what_to_try(solver: str, base_lr: float, clip_gradients: float, state: str | None) -> str:
+    """What helps against a loss that explodes. solver: its file; state: the newest to resume from, if there is one."""
+    clip = '' if clip_gradients > 0 else ', or clip_gradients: 10 beside it'
+    start = 'start again' if state is None else f'start again, or resume from an earlier snapshot ({state})'
+    return f'Usually base_lr is too high: it is {base_lr:g} in {solver}; try {base_lr / 10:g}{clip}, and {start}.'
 
 
 def not_finite(net, shown: list[str], folder: str, weights_are_old: bool) -> str:

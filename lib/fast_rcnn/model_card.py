@@ -39,11 +39,14 @@ class ModelCard:
     """The name of the set that it was trained on."""
     settings: dict = dataclasses.field(default_factory=dict)
     """What detection needs of cfg: PIXEL_MEANS, DEDUP_BOXES and all of TEST, as plain numbers, texts and lists."""
+    validation: dict = dataclasses.field(default_factory=dict)
+    """Of the best model of a training: imdb, iteration and mAP, by which it is the best (see `validation`)."""
 
     @classmethod
-    def of_training(cls, classes: Sequence[str], dataset: str) -> 'ModelCard':
+    def of_training(cls, classes: Sequence[str], dataset: str, validation: dict | None = None) -> 'ModelCard':
         """The card of a model that is trained now, with the settings of `cfg`."""
-        return cls(tuple(classes), dataset, _plain({key: cfg[key] for key in ('PIXEL_MEANS', 'DEDUP_BOXES', 'TEST')}))
+        settings = _plain({key: cfg[key] for key in ('PIXEL_MEANS', 'DEDUP_BOXES', 'TEST')})
+        return cls(tuple(classes), dataset, settings, dict(validation or {}))
 
 
 def add_card(path: str, card: ModelCard) -> None:
@@ -51,7 +54,8 @@ def add_card(path: str, card: ModelCard) -> None:
 
     If it cannot be written whole, the file is again what it was. Raises OSError.
     """
-    text = json.dumps({'form': _FORM, 'version': 1, **dataclasses.asdict(card)}).encode()
+    content = {key: value for key, value in dataclasses.asdict(card).items() if value or key != 'validation'}
+    text = json.dumps({'form': _FORM, 'version': 1, **content}).encode()
     with open(path, 'rb') as file:
         is_hdf5 = file.read(len(_HDF5)) == _HDF5
     if is_hdf5:
@@ -166,14 +170,14 @@ def _parsed(text: bytes) -> ModelCard:
     if len(text) > _MOST:
         raise ValueError(f'more than {_MOST} bytes')
     stored = json.loads(text)
-    classes, settings = stored['classes'], stored.get('settings', {})
-    if stored['form'] != _FORM or not isinstance(settings, dict):
+    classes, settings, validation = stored['classes'], stored.get('settings', {}), stored.get('validation', {})
+    if stored['form'] != _FORM or not isinstance(settings, dict) or not isinstance(validation, dict):
         raise ValueError('not of the form of a card')
     if not isinstance(classes, list) or len(classes) < 2 or not all(isinstance(name, str) for name in classes):
         raise ValueError('no list of class names')
     if len(set(classes)) < len(classes):
         raise ValueError('a class is named twice')
-    return ModelCard(tuple(classes), str(stored.get('dataset', '')), settings)
+    return ModelCard(tuple(classes), str(stored.get('dataset', '')), settings, validation)
 
 
 # ---- protobuf's wire format, as much of it as finding a field takes (protobuf.dev, "Encoding")

@@ -12,6 +12,9 @@
     seconds    step, the whole; of it data and mining (the Python layers), forward (the rest of it) and
                backward
     memory     host_peak_mb, and gpu_peak_mb on a GPU: the most so far
+    val        where the net was tested after this iteration (see `validation`): iteration, the number of updates made,
+               as in snapshots' names; mAP (of sets in COCO's format AP50 too), ap {class: AP}, null without objects;
+               images; seconds
     sent_mb, as_matrices_mb  of several ranks: MiB of gradients that rank 0 has sent so far, and what it would have
                sent had large gradients not travelled as two factors
     scale_batch  of several ranks, where each makes a whole mini-batch: how many
@@ -83,6 +86,7 @@ _NUMBERS = {
     'proposals': (),
     'seconds': ('step',),
     'memory': ('host_peak_mb',),
+    'val': ('iteration',),
 }
 
 
@@ -100,9 +104,10 @@ def _check_entry(entry, needed: Sequence[str]) -> None:
             raise ValueError(f'{group} is {_cut(values)}, expected numbers by name')
         by_class = values.get('by_class', {})
         classes = by_class.items() if isinstance(by_class, dict) else [('', by_class)]
-        numbers = {name: value for name, value in values.items() if name != 'by_class'}
+        numbers = {name: value for name, value in values.items() if name not in ('by_class', 'ap')}
         for place, found, expected in (
             (group, numbers, keys),
+            (f'{group}.ap', values.get('ap', {}), ()),
             *((f'{group}.by_class.{name}', each, ('rois', 'cls', 'bbox')) for name, each in classes),
         ):
             if not isinstance(found, dict):
@@ -166,7 +171,10 @@ class TrainingRecord:
         if self._has_hooks:
             self._add_hooks(solver.net)
         self._events = None if tensorboard is None else _event_writer(tensorboard)
-        self._file = None if path is None else _opened_at(path, solver.iter)
+        self._path = path
+        self.validated_at: int | None = None
+        """The last iteration after which the lines that were kept tell of a validation."""
+        self._file = None if path is None else self._opened_at(path, solver.iter)
         self._waiting = []  # lines that the disk has not taken
 
     def start(self) -> None:
@@ -183,7 +191,13 @@ class TrainingRecord:
         return {'images': self._images, 'batches': self._batches, 'labels': self._labels}
 
     def finish(self, losses: dict[str, float], passes: list[dict] | None = None, more: dict | None = None) -> dict:
-        """To be called after it, with its weighted losses by blob; writes its line and returns that.
+        """To be called after it; writes its line and returns that. See `line`."""
+        entry = self.line(losses, passes, more)
+        self.add(entry)
+        return entry
+
+    def line(self, losses: dict[str, float], passes: list[dict] | None = None, more: dict | None = None) -> dict:
+        """The line of an iteration that has just ended, with its weighted losses by blob, to be written by `add`.
 
         passes: what `passes` returned at all ranks, where there are several; more: to be added to the line.
         """
@@ -216,12 +230,28 @@ class TrainingRecord:
             del seconds['forward'], seconds['backward']
         entry['seconds'] = {part: round(value, 6) for part, value in seconds.items()}
         entry['memory'] = _peak_memory()
-        entry |= more or {}
+        return entry | (more or {})
+
+    def add(self, entry: dict) -> None:
+        """Writes a line."""
         self._write(_line(entry))
         if self._events is not None:
             for tag, value in scalars(entry):
                 self._events.add_scalar(tag, value, entry['iteration'])
-        return entry
+
+    def complete(self, found: dict) -> None:
+        """Has the last line that was kept tell of the validation that was due after its iteration."""
+        if self._file is None:
+            return
+        self._file.close()
+        entries = read_record(self._path)
+        if entries:
+            entries[-1]['val'] = found
+        whole_file.write_text(self._path, ''.join(map(_line, entries)))
+        self._file = whole_file.GrowingFile(self._path)
+        if self._events is not None:
+            for tag, value in scalars({'val': found}):
+                self._events.add_scalar(tag, value, found['iteration'] - 1)
 
     def _write(self, line: str) -> None:
         """Adds a line, and those that have waited. A snapshot is worth more than its record: failing is no error."""
@@ -235,6 +265,15 @@ class TrainingRecord:
                 _warn(f'{error}. Training goes on; the lines that are missing follow when there is room')
         else:
             self._waiting.clear()
+
+    def _opened_at(self, path: str, iteration: int) -> whole_file.GrowingFile:
+        """`path`, open for appending, with the lines before `iteration` alone."""
+        kept = []
+        if iteration > 0 and os.path.exists(path):
+            kept = [entry for entry in read_record(path) if entry['iteration'] < iteration]
+            self.validated_at = max((entry['val']['iteration'] for entry in kept if 'val' in entry), default=None)
+        whole_file.write_text(path, ''.join(map(_line, kept)))
+        return whole_file.GrowingFile(path)
 
     def close(self) -> None:
         """Leave the layers as they were, and close the files."""
@@ -338,15 +377,6 @@ def scalars(entry: dict) -> list[tuple[str, float]]:
 
     visit('', entry)
     return found
-
-
-def _opened_at(path: str, iteration: int) -> whole_file.GrowingFile:
-    """`path`, open for appending, with the lines before `iteration` alone."""
-    kept = []
-    if iteration > 0 and os.path.exists(path):
-        kept = [entry for entry in read_record(path) if entry['iteration'] < iteration]
-    whole_file.write_text(path, ''.join(map(_line, kept)))
-    return whole_file.GrowingFile(path)
 
 
 def _line(entry: dict) -> str:

@@ -9,7 +9,7 @@ import re
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from tqdm import tqdm
@@ -20,7 +20,7 @@ from caffe_stand_ins.prototxt import prototxt_with_stand_ins
 from detection_data.image_file import ImageError
 from fast_rcnn.bbox_transform import bbox_transform_inv, clip_boxes
 from fast_rcnn.box_voting import vote
-from fast_rcnn.config import ConfigError, cfg, get_output_dir
+from fast_rcnn.config import ConfigError, cfg, output_dir_of
 from fast_rcnn.detections_file import save_detections
 from fast_rcnn.nms import nms
 from roi_data_layer.image_blob import image_scale, read_image, resized, stacked
@@ -70,7 +70,7 @@ def im_detect_batch(
     net: caffe.Net, images: list[np.ndarray], proposals: list[np.ndarray] | None = None
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """What `im_detect` returns for each of `images`, all of one shape, in one forward pass a scale."""
-    _check_settings(net, proposals)
+    check_settings(net, proposals)
     shape = images[0].shape
     if not cfg.TEST.HAS_RPN and proposals is not None:
         boxes = np.concatenate(proposals)
@@ -105,15 +105,48 @@ def test_net(
 
     Several ranks (see `ranks`) share the forward passes; rank 0 alone writes, evaluates, and knows all detections.
     """
-    output_dir = get_output_dir(imdb, net) if output_dir is None else output_dir
-    if ranks.is_root():
-        os.makedirs(output_dir, exist_ok=True)
-    all_boxes = [[np.zeros((0, 5), np.float32)] * imdb.num_images for _ in range(imdb.num_classes)]
+    output_dir = output_dir_of(imdb, net) if output_dir is None else output_dir
     started = time.perf_counter()
-    progress = tqdm(total=imdb.num_images, desc='im_detect', unit='image', disable=None)
+    all_boxes = detect(net, imdb, max_per_image, thresh)
+    assert all_boxes is not None
+    if not ranks.is_root():
+        return all_boxes
+    seconds = (time.perf_counter() - started) / max(imdb.num_images, 1)
+    print(f'im_detect: {imdb.num_images} images, {seconds:.3f} s each, {1 / max(seconds, 1e-9):.2f} images/s')
+    os.makedirs(output_dir, exist_ok=True)
+    save_detections(
+        os.path.join(output_dir, 'detections.npz'),
+        all_boxes,
+        list(imdb.classes),
+        [str(x) for x in imdb.image_index],
+    )
+    imdb.evaluate_detections(all_boxes, output_dir)
+    for line in imdb.put_right() if hasattr(imdb, 'put_right') else ():
+        print(line)
+    return all_boxes
+
+
+def detect(
+    net: caffe.Net,
+    imdb,
+    max_per_image: int = 100,
+    thresh: float = 0.05,
+    title: str = 'im_detect',
+    stop: Callable[[], bool] = lambda: False,
+) -> list | None:
+    """The detections in every image of `imdb`, as `test_net` returns them; None if `stop()` came true in between.
+
+    Ranks other than 0 get empty ones, or None as all do.
+    """
+    all_boxes = [[np.zeros((0, 5), np.float32)] * imdb.num_images for _ in range(imdb.num_classes)]
+    progress = tqdm(total=imdb.num_images, desc=title, unit='image', disable=None, leave=title == 'im_detect')
     mine: dict[int, list[np.ndarray]] = {}
+    stopped = False
     for batch in _batches(imdb):
         ranks.stamp()
+        stopped = stop()
+        if stopped:
+            break
         proposals = None if cfg.TEST.HAS_RPN else [imdb.proposals_of(i) for i in batch]
         found = im_detect_batch(net, list(batch.values()), proposals)
         for i, (scores, boxes) in zip(batch, found, strict=True):
@@ -125,23 +158,12 @@ def test_net(
         progress.update(len(batch))
     progress.close()
     ranks.rest()
-    of_ranks = ranks.gather(mine)
-    for i, per_class in (item for each in of_ranks or [mine] for item in each.items()):
+    of_ranks = ranks.gather({'stopped': stopped, 'found': mine})
+    if ranks.from_root(of_ranks and any(each['stopped'] for each in of_ranks)):
+        return None
+    for i, per_class in (item for each in of_ranks or [] for item in each['found'].items()):
         for cls, dets in enumerate(per_class, start=1):
             all_boxes[cls][i] = dets
-    if of_ranks is None:
-        return all_boxes
-    seconds = (time.perf_counter() - started) / max(imdb.num_images, 1)
-    print(f'im_detect: {imdb.num_images} images, {seconds:.3f} s each, {1 / max(seconds, 1e-9):.2f} images/s')
-    save_detections(
-        os.path.join(output_dir, 'detections.npz'),
-        all_boxes,
-        list(imdb.classes),
-        [str(x) for x in imdb.image_index],
-    )
-    imdb.evaluate_detections(all_boxes, output_dir)
-    for line in imdb.put_right() if hasattr(imdb, 'put_right') else ():
-        print(line)
     return all_boxes
 
 
@@ -184,7 +206,8 @@ def _batches_of_a_shape(imdb) -> Iterator[dict[int, np.ndarray]]:
     yield from waiting.values()
 
 
-def _check_settings(net, proposals: list | None) -> None:
+def check_settings(net, proposals: list | None) -> None:
+    """Raises ConfigError or ValueError if cfg.TEST, the net and whether there are proposals do not go together."""
     if cfg.TEST.BBOX_ITERATIONS > 1 and not cfg.TEST.BBOX_REG:
         raise ConfigError(
             f'TEST.BBOX_ITERATIONS is {cfg.TEST.BBOX_ITERATIONS}, but with TEST.BBOX_REG False no box moves: '

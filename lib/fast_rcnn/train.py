@@ -10,7 +10,8 @@ Both say what the model is (see `model_card`). The net is trained on normalised 
 file has their means and deviations folded into bbox_pred, as Fast R-CNN does. Undoing that is not exact in
 floating point, hence the second.
 
-Beside them <prefix>[_<infix>]_record.jsonl grows by a line an iteration (see `record`).
+Beside them <prefix>[_<infix>]_record.jsonl grows by a line an iteration (see `record`). Where there is a data set to
+validate on, <prefix>[_<infix>]_best.caffemodel is the model of the highest mAP, for testing (see `validation`).
 
 A run is reproducible, and may stop and resume anywhere: mini-batches are numbered, i * iter_size being the first of
 iteration i, and before pass n the random generator is seeded by (cfg.RNG_SEED, n). So it does not matter either which
@@ -18,7 +19,6 @@ of several ranks makes the pass (see `division`): where there are some, each tra
 Layers that draw numbers of their own, those of an RPN, go by the number of the mini-batch too.
 """
 
-import collections
 import contextlib
 import os
 import re
@@ -41,12 +41,17 @@ from caffe.proto import caffe_pb2
 from caffe_stand_ins.prototxt import prototxt_with_stand_ins
 from fast_rcnn.agreement import check_agreement, digest_of_roidb, digest_of_text, digest_of_weights
 from fast_rcnn.config import cfg
-from fast_rcnn.diagnosis import no_box_loss, not_finite
+from fast_rcnn.diagnosis import Explosion, no_box_loss, not_finite, what_to_try
 from fast_rcnn.division import divide, set_solver
 from fast_rcnn.model_card import ModelCard, ModelCardError, add_card, read_card_of_state
+from fast_rcnn.output_folder import files_of, output_folder
+from fast_rcnn.progress import Progress
 from fast_rcnn.record import TrainingRecord
 from fast_rcnn.restart import state_to_go_on_from
+from fast_rcnn.snapshots import newest_state, snapshots, thin_out
+from fast_rcnn.start_weights import NONE, layers_without_weights
 from fast_rcnn.training_lock import TrainingLock
+from fast_rcnn.validation import Validation, best_model
 from roi_data_layer.layer import HardRoiMiningLayer
 from roi_data_layer.roidb import Roidb, add_bbox_regression_targets
 from rpn.proposal_target_layer import ProposalTargetLayer
@@ -81,10 +86,11 @@ def train_net(
     tensorboard: bool = False,
     scale_batch: bool = False,
     wire: str = 'float32',
+    validation: Validation | None = None,
 ) -> list[str]:
     """Train a net and return the models written. See `SolverWrapper` for the parameters and errors."""
     wrapper = SolverWrapper(
-        solver_prototxt, roidb, output_dir, pretrained_model, snapshot, tensorboard, scale_batch, wire
+        solver_prototxt, roidb, output_dir, pretrained_model, snapshot, tensorboard, scale_batch, wire, validation
     )
     try:
         return wrapper.train_model(max_iters)
@@ -98,8 +104,10 @@ class SolverWrapper:
     `solver_prototxt` names the net; its snapshot_prefix names the files, cfg.TRAIN.SNAPSHOT_ITERS when they
     are written to `output_dir`. Training starts from the net's fillers, from the weights in
     `pretrained_model` (a .caffemodel), or goes on from `snapshot` (a .solverstate). With `tensorboard`, what
-    the record holds goes to event files in `output_dir`/tensorboard as well. Raises ValueError if net and
-    roidb do not fit together, RuntimeError if another process writes the same files (see `training_lock`).
+    the record holds goes to event files in `output_dir`/tensorboard as well. `validation` tests the net on the way.
+    Raises ValueError if net and roidb do not fit together, or layers have neither weights nor fillers
+    (`pretrained_model` 'none' overrules), RuntimeError if another process writes the same files (see
+    `training_lock`). A run that is refused leaves no folder behind.
 
     Several ranks (see `ranks`) divide the passes of an iteration; with `scale_batch` each makes a whole mini-batch.
     `wire`, float32 or bf16, is what gradients travel as between them. Started anew by torchrun, it goes on from the
@@ -116,20 +124,35 @@ class SolverWrapper:
         tensorboard: bool = False,
         scale_batch: bool = False,
         wire: str = 'float32',
+        validation: Validation | None = None,
     ):
         if snapshot is not None and not snapshot.endswith(('.solverstate', '.solverstate.h5')):
             raise ValueError(
                 f'{snapshot}: training resumes from a .solverstate file (<prefix>_resume_iter_N.solverstate)'
             )
         self.output_dir = output_dir
-        if ranks.is_root():
-            os.makedirs(output_dir, exist_ok=True)
         self.solver_param = read_solver(solver_prototxt)
+        self._solver_prototxt = solver_prototxt
         self.division = divide(self.solver_param.iter_size, ranks.rank(), ranks.count(), scale_batch)
         infix = f'_{cfg.TRAIN.SNAPSHOT_INFIX}' if cfg.TRAIN.SNAPSHOT_INFIX else ''
         self._prefix = os.path.join(output_dir, os.path.basename(self.solver_param.snapshot_prefix) or 'model') + infix
-        self._lock = TrainingLock(self._prefix) if ranks.is_root() else None
-        weakref.finalize(self, _release, self._lock)
+        self._lock: TrainingLock | None = None
+        with contextlib.ExitStack() as refused:
+            if ranks.is_root():
+                refused.enter_context(output_folder(output_dir))
+                self._lock = TrainingLock(self._prefix)
+                refused.push(self._release_if_refused)
+                weakref.finalize(self, _release, self._lock)
+                refused.enter_context(files_of(self._prefix))
+            self._begin(roidb, pretrained_model, snapshot, tensorboard, wire, validation)
+
+    def _release_if_refused(self, kind, error, trace) -> None:
+        if kind is not None:
+            _release(self._lock)
+
+    def _begin(self, roidb, pretrained_model, snapshot, tensorboard, wire, validation) -> None:
+        """Makes the solver and its net, and has them start from what they are to start from."""
+        solver_prototxt, output_dir = self._solver_prototxt, self.output_dir
         last = state_to_go_on_from(self._prefix)
         if last is not None:
             print(f'Start number {ranks.place().restarts + 1} of this job: it goes on from {last}')
@@ -150,10 +173,14 @@ class SolverWrapper:
             self.solver = caffe.get_solver(solver_file)
         if snapshot is not None:
             self.solver.restore(snapshot)
-        elif pretrained_model is not None:
+        elif pretrained_model not in (None, NONE):
             print(f'Loading pretrained model weights from {pretrained_model}')
             self._copy_from(pretrained_model)
+        if snapshot is None and pretrained_model != NONE:
+            self._check_start(pretrained_model)
         self._began = self.solver.iter, snapshot or pretrained_model
+        self._goes_on = snapshot is not None and _is_state_of(snapshot, self._prefix)
+        self._own_snapshots = {n for n in snapshots(self._prefix) if self._goes_on and n <= self.solver.iter}
 
         layers = self.solver.net.layers
         found: list[Any] = [layers[i] for i in range(len(layers)) if hasattr(layers[i], 'set_roidb')]
@@ -176,6 +203,11 @@ class SolverWrapper:
         self._regression = self._regression_statistics(roidb)
         self.data_layer.set_share(self.division.following)
         self.data_layer.before_batch = _seed_pass
+        self._validation = validation
+        if validation is not None:
+            validation.begin(self.solver.net, self._classes, self._prefix, self._goes_on)
+        elif cfg.TRAIN.EARLY_STOP_ITERS:
+            print('Note: TRAIN.EARLY_STOP_ITERS has no effect without a data set to validate on (--val)')
         self._nccl = self._join(wire, solver_prototxt, roidb) if ranks.count() > 1 else None
 
     def _join(self, wire: str, solver_prototxt: str, roidb):
@@ -205,6 +237,19 @@ class SolverWrapper:
         self.solver.add_callback(nccl)
         self.solver.net.after_backward(nccl)
         return nccl
+
+    def _check_start(self, weights: str | None) -> None:
+        """Raises ValueError if layers have no weights to start from: they would be trained for hours, and be dead."""
+        missing = layers_without_weights(self.solver.net, _net_text(self.solver_param))
+        if missing:
+            listed = ', '.join(missing[:6]) + (', ...' if len(missing) > 6 else '')
+            cause = 'no weights are given' if weights is None else f'{weights} has none for them'
+            raise ValueError(
+                f'{len(missing)} layers ({listed}) have only zeros as weights and would never learn: they have no '
+                f'weight_filler in {self.solver_param.net or self.solver_param.train_net}, and {cause}. Give --weights '
+                'FILE.caffemodel (data/scripts/fetch_imagenet_models.sh fetches ImageNet models), or write fillers; '
+                '--weights none starts from zeros all the same'
+            )
 
     def _copy_from(self, weights: str) -> None:
         try:
@@ -242,6 +287,9 @@ class SolverWrapper:
                 'nothing is left to do'
             )
         saved_at = None
+        self._explosion = Explosion()
+        if ranks.is_root() and not self._goes_on:
+            self._set_aside_best()
         record = TrainingRecord(
             f'{self._prefix}_record.jsonl' if ranks.is_root() else None,
             self.solver,
@@ -256,8 +304,10 @@ class SolverWrapper:
         with (
             contextlib.closing(record),
             _deferred_signals() as stop,
-            _Progress(max_iters, self.solver.iter, self.solver_param.average_loss) as progress,
+            self._said_where_to_go_on(),
+            Progress(max_iters, self.solver.iter, self.solver_param.average_loss) as progress,
         ):
+            self._validate_late(record, stop)
             while self.solver.iter < max_iters:
                 self._warm_up(max_iters)
                 for layer in self._numbered:
@@ -267,26 +317,107 @@ class SolverWrapper:
                 losses = _losses(self.solver.net)
                 self._check(losses)
                 of_ranks = ranks.gather({'stop': bool(stop), 'losses': losses, 'passes': record.passes()})
+                entry = None
                 if of_ranks is not None:
                     passes = [rank['passes'] for rank in of_ranks]
-                    progress.show(record.finish(of_ranks[-1]['losses'], passes, self._of_division()))
+                    entry = record.line(of_ranks[-1]['losses'], passes, self._of_division())
                 stops = ranks.from_root(of_ranks and any(rank['stop'] for rank in of_ranks))
-                if self.solver.iter % cfg.TRAIN.SNAPSHOT_ITERS == 0 or stops:
+                found = None
+                if self._is_validated(max_iters) and not stops:
+                    found = self._validate(stop)
+                    stops = found is None
+                if entry is not None:
+                    entry |= {'val': found} if found else {}
+                    record.add(entry)
+                    progress.show(entry)
+                enough = found is not None and self._validation.is_enough(self.solver.iter)
+                if self.solver.iter % cfg.TRAIN.SNAPSHOT_ITERS == 0 or stops or enough:
                     self._snapshot_at_root()
                     saved_at = self.solver.iter
                 if stops:
                     raise TrainingInterrupted(
-                        f'stopped at iteration {self.solver.iter}; to go on, resume from {self._state_path()}: '
+                        f'interrupted at iteration {self.solver.iter}; to go on, resume from {self._state_path()}: '
                         'the same command of tools/train_net.py with --snapshot and this file in place of --weights, '
                         'before --set'
                     )
+                if enough:
+                    break
             if saved_at != self.solver.iter:
                 self._snapshot_at_root()
+        self._say_how_it_went(max_iters)
         return self._model_paths
+
+    def _is_validated(self, max_iters: int) -> bool:
+        done = self.solver.iter
+        return self._validation is not None and (done == max_iters or self._validation.is_due(done))
+
+    def _validate_late(self, record: TrainingRecord, stop: list) -> None:
+        """Makes up for a validation that was due when the run that is resumed was interrupted."""
+        done = self.solver.iter
+        at_hand = ranks.from_root(record.validated_at)
+        if self._validation is None or not done or at_hand == done or not self._validation.is_due(done):
+            return
+        found = self._validate(stop)
+        if found is not None:
+            record.complete(found)
+
+    def _validate(self, stop: list) -> dict | None:
+        """Tests the net as it is now, and keeps it if it is the best so far; None if it was stopped in between."""
+        with self._plain_regression():
+            found = self._validation.run(self.solver.net, self.solver.iter, lambda: bool(stop))
+            if found is None:
+                return None
+            if self._validation.is_better(found) and ranks.is_root():
+                card = self._card(self._validation.best)
+                with whole_file.beside(best_model(self._prefix)) as made:
+                    self.solver.net.save(made)
+                    if card is not None:
+                        add_card(made, card)
+        if ranks.is_root():
+            with tqdm.external_write_mode():
+                print(self._validation.describe(found), flush=True)
+        return found
+
+    def _set_aside_best(self) -> None:
+        """The best model of an earlier run must not pass for this one's."""
+        there = best_model(self._prefix)
+        if os.path.exists(there):
+            aside = best_model(self._prefix).replace('_best.caffemodel', '_best_of_earlier_run.caffemodel')
+            os.replace(there, aside)
+            print(f'{there} is of an earlier run; it is {aside} now')
+
+    def _say_how_it_went(self, max_iters: int) -> None:
+        if self._validation is None or not ranks.is_root():
+            return
+        best = self._validation.best
+        if self.solver.iter < max_iters:
+            print(
+                f'mAP has not risen for {self.solver.iter - best["iteration"]} iterations (TRAIN.EARLY_STOP_ITERS is '
+                f'{cfg.TRAIN.EARLY_STOP_ITERS}): training ends at iteration {self.solver.iter} of {max_iters}'
+            )
+        if best:
+            path = best_model(self._prefix)
+            print(f'Best on {best["imdb"]}: mAP {best["mAP"]:.4f}, after iteration {best["iteration"]}: {path}')
+
+    @contextlib.contextmanager
+    def _said_where_to_go_on(self):
+        """Has a second Ctrl-C, which leaves no snapshot, say which is the last."""
+        try:
+            yield
+        except TrainingInterrupted:
+            raise
+        except KeyboardInterrupt:
+            state = newest_state(self._prefix, self._own_snapshots)
+            last = 'no snapshot was written' if state is None else f'to go on, resume from {state} (--snapshot)'
+            raise KeyboardInterrupt(f'interrupted in iteration {self.solver.iter}; {last}') from None
 
     def _snapshot_at_root(self) -> None:
         if ranks.is_root():
             self._model_paths.append(self.snapshot())
+            self._own_snapshots.add(self.solver.iter)
+            gone = thin_out(self._prefix, self._own_snapshots, cfg.TRAIN.SNAPSHOTS_KEPT)
+            self._own_snapshots -= gone
+            self._model_paths = [path for path in self._model_paths if os.path.exists(path)]
         ranks.from_root(None)  # nobody ends before it is written
 
     def _warm_up(self, max_iters: int) -> None:
@@ -327,8 +458,12 @@ class SolverWrapper:
         return path
 
     def _add_card(self, path: str) -> None:
-        if self._classes:
-            add_card(path, ModelCard.of_training(self._classes, self._dataset))
+        card = self._card()
+        if card is not None:
+            add_card(path, card)
+
+    def _card(self, validation: dict | None = None) -> ModelCard | None:
+        return ModelCard.of_training(self._classes, self._dataset, validation) if self._classes else None
 
     def _check_classes(self, snapshot: str | None, roidb) -> None:
         card = None if snapshot is None else read_card_of_state(snapshot)
@@ -418,6 +553,12 @@ class SolverWrapper:
     def _check(self, losses: dict[str, float]) -> None:
         if not all(np.isfinite(value) for value in losses.values()):
             self._stop(f'the loss is not a number any more ({losses})', self.solver.iter - 1, updated=True)
+        said = self._explosion.told(sum(losses.values()))
+        if said is not None and ranks.is_root():
+            with tqdm.external_write_mode(file=sys.stderr):
+                warnings.warn(
+                    f'iteration {self.solver.iter - 1}: {said}. {self._what_to_try()}', RuntimeWarning, stacklevel=3
+                )
         if losses.get('loss_bbox') == 0 and not self._warned:
             cause = no_box_loss(self.solver.net)
             if cause is not None:
@@ -434,58 +575,21 @@ class SolverWrapper:
         """Called by the record in the middle of a forward pass: the weights are still as they were."""
         self._stop('the loss of an RoI is not a number', self.solver.iter, updated=False)
 
+    def _what_to_try(self) -> str:
+        state = newest_state(self._prefix, self._own_snapshots)
+        return what_to_try(self._solver_prototxt, self.solver_param.base_lr, self.solver_param.clip_gradients, state)
+
     def _stop(self, what: str, iteration: int, updated: bool) -> None:
         folder = f'{self._prefix}_not_finite_iter_{iteration}'
         found = not_finite(self.solver.net, self.data_layer.shown, folder, weights_are_old=not updated)
         began, source = self._began
-        advice = 'Usually base_lr is too high; resume from an earlier snapshot with a lower one.'
+        advice = self._what_to_try()
         if iteration == began:  # the losses are those of the weights that were there
             advice = (
                 f'No update of this run came before it, so base_lr is not the cause: look at the weights that it began '
                 f'with ({source or "those of the fillers"}), then at the images and proposals.'
             )
         raise FloatingPointError(f'iteration {iteration}: {what}; {found}. {advice}')
-
-
-class _Progress:
-    """On a terminal, a bar: iteration, smoothed losses, images/s, time left; elsewhere nothing.
-
-    Losses are means over the last `average_loss` iterations, as Caffe smooths them: of all RoIs and of those
-    mined, or of those sampled if nothing is mined.
-    """
-
-    def __init__(self, max_iters: int, start: int, average_loss: int):
-        self._recent: collections.deque[tuple] = collections.deque(maxlen=max(average_loss, 1))
-        self._bar = tqdm(
-            total=max_iters,
-            initial=start,
-            unit='iter',
-            disable=None,
-            dynamic_ncols=True,
-            bar_format='{n_fmt}/{total_fmt} |{bar}| {remaining} left{postfix}',
-        )
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error) -> None:
-        self._bar.close()
-
-    def show(self, entry: dict) -> None:
-        """Counts an iteration; `entry` is its line of the record."""
-        self._bar.update()
-        if self._bar.disable:
-            return
-        seconds = entry['seconds']['step'] / max(entry['images'], 1)
-        if 'all' in entry:
-            self._recent.append((entry['all']['loss'], entry['mined']['loss'], seconds))
-            everything, mined, seconds = np.mean(self._recent, axis=0)
-            losses = f'loss all {everything:.3f}, mined {mined:.3f}'
-        else:
-            self._recent.append((sum(entry['loss'].values()), seconds))
-            sampled, seconds = np.mean(self._recent, axis=0)
-            losses = f'loss {sampled:.3f}'
-        self._bar.set_postfix_str(f'{losses}, {1 / seconds:.1f} images/s', refresh=False)
 
 
 def _first(layers, kind: type):
@@ -526,6 +630,10 @@ def _seed(purpose: int, number: int) -> int:
     return int(np.random.SeedSequence([cfg.RNG_SEED, purpose, number]).generate_state(1)[0] >> 1)
 
 
+def _is_state_of(snapshot: str, prefix: str) -> bool:
+    return os.path.realpath(snapshot).startswith(os.path.realpath(prefix) + '_resume_iter_')
+
+
 def _release(lock: TrainingLock | None) -> None:
     if lock is not None:
         lock.release()
@@ -540,7 +648,7 @@ def _net_text(param) -> str:
     """The text of the net that a solver trains."""
     for field in ('net', 'train_net'):
         if param.HasField(field):
-            with open(getattr(param, field), encoding='utf-8') as file:
+            with open(getattr(param, field), encoding='utf-8-sig', errors='replace') as file:
                 return file.read()
     return ''
 
@@ -568,7 +676,7 @@ def _deferred_signals():
         received.append(number)
         with contextlib.suppress(OSError):  # not by print, in the middle of which this may come
             if ranks.is_root():
-                os.write(2, start + b'Stopping after this iteration (again to stop at once) ...\n')
+                os.write(2, start + b'Finishing this step, then a snapshot; again to stop now\n')
         for each, handler in before.items():
             signal.signal(each, handler)
 

@@ -14,6 +14,7 @@ from fast_rcnn.record import PARTS
 # Okabe and Ito: told apart by colour-blind people; a run also has a mark of its own
 COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#000000')
 _MARKS = 'os^Dv<x'
+_ALL = 'Mean loss of all RoIs scored'
 _PART_COLOURS = {'data': '#e69f00', 'forward': '#56b4e9', 'mining': '#d55e00', 'backward': '#0072b2'}
 
 
@@ -45,7 +46,7 @@ def draw_curves(path: str, runs: dict[str, list[dict]], window: int, per_roi: di
     panels = []
     if runs:
         panels += [
-            lambda ax: _compare(ax, runs, window, 'Mean loss of all RoIs scored', _of('all', 'loss')),
+            lambda ax: _compare(ax, runs, window, _ALL, _of('all', 'loss')),
             lambda ax: _compare(ax, runs, window, 'Mean loss of the RoIs mined', _of('mined', 'loss')),
             lambda ax: _compare(ax, runs, window, 'Loss as Caffe reports it', _reported),
             lambda ax: _compare(ax, runs, window, 'Objects among the RoIs learned from', _objects, percent=True),
@@ -59,6 +60,8 @@ def draw_curves(path: str, runs: dict[str, list[dict]], window: int, per_roi: di
             lambda ax: _seconds(ax, runs),
             lambda ax: _compare(ax, runs, 1, 'Learning rate', lambda e: e.get('lr'), log=True),
         ]
+        if any('val' in entry for entries in runs.values() for entry in entries):
+            panels.insert(0, lambda ax: _validated(ax, runs))
         if any('rpn_cls_loss' in entries[0]['loss'] for entries in runs.values()):
             panels += [
                 lambda ax: _compare(
@@ -80,7 +83,7 @@ def draw_curves(path: str, runs: dict[str, list[dict]], window: int, per_roi: di
     for ax in axes[len(panels) :]:
         ax.set_axis_off()
     if len(runs) > 1:
-        handles = axes[1 if per_roi else 0].get_legend_handles_labels()
+        handles = next(ax for ax in axes if ax.get_title() == _ALL).get_legend_handles_labels()
         figure.legend(*handles, loc='outside upper center', ncols=min(len(runs), 4), frameon=False)
     elif runs:
         figure.suptitle(next(iter(runs)), fontsize=12)
@@ -139,6 +142,26 @@ def _compare(ax, runs, window, title, value, percent=False, log=False) -> None:
         ax.set_ylim(bottom=0)
         if percent:
             ax.yaxis.set_major_formatter('{x:g} %')
+
+
+def _validated(ax, runs) -> None:
+    """mAP after each validation; the best of a run has a ring, and its number beside it."""
+    ax.set_title('mAP on the validation set')
+    for i, entries in enumerate(runs.values()):
+        found = [entry['val'] for entry in entries if 'val' in entry]
+        found = [each for each in found if each.get('mAP') is not None]
+        if not found:
+            continue
+        x, y = [each['iteration'] for each in found], [each['mAP'] for each in found]
+        ax.plot(x, y, color=COLOURS[i % 7], marker=_MARKS[i % 7], markersize=4, linewidth=1.4)
+        best = int(np.argmax(y))
+        ax.plot(x[best], y[best], 'o', color=COLOURS[i % 7], markersize=10, fillstyle='none')
+        ax.annotate(
+            f'{y[best]:.3f}', (x[best], y[best]), xytext=(0, -14), textcoords='offset points', ha='center', fontsize=8.5
+        )
+    ax.set_xlabel('iteration')
+    ax.set_ylim(bottom=0)
+    ax.grid(alpha=0.3)
 
 
 def _by_class(ax, entries: list[dict], window: int, title: str, most: int = 7) -> None:

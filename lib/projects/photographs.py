@@ -6,13 +6,13 @@ import dataclasses
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from detection_data.image_file import IMAGE_EXTENSIONS as EXTENSIONS
 from detection_data.image_file import ImageError, read_header, read_image_size
+from detection_data.image_list import walk
 from detection_data.labels import AnnotationError
 
-_SYSTEM_FILES = {'thumbs.db', 'desktop.ini', '__macosx'}
 _SPLITS = {'train': 'train', 'training': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val', 'test': 'test'}
 
 
@@ -85,15 +85,6 @@ class ImageFolder:
             if found:
                 return found[0]
         raise LabelError(f'{where}: there is no image {name!r} in {self.root} or below it')
-
-
-def walk(root: str) -> Iterator[str]:
-    """The files below a folder, absolute, but hidden ones and what systems leave behind."""
-    for folder, folders, files in os.walk(root):
-        folders[:] = sorted(f for f in folders if not f.startswith('.') and f.lower() not in _SYSTEM_FILES)
-        for file in sorted(files):
-            if not file.startswith('.') and file.lower() not in _SYSTEM_FILES:
-                yield os.path.join(folder, file)
 
 
 def _names(relative: str) -> set[str]:

@@ -89,12 +89,19 @@ class Project:
         """The iterations that a method trains for."""
         return _iterations_of(method, self.iterations)
 
-    def newest_model(self, output_dir: str, method: str) -> str:
-        """The snapshot for testing of the most iterations of a method. Raises ProjectError if it was not trained."""
+    def model_to_test(self, output_dir: str, method: str) -> str:
+        """The best model of a method by its validation; else the snapshot for testing of the most iterations.
+
+        Raises ProjectError if it was not trained.
+        """
         with open(self.path(method, 'solver.prototxt'), encoding='utf-8') as stream:
             stated = re.search(r'^snapshot_prefix:\s*"([^"]*)"', stream.read(), re.MULTILINE)
         prefix = stated[1] if stated else method
-        found = glob.glob(os.path.join(glob.escape(output_dir), f'{glob.escape(prefix)}*_iter_*.caffemodel'))
+        start = os.path.join(glob.escape(output_dir), f'{glob.escape(prefix)}*')
+        best = sorted(glob.glob(f'{start}_best.caffemodel'), key=len)
+        if best:
+            return best[0]
+        found = glob.glob(f'{start}_iter_*.caffemodel')
         ends = ((re.search(r'_iter_(\d+)\.caffemodel$', p), p) for p in found if '_resume_iter_' not in p)
         numbered = [(int(end[1]), p) for end, p in ends if end]
         if not numbered:
@@ -234,7 +241,7 @@ def project_files(
         with open(os.path.join(source, 'solver.prototxt'), encoding='utf-8') as stream:
             steps = _iterations_of(key, iterations)
             files[f'{key}/solver.prototxt'] = _solver(stream.read(), f'{folder}/{key}', key, steps)
-        files[f'{key}/settings.yml'] = _settings(name, key, net, scale, max_size, smallest)
+        files[f'{key}/settings.yml'] = _settings(name, key, net, scale, max_size, smallest, steps)
     counts = {split: len(part) for split, part in dealt.items()}
     description = {
         'name': name, 'net': net, 'classes': classes, 'images': images.root, 'labels': os.path.abspath(labels),
@@ -251,11 +258,14 @@ def _solver(text: str, folder: str, key: str, iterations: int) -> str:
     return re.sub(r'(snapshot_prefix:\s*)"[^"]*"', rf'\g<1>"{key}"', text)
 
 
-def _settings(name: str, key: str, net: str, scale: int, max_size: int, smallest: int) -> str:
+def _settings(name: str, key: str, net: str, scale: int, max_size: int, smallest: int, iterations: int) -> str:
     small = NETS[net].stride == 8
     rpn = key in WITH_RPN
     what = {'ohem': 'OHEM', 'frcn': 'The classic sampling', 'faster': 'Faster R-CNN with OHEM'}[key]
-    lines = [f'# {what} on {name}', f'EXP_DIR: {name}', 'TRAIN:']
+    lines = [f'# {what} on {name}', f'EXP_DIR: {name}/{key}', 'TRAIN:']
+    lines += ['  # mAP on the validation set ten times a training; the best model is kept, and the last two snapshots']
+    lines += [f'  VAL_ITERS: {max(iterations // 10, 1)}', f'  SNAPSHOT_ITERS: {max(iterations // 10, 1)}']
+    lines += ['  SNAPSHOTS_KEPT: 2']
     lines += [f'  SCALES: [{scale}]', f'  MAX_SIZE: {max_size}']
     if small or key != 'frcn':  # one image and 64 RoIs at a time, twice an iteration: iter_size in the solver
         lines += ['  IMS_PER_BATCH: 2', '  BATCH_SIZE: 128'] if small else ['  IMS_PER_BATCH: 1', '  BATCH_SIZE: 64']
@@ -293,6 +303,9 @@ Next, from the folder of the program:
 .venv/bin/python tools/test_net.py --project {name}
 .venv/bin/python tools/demo.py --project {name} photo.jpg
 ```
+
+Results go to `output/{name}/`, a folder for each method; `--run NAME` gives a training one of its own. Ten times in a
+training the net is tested on the validation set; the best model is kept, and is the one that is tested and shown.
 
 That is Fast R-CNN, on proposals of selective search. With `--method faster` it is Faster R-CNN with OHEM, which
 proposes boxes by itself ({_iterations_of('faster', iterations)} iterations). Its anchors are fitted to the boxes here:

@@ -60,7 +60,7 @@ def test_a_set_of_ones_own(made, tmp_path):
     assert second['difficult'].tolist() == second['crowd'].tolist() == [False, True]
     assert (second['width'], second['height']) == (200, 100)
     assert data.gt_roidb()[1]['boxes'].tolist() == [[10, 20, 39, 59]]
-    assert data.proposals_path('random') == str(tmp_path / 'proposals' / 'random_labels.h5')
+    assert data.proposals_path('random') == str(tmp_path / 'proposals' / 'random_coco_labels_in_pictures.h5')
     copy = pickle.loads(pickle.dumps(data))  # as it goes to a loader process
     np.testing.assert_array_equal(copy.annotation(0)['boxes'], [[0, 0, 199, 99]])
 

@@ -4,11 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import h5py
 import numpy as np
 import pytest
 
 from detection_data.factory import get_imdb
+from detection_data.proposals import write_proposals
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'make_proposals.py'
 
@@ -122,3 +124,38 @@ def test_a_split_that_grew_is_extended_if_asked_for(many):
     data = get_imdb(name)
     data.set_proposal_method('random')
     assert all(len(data.proposals_of(i)) > 0 for i in range(total))
+
+
+def test_sets_of_one_name_have_files_of_their_own(tmp_path):
+    """A folder's split, labels in COCO's format called the same, and these with other images beside one another."""
+    images = tmp_path / 'JPEGImages'
+    other = tmp_path / 'smaller'
+    for folder in (images, other, tmp_path / 'Annotations', tmp_path / 'ImageSets' / 'Main'):
+        folder.mkdir(parents=True)
+    (tmp_path / 'ImageSets' / 'Main' / 'train.txt').write_text('1\n')
+    (tmp_path / 'classes.txt').write_text('cat\n')
+    (tmp_path / 'Annotations' / '1.xml').write_text(
+        '<annotation><size><width>9</width><height>9</height></size></annotation>'
+    )
+    (tmp_path / 'train.json').write_text(
+        '{"images": [{"id": 7, "file_name": "1.png", "width": 9, "height": 9}], "annotations": [], '
+        '"categories": [{"id": 1, "name": "cat"}]}'
+    )
+    for folder in (images, other):
+        cv2.imwrite(str(folder / '1.png'), np.zeros((9, 9, 3), np.uint8))
+    sets = [
+        get_imdb(name)
+        for name in (
+            f'folder:{tmp_path}:train', f'coco:{tmp_path}/train.json:{images}', f'coco:{tmp_path}/train.json:{other}'
+        )
+    ]  # fmt: skip
+    paths = [data.proposals_path('random') for data in sets]
+    assert len(set(paths)) == 3
+    # what an earlier version called the file of such a set serves still, if it is of its images
+    earlier = tmp_path / 'proposals' / 'random_train.h5'
+    write_proposals(str(earlier), ['7'], [np.array([[0, 0, 5, 5]])], 'random')
+    assert sets[1].proposals_path('random') == str(earlier)
+    write_proposals(str(earlier), ['1'], [np.array([[0, 0, 5, 5]])], 'random')  # the folder's
+    assert [data.proposals_path('random') for data in sets] == paths == [str(earlier), *paths[1:]]
+    earlier.write_bytes(b'damaged')
+    assert sets[1].proposals_path('random') == paths[1]

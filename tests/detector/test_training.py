@@ -9,6 +9,7 @@ import pytest
 
 import caffe
 from fast_rcnn.config import cfg
+from fast_rcnn.diagnosis import Explosion
 from fast_rcnn.test import load_net
 from fast_rcnn.train import SolverWrapper, TrainingInterrupted, get_training_roidb, train_net
 
@@ -308,3 +309,92 @@ def test_outputs_must_fit_the_classes(solver, roidb, tmp_path):
     roidb.bbox_means = roidb.bbox_stds = np.zeros((5, 4))
     with pytest.raises(ValueError, match='bbox_pred has 16 outputs, but the data set has 5 classes'):
         SolverWrapper(solver(), roidb, str(tmp_path))
+
+
+def unfilled(path):
+    """The net of a solver, its first layers without fillers, as published prototxts have them."""
+    net = Path(path).with_name('train.prototxt')
+    net.write_text(net.read_text().replace('stride: 8 weight_filler { type: "xavier" }', 'stride: 8'))
+
+
+def test_a_net_without_weights_to_start_from_is_refused_and_leaves_no_folder(solver, roidb, tmp_path):
+    first = train_net(solver(), roidb, str(tmp_path / 'first'), max_iters=1)[0]
+    path = solver()
+    unfilled(path)
+    out = tmp_path / 'output' / 'run'
+    said = (
+        r'1 layers \(conv\) have only zeros .* no weight_filler in .*train\.prototxt, and no weights are given\. Give '
+    )
+    with pytest.raises(ValueError, match=said):
+        SolverWrapper(path, roidb, str(out))
+    assert not out.parent.exists()
+    SolverWrapper(path, roidb, str(out), pretrained_model=first).close()
+    assert out.is_dir()
+    wrapper = SolverWrapper(path, roidb, str(out), pretrained_model='none')
+    assert not wrapper.solver.net.params['conv'][0].data.any()
+    wrapper.close()
+
+
+def test_weights_that_lack_a_layer_are_no_weights_for_it(solver, roidb, tmp_path):
+    path = solver()
+    unfilled(path)
+    (tmp_path / 'other.prototxt').write_text(
+        'input: "x" input_shape { dim: 1 dim: 16 } layer { name: "fc" type: "InnerProduct" bottom: "x" top: "y" '
+        'inner_product_param { num_output: 8 } }'
+    )
+    other = str(tmp_path / 'other.caffemodel')
+    caffe.Net(str(tmp_path / 'other.prototxt'), caffe.TEST).save(other)
+    with pytest.raises(ValueError, match=r'and .*other\.caffemodel has none for them'):
+        SolverWrapper(path, roidb, str(tmp_path / 'out'), pretrained_model=other)
+    assert not (tmp_path / 'out').exists()
+
+
+def test_a_refused_run_leaves_a_folder_as_it_was(solver, roidb, tmp_path):
+    out = tmp_path / 'out'
+    out.mkdir()
+    (out / 'mine.txt').write_text('x')
+    path = solver()
+    unfilled(path)
+    with pytest.raises(ValueError, match='have only zeros'):
+        SolverWrapper(path, roidb, str(out))
+    assert [file.name for file in out.iterdir()] == ['mine.txt']
+
+
+def test_a_loss_that_explodes_is_told_once_with_what_to_try(solver, roidb, tmp_path, monkeypatch):
+    """20 times the mean of the first: 1, 1, 1, then 19 is no explosion, 25 is, and the next is not told again."""
+    losses = iter([1.0, 1.0, 1.0, 19.0, 25.0, 1e6])
+    monkeypatch.setattr('fast_rcnn.train._losses', lambda net: {'loss_cls': next(losses)})
+    path = solver(base_lr='0.0001')
+    with pytest.warns(RuntimeWarning) as caught:
+        train_net(path, roidb, str(tmp_path / 'out'), max_iters=6)
+    (said,) = [str(warning.message) for warning in caught]
+    # the mean of the first four, 1, 1, 1 and 19, is 5.5: 25 is not 20 times that
+    assert said.startswith('iteration 5: the loss is 1e+06, ')
+    assert f'base_lr is too high: it is 0.0001 in {path}; try 1e-05, or clip_gradients: 10 beside it, and start' in said
+
+
+@pytest.mark.parametrize(
+    ('losses', 'told'),
+    [
+        ([2.0] * 10 + [39.9], None),
+        ([2.0] * 10 + [40.0], 'the loss is 40, 20 times the 2 of the first iterations'),
+        # a run that has learned: one hard mini-batch is no explosion; ln 2 is what chance makes of two classes
+        ([0.01] * 10 + [13.8], None),
+        ([0.01] * 10 + [13.9], 'the loss is 13.9, 20 times the 0.693 of the first iterations'),
+        ([3.0, 100.0], 'the loss is 100, 33 times the 3 of the first iterations'),
+        ([500.0], None),  # nothing to compare it with
+    ],
+)
+def test_what_counts_as_an_explosion(losses, told):
+    watch = Explosion()
+    assert [watch.told(loss) for loss in losses] == [None] * (len(losses) - 1) + [told]
+
+
+def test_a_state_to_go_back_to_is_named(solver, roidb, tmp_path):
+    train_net(solver(), roidb, str(tmp_path), max_iters=2)
+    state = str(tmp_path / 'tiny_resume_iter_2.solverstate')
+    wrapper = SolverWrapper(solver(base_lr='1e30'), roidb, str(tmp_path), snapshot=state)
+    with pytest.raises(
+        FloatingPointError, match=r'base_lr is too high: .* snapshot \(.*tiny_resume_iter_2\.solverstate'
+    ):
+        wrapper.train_model(9)

@@ -93,7 +93,7 @@ def test_a_snapshot_is_taken_when_the_terminal_closes(tiny, tmp_path, number):
         process.send_signal(number)
     said = process.communicate(timeout=300)[0]
     assert process.returncode == 130, said[-2000:]
-    assert re.search(r'stopped at iteration \d+; to go on, resume from \S+\.solverstate', said)
+    assert re.search(r'interrupted at iteration \d+; to go on, resume from \S+\.solverstate', said)
     assert 'Traceback' not in said
     assert_all_end(process.pid)
 
@@ -132,7 +132,7 @@ def test_ctrl_c_twice_in_training(tiny, tmp_path):
     process = start(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     until(process, 'Iteration 0, loss')
     os.killpg(process.pid, signal.SIGINT)
-    until(process, 'Stopping after this iteration')
+    until(process, 'Finishing this step, then a snapshot')
     os.killpg(process.pid, signal.SIGINT)
     said = process.communicate(timeout=300)[0]
     assert process.returncode == 130, said[-2000:]

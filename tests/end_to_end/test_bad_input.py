@@ -159,7 +159,7 @@ def test_ctrl_c_snapshots_and_says_how_to_resume(tiny, tmp_path):
     state = re.search(r'resume from (\S+\.solverstate)', said)
     assert state and os.path.exists(state[1])
     assert 'Traceback' not in said
-    done = int(re.search(r'stopped at iteration (\d+)', said)[1])
+    done = int(re.search(r'interrupted at iteration (\d+)', said)[1])
     assert 'with --snapshot and this file in place of --weights, before --set' in said
     command = [*begin, '--iters', str(done + 1), '--snapshot', state[1], *settings]
     resumed = subprocess.run(command, **surroundings, capture_output=True, text=True, check=False)

@@ -1,6 +1,7 @@
 """From labels of any kind to a trained detector in three commands."""
 
 import json
+import re
 import sys
 
 import pytest
@@ -8,6 +9,8 @@ from commands import ROOT, run
 
 sys.path.append(str(ROOT / 'tests' / 'projects'))
 import twelve
+
+from fast_rcnn.model_card import read_card
 
 
 def new_project(folder, *flags, status=0):
@@ -58,15 +61,20 @@ def three_commands(folder, capfd=None):
         ROOT / 'tools' / 'train_net.py', '--project', 'fruit', '--gpu', 'cpu', '--iters', 6, *settings, cwd=folder
     )
     assert 'making them' in trained.stdout
+    assert re.search(r'Iteration 6: mAP 0\.\d{4} \(AP50 0\.\d{4}\) on fruit_val, the best so far', trained.stdout)
     tested = run(ROOT / 'tools' / 'test_net.py', '--project', 'fruit', '--gpu', 'cpu', *settings, cwd=folder)
-    assert 'ohem_iter_6.caffemodel' in tested.stdout and 'AP50' in tested.stdout
+    assert 'ohem_best.caffemodel, the best on fruit_val, after iteration 6 (--net takes another)' in tested.stdout
+    assert 'AP50' in tested.stdout
+    output = folder / 'output' / 'fruit' / 'ohem'
+    assert (output / 'fruit_train' / 'ohem_resume_iter_6.solverstate').is_file()
     photo = next((folder / 'images').rglob('photo 00.jpg'))
     shown = run(
-        ROOT / 'tools' / 'demo.py', '--project', 'fruit', photo, '--gpu', 'cpu', '--out', folder / 'drawn', *settings,
+        ROOT / 'tools' / 'demo.py', '--project', 'fruit', photo, '--gpu', 'cpu', *settings,
         cwd=folder,
     )  # fmt: skip
     assert '1 images' in shown.stdout
-    assert (folder / 'drawn' / 'photo 00.png').is_file()
+    assert (output / 'pictures' / 'photo 00.png').is_file()
+    return {path.name: path.read_bytes() for path in (output / 'fruit_train').glob('*.caffemodel')}
 
 
 def test_three_commands(tmp_path):
@@ -91,7 +99,7 @@ def test_three_commands_with_faster_rcnn(tmp_path):
     assert 'making them' not in said and not list(tmp_path.rglob('*.h5'))  # no proposals beforehand
     assert 'faster_iter_2.caffemodel' in said
     tested = tool('test_net').stdout
-    assert 'faster_iter_2.caffemodel' in tested and 'AP50' in tested
+    assert 'faster_best.caffemodel, the best on fruit_val' in tested and 'AP50' in tested
     photo = next((tmp_path / 'images').rglob('photo 00.jpg'))
     assert '1 images' in tool('demo', photo, '--out', tmp_path / 'drawn').stdout
     assert not list(tmp_path.rglob('*.h5'))
@@ -100,12 +108,54 @@ def test_three_commands_with_faster_rcnn(tmp_path):
     assert '--method faster' in (tmp_path / 'projects' / 'fruit' / 'README.md').read_text()
 
 
+@pytest.fixture(scope='module')
+def models(tmp_path_factory):
+    """What the three commands train on the twelve images in VOC's layout."""
+    folder = tmp_path_factory.mktemp('trained')
+    twelve.voc(folder)
+    new_project(folder)
+    return three_commands(folder)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('layout', twelve.LAYOUTS, ids=lambda layout: layout.__name__)
-def test_three_commands_from_every_kind_of_labels(layout, tmp_path):
+def test_three_commands_from_every_kind_of_labels_end_with_the_same_model(layout, expected, models, tmp_path):
+    """Same boxes, same split, classes in the same order: so the same weights, and the same names inside the file.
+
+    The seed of an image's proposals is its id, which is the same too.
+    """
     layout(tmp_path)
     new_project(tmp_path)
-    three_commands(tmp_path)
+    assert content(tmp_path) == expected
+    trained = three_commands(tmp_path)
+    assert set(trained) == set(models) == {
+        'ohem_best.caffemodel', 'ohem_iter_6.caffemodel', 'ohem_resume_iter_6.caffemodel'
+    }  # fmt: skip
+    assert trained == models
+    assert read_card(str(tmp_path / 'output/fruit/ohem/fruit_train/ohem_best.caffemodel')).classes == (
+        '__background__', 'apple', 'pear'
+    )  # fmt: skip
+
+
+def test_a_run_of_its_own_and_early_stop_and_no_validation(tmp_path):
+    twelve.coco(tmp_path)
+    new_project(tmp_path)
+    settings = ('--set', 'ROOT_DIR', tmp_path, 'TRAIN.SCALES', '(96,)', 'TEST.SCALES', '(96,)')
+
+    def train(*flags, more=()):
+        command = (ROOT / 'tools' / 'train_net.py', '--project', 'fruit', '--gpu', 'cpu', *flags, *settings, *more)
+        return run(*command, cwd=tmp_path).stdout
+
+    said = train('--iters', 9, '--run', 'second', more=('TRAIN.VAL_ITERS', 1, 'TRAIN.EARLY_STOP_ITERS', 2))
+    assert 'Validation on `fruit_val`' in said
+    folder = tmp_path / 'output' / 'fruit' / 'ohem' / 'second' / 'fruit_train'
+    assert (folder / 'ohem_best.caffemodel').is_file() and (folder.parent.parent / 'second').is_dir()
+    assert not (tmp_path / 'output' / 'fruit' / 'ohem' / 'fruit_train').exists()
+    said = train('--iters', 1, '--val', 'none')
+    assert 'Validation' not in said
+    assert [p.name for p in (tmp_path / 'output/fruit/ohem/fruit_train').glob('*best*')] == []
+    odd = run(ROOT / 'tools' / 'train_net.py', '--project', 'fruit', '--run', '../x', cwd=tmp_path, status=1).stderr
+    assert "--run takes a name for a folder: letters, digits, . _ + -; given '../x'" in odd
 
 
 def test_a_dry_run_shows_all_and_writes_nothing(tmp_path):

@@ -88,6 +88,28 @@ def test_two_ranks_leave_the_files_of_one_process_byte_for_byte(command, solver)
 
 
 @pytest.mark.slow
+def test_two_ranks_validate_as_one_process_does(command, solver, tiny):
+    """The images are dealt, the best model is the same file; and the training ends as without a validation."""
+    val = ('--val', f'folder:{tiny}:test', '--def', SMALL / 'fast_rcnn_ohem' / 'test.prototxt')
+    every = ('TRAIN.VAL_ITERS', '2', 'TRAIN.SNAPSHOT_ITERS', '2')
+    run(*command('cpu', 4, solver(4), *val, into='one', settings=every))
+    run(*command('cpu:2', 4, solver(4), *val, into='two', settings=every))
+    run(*command('cpu:2', 4, solver(4), into='non', settings=every))
+    one, two, none = (files(command.folder(into)) for into in ('one', 'two', 'non'))
+
+    def validated(found):
+        return [
+            {k: v for k, v in line.pop('val').items() if k != 'seconds'} for line in found['record'] if 'val' in line
+        ]
+
+    first, second = validated(one), validated(two)
+    assert first == second and [each['iteration'] for each in first] == [2, 4]
+    assert one.pop('small_best.caffemodel') == two.pop('small_best.caffemodel')
+    assert none['record'] == one['record'] == two['record']
+    models = [{name: content for name, content in each.items() if name.endswith('.caffemodel')} for each in (one, none)]
+    assert models[0] == models[1] and len(models[0]) == 4
+
+
 def test_twenty_iterations_of_the_demo_with_torchrun_and_two_passes_a_rank(command, solver):
     run(*command('cpu', 20, solver(4), into='run1'))
     run(
@@ -231,8 +253,8 @@ def test_asked_to_stop_all_finish_the_same_iteration_and_one_snapshot_is_written
     job.process.send_signal(number)
     status, text = job.end(20)
     assert status == 130
-    (said,) = re.findall(r'stopped at iteration (\d+); to go on', text)
-    assert text.count('Stopping after this iteration') == 1 and not errors(text)
+    (said,) = re.findall(r'interrupted at iteration (\d+); to go on', text)
+    assert text.count('Finishing this step, then a snapshot') == 1 and not errors(text)
     assert [path.name for path in command.folder('run').glob('small_iter_*')] == [f'small_iter_{said}.caffemodel']
     assert job.ranks() == []
 
