@@ -20,8 +20,8 @@ from caffe_stand_ins.prototxt import prototxt_with_stand_ins
 from fast_rcnn.bbox_transform import bbox_overlaps
 from fast_rcnn.config import cfg
 from fast_rcnn.train import layer_of, read_solver
-from roi_data_layer.image_blob import image_scale
 from roi_data_layer.layer import HardRoiMiningLayer, RoIDataLayer
+from roi_data_layer.minibatch import network_scale
 from roi_data_layer.mining import roi_losses, suppressed_by
 from roi_data_layer.mining_rules import DEFAULT_RULE, mine, mining_rng
 from rpn.proposal_layer import ProposalLayer
@@ -253,7 +253,7 @@ def _bottoms(net) -> list[str]:
 
 def _scale_of(entry: dict, rois: np.ndarray) -> float:
     """By how much the net's image is larger than the file: of cfg's scales the one that fits the RoIs."""
-    scales = [image_scale(entry['height'], entry['width'], s, cfg.TRAIN.MAX_SIZE) for s in cfg.TRAIN.SCALES]
+    scales = [network_scale(entry, entry['height'], entry['width'], s) for s in cfg.TRAIN.SCALES]
     if len(scales) == 1 or len(rois) == 0:
         return scales[0]
     return min(scales, key=lambda s: np.abs(rois[0] / s - entry['boxes']).max(axis=1).min())

@@ -4,6 +4,7 @@ import numpy as np
 
 from fast_rcnn.bbox_transform import targets_by_class
 from fast_rcnn.config import ConfigError, cfg
+from roi_data_layer.augmentation import change_look, change_shape
 from roi_data_layer.image_blob import image_scale, read_image, resized, stacked
 
 
@@ -86,14 +87,23 @@ def check_settings(num_images: int) -> None:
 
 
 def _network_image(entry: dict, target_size: int) -> tuple[np.ndarray, float]:
-    """The image of `entry`, mirrored if it says so, as network input (H, W, 3), and its scale."""
+    """The image of `entry`, mirrored and changed if it says so, as network input (H, W, 3), and its scale."""
+    change = entry.get('change')
     stated = (entry['width'], entry['height']) if 'width' in entry else None
-    image = read_image(entry['image'], stated)
-    height, width = image.shape[:2]
+    image = read_image(entry['image'], entry.get('stored', stated))
     if entry['flipped']:
         image = image[:, ::-1]
-    scale = image_scale(height, width, target_size, cfg.TRAIN.MAX_SIZE)
-    return resized(image, scale, cfg.PIXEL_MEANS), scale
+    if change is not None:
+        image = change_shape(image, change)
+    scale = network_scale(entry, image.shape[0], image.shape[1], target_size)
+    pixels = resized(image, scale, cfg.PIXEL_MEANS)
+    return (pixels if change is None else change_look(pixels, change, cfg.PIXEL_MEANS)), scale
+
+
+def network_scale(entry: dict, height: int, width: int, target_size: int) -> float:
+    """By how much the image of `entry`, of `height` x `width` pixels, is scaled for one of cfg.TRAIN.SCALES."""
+    zoom = entry['change'].zoom if 'change' in entry else 1
+    return image_scale(height, width, target_size if zoom == 1 else max(target_size * zoom, 1), cfg.TRAIN.MAX_SIZE)
 
 
 def _choose_rois(entry: dict, num_images: int, rng: np.random.Generator) -> tuple[np.ndarray, int]:
