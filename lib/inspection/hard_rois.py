@@ -61,6 +61,8 @@ class MiniBatch:
     """The name of the mining rule."""
     position: int = 0
     """The number of the mini-batch."""
+    objects: list[np.ndarray] = dataclasses.field(default_factory=list)
+    """N arrays (G, 5) float64: the ground truth, x1, y1, x2, y2 in pixels of `images`, and class; [] if not known."""
     score: np.ndarray | None = None
     """(R,) float32: the score by which the net's RPN proposed each RoI, NaN for the objects themselves. None where the
     net has no RPN."""
@@ -163,7 +165,7 @@ def mined(net: caffe.Net) -> MiniBatch:
     rois = net.blobs['rois'].data.copy()
     labels = net.blobs['labels'].data.astype(np.int64)
     blob, entries = net.blobs['data'].data, data.entries
-    images, iou = [], np.zeros(len(rois))
+    images, shown, iou = [], [], np.zeros(len(rois))
     for i, entry in enumerate(entries):
         mine = np.flatnonzero(rois[:, 0] == i)
         told = 'im_info' in net.blobs  # by a net with an RPN
@@ -172,6 +174,7 @@ def mined(net: caffe.Net) -> MiniBatch:
         pixels = blob[i, :, :height, :width].transpose(1, 2, 0) + cfg.PIXEL_MEANS
         images.append(np.ascontiguousarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8)))
         objects = entry['boxes'][entry['gt_classes'] > 0]
+        shown.append(np.column_stack((objects * np.float64(scale), entry['gt_classes'][entry['gt_classes'] > 0])))
         if len(objects) and len(mine):
             boxes = rois[mine, 1:].astype(np.float64) / scale
             iou[mine] = bbox_overlaps(boxes, objects.astype(np.float64)).max(axis=1)
@@ -189,6 +192,7 @@ def mined(net: caffe.Net) -> MiniBatch:
         by=_repeated(last['rule'], last['loss'], rois, labels, _nms_thresh()),
         rule=last['rule'],
         position=last['position'],
+        objects=shown,
         score=_proposal_scores(net),
     )
 
