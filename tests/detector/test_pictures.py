@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from detection_data.palette import class_colour
+from inspection.curves import classes_in, draw_curves
 from inspection.draw import (
     draw_by_loss,
     draw_by_score,
@@ -163,3 +164,35 @@ def test_a_detection_of_no_class():
         draw_detections(
             np.zeros((9, 9, 3), np.uint8), [{'class': 'cow', 'score': 1, 'box': [0, 0, 1, 1]}], ['cat', 'dog']
         )
+
+
+def line_of(iteration, *classes, **more):
+    """A line of a record whose RoIs are of these classes."""
+    by_class = {name: {'rois': 2, 'cls': 1.0, 'bbox': 0.5} for name in classes}
+    seconds = {'step': 1.0, 'data': 0.1, 'mining': 0.1, 'forward': 0.5, 'backward': 0.2}
+    mined = {'rois': 4, 'fg': 1, 'bg': 3, 'cls': 1.0, 'bbox': 0.5, 'loss': 1.5}
+    return {
+        'iteration': iteration, 'lr': 0.1, 'images': 2, 'loss': {'loss_cls': 1.0},
+        'all': {'rois': 9, 'fg': 2, 'cls': 1.0, 'bbox': 0.5, 'loss': 1.5, 'by_class': by_class},
+        'mined': mined, 'seconds': seconds, 'memory': {'host_peak_mb': 100}, **more,
+    }  # fmt: skip
+
+
+def test_classes_of_a_record_are_in_the_order_that_its_lines_tell():
+    lines = [
+        line_of(0, 'background', 'leaf'),
+        line_of(1, 'background', 'cat', 'leaf'),
+        line_of(2, 'cat', 'dog', 'leaf'),
+    ]
+    assert classes_in(lines) == ['background', 'cat', 'dog', 'leaf']
+    assert sorted(classes_in([line_of(0, 'a', 'b'), line_of(1, 'b', 'a')])) == ['a', 'b']  # of two sets: any order
+
+
+def test_what_was_not_recorded_has_no_panel(tmp_path):
+    """Eight panels of a run with mining are three rows of three; without, the three that are left are one row."""
+    whole = [line_of(i, 'background', 'cat') for i in range(4)]
+    bare = [{k: v for k, v in line.items() if k not in ('all', 'mined')} for line in whole]
+    for name, lines in (('whole', whole), ('bare', bare)):
+        draw_curves(str(tmp_path / f'{name}.png'), {name: lines}, 1, {})
+    whole, bare = (cv2.imread(str(tmp_path / f'{name}.png')).shape for name in ('whole', 'bare'))
+    assert whole[1] == bare[1] and whole[0] > 2.5 * bare[0]
