@@ -6,7 +6,7 @@ they stay legible when the picture is looked at whole; a label that would cover 
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -14,7 +14,6 @@ import numpy as np
 from detection_data.palette import OKABE_ITO, class_colour
 
 Colour = tuple[int, int, int]  # B, G, R
-Legend = list[tuple[str, Any]]  # a text, and the colours of the patch before it: a list of them, OBJECTS, or None
 
 COLOURS: tuple[Colour, ...] = tuple((b, g, r) for r, g, b in OKABE_ITO)
 OBJECTS = 'objects'  # stands for the dashes of an object in a legend
@@ -24,6 +23,16 @@ _LONG_SIDE = 1600  # a panorama is enlarged no further, so that it can be looked
 _SCREEN = (1400, 900)  # what a picture is looked at on
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _PIXELS_A_BOX, _FEWEST = 1000, 30
+
+
+class Part(NamedTuple):
+    """A part of a legend."""
+
+    text: str
+    colours: Any = None
+    """Of a patch before the text: (B, G, R) each, or OBJECTS."""
+    before: str = ''
+    """A text before the patch."""
 
 
 def shown_at_once(width: int, height: int) -> int:
@@ -68,8 +77,8 @@ def draw_detections(
         labels.append((f'{d["class"]} {d["score"]:.2f}', box, colour))
     _draw_objects(picture, objects, scale)
     _draw_labels(picture, labels[::-1])
-    legend: Legend = [(f'{counts[c]} {name}', [_of_class(c)]) for name, c in numbers.items() if counts[c]]
-    return _titled(picture, [*(legend or [('no detections', None)]), *_legend_of(objects)])
+    legend = [Part(f'{counts[c]} {name}', [_of_class(c)]) for name, c in numbers.items() if counts[c]]
+    return _titled(picture, [*(legend or [Part('no detections')]), *_legend_of(objects)])
 
 
 def draw_objects(image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
@@ -81,7 +90,7 @@ def draw_objects(image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, class
         _rectangle(picture, corners, _of_class(int(label)), _line(picture))
         named.append((str(classes[int(label)]), corners, _of_class(int(label))))
     _draw_labels(picture, named)
-    return _titled(picture, _counted(labels, classes) or [('no objects', None)])
+    return _titled(picture, _counted(labels, classes) or [Part('no objects')])
 
 
 def draw_by_loss(
@@ -102,7 +111,7 @@ def draw_by_loss(
     drawn = _highest(loss, most)
     what = f'all {len(boxes)} RoIs' if len(drawn) == len(boxes) else f'the {len(drawn)} hardest of {len(boxes)} RoIs'
     more = ' and more' if (loss > top).any() else ''
-    return _coloured(image, boxes[drawn], loss[drawn], top, f'{what} by loss:  0', f'{top:g}{more}', objects, panels)
+    return _coloured(image, boxes[drawn], loss[drawn], top, f'{what} by loss:', f'{top:g}{more}', objects, panels)
 
 
 def draw_by_score(
@@ -121,8 +130,8 @@ def draw_by_score(
     proposed = np.flatnonzero(~np.isnan(score))
     drawn = proposed[_highest(score[proposed], most)]
     of = '' if len(drawn) == len(proposed) else f' best of {len(proposed)}'
-    low = f"{len(drawn)}{of} proposals by the RPN's score:  0"
-    return _coloured(image, boxes[drawn], score[drawn], 1.0, low, '1', objects, panels)
+    what = f"{len(drawn)}{of} proposals by the RPN's score:"
+    return _coloured(image, boxes[drawn], score[drawn], 1.0, what, '1', objects, panels)
 
 
 def _highest(values: np.ndarray, most: int) -> np.ndarray:
@@ -130,14 +139,14 @@ def _highest(values: np.ndarray, most: int) -> np.ndarray:
     return np.argsort(values, kind='stable')[max(len(values) - most, 0) :]
 
 
-def _coloured(image, boxes, values, top: float, low: str, high: str, objects, panels: int) -> np.ndarray:
-    """`boxes` (R, 4) coloured by `values` (R,) from 0 to `top`, in their order; `low`, `high` end the scale."""
+def _coloured(image, boxes, values, top: float, what: str, high: str, objects, panels: int) -> np.ndarray:
+    """`boxes` (R, 4) coloured by `values` (R,) from 0 to `top`, in their order, under `what` they are and a scale."""
     picture, scale = _enlarged(image, 0.6)
     palette = loss_palette(256)
     for box, value in zip(boxes, values, strict=True):
         _outline(picture, _scaled(box, scale), palette[int(255 * min(value / top, 1.0))], _line(picture, panels) // 2)
     _draw_objects(picture, objects, scale, panels)
-    return _titled(picture, [(low, None), (high, palette), *_legend_of(objects)], panels)
+    return _titled(picture, [Part(what), Part(high, palette, '0'), *_legend_of(objects)], panels)
 
 
 def draw_chosen(
@@ -171,8 +180,8 @@ def draw_chosen(
             names.append((f'{classes[int(labels[i])].strip("_")} {loss[i]:.2f}{proposed}', box, colour))
     _draw_objects(picture, objects, scale, panels)
     _draw_labels(picture, names[::-1], panels)
-    legend = _counted(np.asarray(labels)[chosen], classes) or [('none', None)]
-    return _titled(picture, [(f'{title}:', None), *legend, *_legend_of(objects)], panels)
+    legend = _counted(np.asarray(labels)[chosen], classes) or [Part('none')]
+    return _titled(picture, [Part(f'{title}:'), *legend, *_legend_of(objects)], panels)
 
 
 def draw_repeats(image: np.ndarray, boxes: np.ndarray, by: np.ndarray, kept: np.ndarray, most: int = 5) -> np.ndarray:
@@ -195,7 +204,7 @@ def draw_repeats(image: np.ndarray, boxes: np.ndarray, by: np.ndarray, kept: np.
         labels.append((f'removed {counts[i]}', _scaled(boxes[i], scale), COLOURS[rank % 7]))
     _draw_labels(picture, labels)
     title = f'NMS removed {len(removed)} of {len(boxes)} (fine lines) for harder ones (heavy lines)'
-    return _titled(picture, [(title, None)])
+    return _titled(picture, [Part(title)])
 
 
 def draw_mined_rois(batch, image: int, classes: Sequence[str]) -> np.ndarray:
@@ -224,11 +233,11 @@ def draw_mined_rois(batch, image: int, classes: Sequence[str]) -> np.ndarray:
 
 
 def beside(*panels: np.ndarray) -> np.ndarray:
-    """Pictures side by side, on white, with a gap."""
+    """Pictures side by side, on white, with a gap; their lower edges are level, whatever the lines of their legends."""
     height = max(panel.shape[0] for panel in panels)
     parts = []
     for panel in panels:
-        parts.append(cv2.copyMakeBorder(panel, 0, height - panel.shape[0], 0, 8, cv2.BORDER_CONSTANT, value=_WHITE))
+        parts.append(cv2.copyMakeBorder(panel, height - panel.shape[0], 0, 0, 8, cv2.BORDER_CONSTANT, value=_WHITE))
     return np.hstack(parts)[:, :-8]
 
 
@@ -250,15 +259,15 @@ def _of_class(index: int) -> Colour:
     return b, g, r
 
 
-def _counted(labels: np.ndarray, classes: Sequence[str]) -> Legend:
+def _counted(labels: np.ndarray, classes: Sequence[str]) -> list[Part]:
     """A legend: how many `labels` (n,) there are of each class that occurs, the background last."""
     counts = np.bincount(np.asarray(labels, int), minlength=len(classes))
     order = [*range(1, len(counts)), 0]
-    return [(f'{counts[c]} {str(classes[c]).strip("_")}', [_of_class(c)]) for c in order if counts[c]]
+    return [Part(f'{counts[c]} {str(classes[c]).strip("_")}', [_of_class(c)]) for c in order if counts[c]]
 
 
-def _legend_of(objects: np.ndarray | None) -> Legend:
-    return [] if objects is None or len(objects) == 0 else [('labelled object', OBJECTS)]
+def _legend_of(objects: np.ndarray | None) -> list[Part]:
+    return [] if objects is None or len(objects) == 0 else [Part('labelled object', OBJECTS)]
 
 
 def _letters(picture: np.ndarray, panels: int = 1) -> float:
@@ -330,47 +339,52 @@ def _draw_labels(picture: np.ndarray, labels, panels: int = 1) -> None:
         cv2.putText(picture, text, (x + 3, y + h - base - 1), _FONT, size, ink, thickness, cv2.LINE_AA)
 
 
-def _titled(panel: np.ndarray, parts: Legend, panels: int = 1) -> np.ndarray:
-    """`panel` under lines of text; a part (text, colours) has a patch of these colours, or OBJECTS, before its text.
+def _titled(panel: np.ndarray, parts: Sequence[Part], panels: int = 1) -> np.ndarray:
+    """`panel` under the lines of a legend.
 
     What does not fit in a line goes to the next one; letters shrink only where a single part is too long.
     """
     size = 1.1 * _letters(panel, panels)
-
-    def lay_out(size: float) -> tuple[list[list[tuple]], int]:
-        """Lines of each part's (text, colours, x of the patch, its width, x of the text), and the longest's end."""
-        unit, thickness = size / 0.55, max(1, round(size * 1.5))
-        lines: list[list[tuple]] = [[]]
-        x, longest = round(8 * unit), 0
-        for text, colours in parts:
-            patch = 0 if colours is None else round((110 if len(colours) > 9 else 16) * unit)
-            patch = round(34 * unit) if colours == OBJECTS else patch
-            width = patch + (round(6 * unit) if patch else 0) + cv2.getTextSize(text, _FONT, size, thickness)[0][0]
-            if lines[-1] and x + width > panel.shape[1]:
-                lines.append([])
-                x = round(8 * unit)
-            lines[-1].append((text, colours, x, patch, x + patch + (round(6 * unit) if patch else 0)))
-            x += width
-            longest = max(longest, x)
-            x += round(14 * unit)
-        return lines, longest
-
-    lines, end = lay_out(size)
+    lines, end = _laid_out(parts, size, panel.shape[1])
     while end > panel.shape[1] and size > 0.2:
         size *= 0.95
-        lines, end = lay_out(size)
+        lines, end = _laid_out(parts, size, panel.shape[1])
     thickness = max(1, round(size * 1.5))
     height = round(30 * max(size, 0.4) / 0.55)
     letter = cv2.getTextSize('A', _FONT, size, thickness)[0][1]
     bar = np.full((height * len(lines), panel.shape[1], 3), 255, np.uint8)
     for row, line in enumerate(lines):
         baseline = row * height + (height + letter) // 2
-        for text, colours, x, patch, at in line:
+        for part, (before, patch, text, _) in line:
+            colours, width = part.colours, text - patch - round(6 * size / 0.55)
             if colours == OBJECTS:
                 middle = baseline - letter // 2
-                _dashes(bar, (x, middle), (x + patch, middle), max(1, _line(panel, panels) // 2))
-            elif patch:
-                ramp = np.array([colours[k * len(colours) // patch] for k in range(patch)], np.uint8)
-                bar[baseline - letter : baseline + 1, x : x + patch] = ramp[: max(panel.shape[1] - x, 0)]
-            cv2.putText(bar, text, (at, baseline), _FONT, size, _BLACK, thickness, cv2.LINE_AA)
+                _dashes(bar, (patch, middle), (patch + width, middle), max(1, _line(panel, panels) // 2))
+            elif colours is not None:
+                ramp = np.array([colours[k * len(colours) // width] for k in range(width)], np.uint8)
+                bar[baseline - letter : baseline + 1, patch : patch + width] = ramp[: max(panel.shape[1] - patch, 0)]
+            for words, x in ((part.before, before), (part.text, text)):
+                cv2.putText(bar, words, (x, baseline), _FONT, size, _BLACK, thickness, cv2.LINE_AA)
     return np.vstack([bar, panel])
+
+
+def _laid_out(parts: Sequence[Part], size: float, width: int) -> tuple[list[list[tuple]], int]:
+    """Lines of (part, x of what stands before its patch, of the patch, of its text, and its end); the longest's end."""
+    unit, thickness = size / 0.55, max(1, round(size * 1.5))
+    margin, gap, between = round(8 * unit), round(6 * unit), round(14 * unit)
+    lines: list[list[tuple]] = [[]]
+    x, longest = margin, 0
+    for part in parts:
+        before, text = (cv2.getTextSize(words, _FONT, size, thickness)[0][0] for words in (part.before, part.text))
+        patch = 0
+        if part.colours is not None:
+            patch = round(unit * (34 if part.colours == OBJECTS else 110 if len(part.colours) > 9 else 16))
+        length = (before + gap if before else 0) + (patch + gap if patch else 0) + text
+        if lines[-1] and x + length > width:
+            lines.append([])
+            x = margin
+        at = x + (before + gap if before else 0)
+        lines[-1].append((part, (x, at, x + length - text, x + length)))
+        longest = max(longest, x + length)
+        x += length + between
+    return lines, longest

@@ -234,6 +234,9 @@ const input = (id, value) => {
 const others = () => $$('#fates input').filter(e => !e.hidden).slice(1).forEach(e => e.click());
 const head = $$('#heads th').find(h => h.textContent === 'IoU');
 seen.thumbs = $$('#thumbs button').length;
+seen.by_default = [$$('#boxes rect').length, document.getElementById('most').textContent];
+input('hardest', 100000);
+seen.truth = $$('#truth rect').length;
 seen.boxes = $$('#boxes rect').length;
 seen.first = rows()[0];
 head.click();
@@ -300,6 +303,9 @@ def test_the_page_in_a_browser(report, tmp_path, width):
     image = data_of(report / 'iter' / 'index.html')['images'][0]
     loss = [a + b for a, b in zip(image['cls'], image['bbox'], strict=True)]
     assert seen['thumbs'] == 4 and seen['boxes'] == len(loss)
+    first = max(30, image['width'] * image['height'] // 1000)  # not everything at once
+    assert seen['by_default'] == [first, str(first)] and first < len(loss)
+    assert seen['truth'] == 2 * len(image['objects']) > 0  # white on black
     assert seen['first'][8] == f'{loss[0]:.3f}'
     assert seen['iou'] == sorted(seen['iou'], reverse=True) and seen['iou'][0] == pytest.approx(
         max(image['iou']), abs=0.006
