@@ -321,6 +321,33 @@ def test_the_page_in_a_browser(report, tmp_path, width):
     assert seen['confusion'] == 2 * 128
 
 
+NARROW = """
+<iframe width="420" height="900" src="index.html"></iframe>
+<script>addEventListener('message', e => {
+  document.body.append(Object.assign(document.createElement('pre'), {id: 'seen', textContent: e.data}));
+});</script>
+"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason=NO_BROWSER)
+def test_the_page_on_a_telephone(report, tmp_path):
+    """Browsers make no window as narrow as that, but a frame in it."""
+    page = (report / 'iter' / 'index.html').read_text()
+    tell = "<script>parent.postMessage([document.documentElement.scrollWidth, innerWidth].join(' '), '*')</script>"
+    (tmp_path / 'index.html').write_text(page.replace('</body>', tell + '</body>'))
+    (tmp_path / 'frame.html').write_text(NARROW)
+    done = subprocess.run(
+        [
+            BROWSER, '--headless', '--no-sandbox', '--disable-gpu', f'--user-data-dir={tmp_path}/profile',
+            '--virtual-time-budget=3000', '--dump-dom', (tmp_path / 'frame.html').as_uri(),
+        ],
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    found = re.search(r'<pre id="seen">(\d+) (\d+)</pre>', done.stdout)
+    assert found, done.stderr[-2000:]
+    assert found[1] == found[2] == '420', 'nothing sticks out'
+
+
 def test_nothing_is_mined_by_a_net_without_mining(trained, tiny, tmp_path):
     done = run(
         'tools/inspect_rois.py',
