@@ -448,6 +448,11 @@ def test_detections_on_photographs_by_themselves(trained, tiny, tmp_path):
     assert set(found) == {str(photo), str(large)}
     height, width = cv2.imread(str(tmp_path / 'out' / 'large.png')).shape[:2]
     assert width == 900 and 700 < height < 800  # a legend is above it
+    without = [(tmp_path / 'out' / name).read_bytes() for name in (f'{photo.stem}.png', 'large.png')]
+    truth = ('--truth', f'folder:{tiny}:{photo.stem.partition("_")[0]}')
+    run(*common, *truth, '--images', photo, large, '--det_thresh', 0.01, '--cfg', CFG)
+    with_it = [(tmp_path / 'out' / name).read_bytes() for name in (f'{photo.stem}.png', 'large.png')]
+    assert with_it[0] != without[0] and with_it[1] == without[1], 'the data set has the first of them'
     assert 'there is no file' in run(*common, '--images', 'nowhere.jpg', '--cfg', CFG, status=1).stderr
     mine = tmp_path / 'out' / 'mine.png'
     cv2.imwrite(str(mine), cv2.imread(str(photo)))
