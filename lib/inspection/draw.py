@@ -61,7 +61,7 @@ def draw_detections(
     """A picture of labelled boxes on `image` (H, W, 3), BGR, uint8, under a legend.
 
     `detections`: dictionaries with class (one of `classes`, which are without the background), score and box (x1, y1,
-    x2, y2), the best drawn on top. `objects` (n, 4): the ground truth, if it is known.
+    x2, y2), the best drawn on top. `objects` (n, 4 or more): the ground truth, if it is known.
     """
     picture, scale = _enlarged(image)
     thickness = _line(picture)
@@ -103,8 +103,8 @@ def draw_by_loss(
 ) -> np.ndarray:
     """Boxes (R, 4) coloured by `loss` (R,), the hardest on top, under a scale of the colours that ends at `scale_end`.
 
-    The `most` hardest are drawn, by default as many as `shown_at_once` says. `panels`: how many pictures will stand
-    side by side, for the size of letters.
+    The `most` hardest are drawn, by default as many as `shown_at_once` says. `objects` (n, 4 or more) are the ground
+    truth. `panels`: how many pictures will stand side by side, for the size of letters.
     """
     most = shown_at_once(image.shape[1], image.shape[0]) if most is None else most
     top = scale_end(loss)
@@ -221,7 +221,7 @@ def draw_mined_rois(batch, image: int, classes: Sequence[str]) -> np.ndarray:
     score = None if batch.score is None else batch.score[rows]
     wide = pixels.shape[1] > 2 * pixels.shape[0]
     given: dict[str, Any] = {
-        'objects': batch.objects[image][:, :4] if batch.objects else None,
+        'objects': batch.objects[image] if batch.objects else None,
         'panels': 1 if wide else 2 if score is None else 3,
     }
     panels = [] if score is None else [draw_by_score(pixels, boxes, score, **given)]
@@ -301,7 +301,7 @@ def _draw_objects(picture: np.ndarray, objects: np.ndarray | None, scale: float,
     """Thin rectangles of white dashes on black, seen on any ground and beside any colour."""
     thin = max(1, _line(picture, panels) // 2)
     for box in () if objects is None else objects:
-        x1, y1, x2, y2 = _scaled(box, scale)
+        x1, y1, x2, y2 = _scaled(box[:4], scale)
         for start, end in (((x1, y1), (x2, y1)), ((x1, y2), (x2, y2)), ((x1, y1), (x1, y2)), ((x2, y1), (x2, y2))):
             _dashes(picture, start, end, thin)
 
