@@ -48,6 +48,11 @@ def parse_args() -> argparse.Namespace:
         default='auto',
         help='where objects are looked for (default: auto, see below)',
     )
+    parser.add_argument(
+        '--truth',
+        metavar='NAME',
+        help="data set whose objects are drawn too, where it has the photograph (a project's)",
+    )
     parser.add_argument('--det_thresh', type=float, default=0.6, help='least score of a detection drawn (default: 0.6)')
     add_flags(parser)
     return parser.parse_args()
@@ -83,6 +88,7 @@ def main() -> int:
     from tqdm import tqdm
 
     import whole_file
+    from detection_data.factory import get_imdb
     from detection_data.image_file import ImageError, image_scale, read_image
     from detection_data.pascal_voc import VOC_CLASSES, listed_classes
     from detection_data.proposal_methods import propose
@@ -105,6 +111,10 @@ def main() -> int:
         )
     if args.proposals == 'auto' and not cfg.TEST.HAS_RPN and not hasattr(cv2, 'ximgproc'):
         print('This OpenCV has no selective search (opencv-contrib-python-headless has): random boxes instead')
+    objects = {} if args.truth is None else objects_of(get_imdb(args.truth), args.images)
+    if args.truth is None and project is not None:
+        for split in project.splits:
+            objects |= objects_of(get_imdb(project.imdb(split)), args.images)
     os.makedirs(args.out, exist_ok=True)
     found, unread = {}, []
     for path, target in zip(tqdm(args.images, unit='image', disable=None), targets, strict=True):
@@ -132,7 +142,7 @@ def main() -> int:
             for c, dets in enumerate(per_class)
             for row in dets
         ]
-        picture = draw_detections(image, found[path], names)
+        picture = draw_detections(image, found[path], names, objects.get(path))
         write_picture(target, picture)
     target = os.path.join(args.out, 'detections.json')
     whole_file.write_text(target, json.dumps(found, indent=1))
@@ -157,6 +167,21 @@ def picture_names(paths: list[str]) -> list[str]:
             name += '_'
         names[name] = None
     return list(names)
+
+
+def objects_of(imdb, paths: list[str]) -> dict:
+    """{path: boxes (n, 4) of the objects} of those photographs that a data set has."""
+    wanted = {os.path.realpath(path): path for path in paths}
+    names = {os.path.basename(path) for path in wanted}
+    found = {}
+    for i in range(imdb.num_images):
+        try:
+            path = imdb.image_path_at(i)
+        except ValueError:  # another photograph, which is gone
+            continue
+        if os.path.basename(path) in names and os.path.realpath(path) in wanted:
+            found[wanted[os.path.realpath(path)]] = imdb.annotation(i)['boxes']
+    return found
 
 
 if __name__ == '__main__':

@@ -5,12 +5,16 @@ tools/visualize_errors.py output/demo_ohem/demo_test/small_fast_rcnn_ohem_iter_1
     --imdb folder:data/demo:test --out errors
 
 Reads the detections.npz that tools/test_net.py has saved. Writes a sheet of the worst mistakes of each kind
-(confusion.png, ...), their number by class (errors.png) and all of them (errors.json).
+(confusion.png, ...), their number by class (errors.png) and all of them (errors.json). Of a missed object it says why:
+no proposal, low score, wrong class, box off, or that its detection counts for a neighbour.
 """
 
 import argparse
 import json
 import os
+from collections.abc import Callable
+
+import numpy as np
 
 import _init_paths  # noqa: F401
 import whole_file
@@ -27,6 +31,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--iou', type=float, default=0.5, help='IoU that a right detection has to exceed (default: 0.5)'
     )
+    parser.add_argument(
+        '--proposals',
+        default='selective_search',
+        metavar='METHOD',
+        help="whose proposals the net had (default: selective_search); 'none' for a net with an RPN",
+    )
     parser.add_argument('--most', type=int, default=12, help='mistakes drawn of each kind (default: 12)')
     parser.add_argument(
         '--out', default='output/errors', metavar='FOLDER', help='where to write (default: output/errors)'
@@ -39,7 +49,7 @@ def main() -> None:
     args = parse_args()
     from detection_data.factory import get_imdb
     from fast_rcnn.detections_file import load_detections
-    from inspection.detection_errors import KINDS, sort_detections
+    from inspection.detection_errors import KINDS, REASONS, sort_detections, why_missed
     from inspection.error_pictures import draw_counts, draw_sheet
 
     for flag, value in (('--iou', args.iou), ('--det_thresh', args.det_thresh)):
@@ -52,6 +62,7 @@ def main() -> None:
     all_boxes, classes, image_ids = load_detections(path)
     if classes != list(imdb.classes) or image_ids != [str(i) for i in imdb.image_index]:
         raise ValueError(f'{path} holds detections for other classes or images than {imdb.name} has: give their --imdb')
+    proposals_of = proposals_by(imdb, args.proposals)
     os.makedirs(args.out, exist_ok=True)
     sorted_out, objects = [], 0
     for i in range(imdb.num_images):
@@ -63,6 +74,11 @@ def main() -> None:
             k = entry['object']
             entry['object_box'] = None if k is None else [float(v) for v in annotation['boxes'][k]]
             entry['object_class'] = None if k is None else classes[int(annotation['gt_classes'][k])]
+            if entry['kind'] == 'missed':
+                entry['why'], entry['why_in_words'] = why_missed(
+                    np.array(entry['box']), entry['cls'], [of_class[i] for of_class in all_boxes], classes,
+                    args.det_thresh, proposals_of(i), args.iou,
+                )  # fmt: skip
             sorted_out.append({**entry, 'class': classes[entry.pop('cls')], 'image': imdb.image_path_at(i)})
 
     kinds = ('right', *KINDS)
@@ -75,6 +91,7 @@ def main() -> None:
         k: sorted((e for e in sorted_out if e['kind'] == k), key=lambda e: (-(e['score'] or 0), e['iou']))
         for k in KINDS
     }
+    why = {reason: sum(e['why'] == reason for e in mistakes['missed']) for reason in REASONS}
     summary = {
         'imdb': imdb.name,
         'images': imdb.num_images,
@@ -83,6 +100,7 @@ def main() -> None:
         'iou_threshold': args.iou,
         'total': total,
         'classes': counts,
+        'missed': why,
         'mistakes': mistakes,
     }
     target = os.path.join(args.out, 'errors.json')
@@ -90,7 +108,7 @@ def main() -> None:
     for kind in KINDS:
         sheet = os.path.join(args.out, f'{kind}.png')
         if mistakes[kind]:
-            draw_sheet(sheet, mistakes[kind][: args.most], kind, len(mistakes[kind]))
+            draw_sheet(sheet, mistakes[kind][: args.most], kind, len(mistakes[kind]), classes)
         elif os.path.exists(sheet):
             os.remove(sheet)  # of another run: there is no such mistake now
     draw_counts(os.path.join(args.out, 'errors.png'), counts, KINDS)
@@ -99,7 +117,22 @@ def main() -> None:
     print(f'{"class":<{width}}' + ''.join(f'{k:>14}' for k in kinds))
     for name, row in [*counts.items(), ('all', total)]:
         print(f'{name:<{width}}' + ''.join(f'{row[k]:>14}' for k in kinds))
+    if mistakes['missed']:
+        print('missed: ' + ', '.join(f'{reason} {n}' for reason, n in why.items() if n))
     print(f'Detections of score {args.det_thresh} or more, {objects} objects; pictures and JSON in {args.out}')
+
+
+def proposals_by(imdb, method: str) -> Callable:
+    """A function of the number of an image: its proposals, or None if they are not known, which is said."""
+    if method == 'none':
+        return lambda i: None
+    imdb.set_proposal_method(method)
+    try:
+        imdb.proposals_of(0)
+    except (ValueError, OSError) as error:
+        print(f'Without proposals, so some reasons are not known ({error})')
+        return lambda i: None
+    return imdb.proposals_of
 
 
 if __name__ == '__main__':

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 import whole_file
+from detection_data.palette import class_colour, hexadecimal
 
 COLUMNS = 5
 NAME_LENGTH = 20
@@ -23,10 +24,11 @@ def shortened(name: str) -> str:
 
 
 def draw_curves(curves: dict[str, tuple[np.ndarray, np.ndarray, float]], path: str, title: str) -> None:
-    """Draw the curves into a PNG file.
+    """Draw the curves into a PNG file, each in its class's colour.
 
-    curves: name -> (recall (n,), precision (n,), AP). The precision may zigzag; it is drawn as measured. Without
-    detections there is no curve. path: of the file; it appears when it is complete. title: above the plots.
+    curves: the classes in their order, name -> (recall (n,), precision (n,), AP). The precision may zigzag; it is
+    drawn as measured. Without detections there is no curve. path: of the file; it appears when it is complete. title:
+    above the plots.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -37,9 +39,11 @@ def draw_curves(curves: dict[str, tuple[np.ndarray, np.ndarray, float]], path: s
     FigureCanvasAgg(figure)
     figure.suptitle(title)
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    for axis, (name, (recall, precision, ap)) in zip(axes, curves.items(), strict=False):
+    for c, (axis, (name, (recall, precision, ap))) in enumerate(zip(axes, curves.items(), strict=False), 1):
         if len(recall):
-            axis.plot([0.0, *recall], [*precision[:1], *precision], linewidth=1.2)
+            x, y = [0.0, *recall], [*precision[:1], *precision]
+            axis.fill_between(x, y, color=hexadecimal(class_colour(c)), alpha=0.6, linewidth=0)
+            axis.plot(x, y, color='#333333', linewidth=1.1)
         axis.set_title(literal(f'{shortened(name)}  {ap:.3f}'), fontsize=9)
         axis.set(xlim=(0, 1.02), ylim=(0, 1.02))
         axis.grid(alpha=0.3)

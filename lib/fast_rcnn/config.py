@@ -109,6 +109,24 @@ _DEFAULTS = {
         'RPN_PRE_NMS_TOP_N': 12000,
         'RPN_NMS_THRESH': 0.7,
         'RPN_POST_NMS_TOP_N': 2000,
+        # Changes drawn anew for every image of every mini-batch (see roi_data_layer.augmentation); each is off as it
+        # stands here. Boxes and their targets follow; means and deviations of targets stay those of unchanged images
+        'AUGMENT': {
+            # SCALES are multiplied by a number between these two; MAX_SIZE stays the limit
+            'SCALE_JITTER': (1.0, 1.0),
+            # A part of the image of at least this share of its width, and of its height; 1: the whole
+            'CROP': 1.0,
+            # It cuts no object of which it holds less than this share (others are whole, or outside)
+            'CROP_HOLDS': 0.8,
+            # Turn the image by 0, 90, 180 or 270 degrees
+            'TURN': False,
+            # Brightness, contrast and saturation are each multiplied by a number from 1 - this to 1 + this
+            'COLOUR': 0.0,
+            # Hues are turned by up to so many degrees, either way
+            'HUE': 0.0,
+            # Blurred by a Gaussian whose standard deviation is up to so many pixels of the scaled image
+            'BLUR': 0.0,
+        },
     },
     'TEST': {
         # As in TRAIN; of several scales each RoI takes what SCALE_CHOICE says
@@ -186,6 +204,12 @@ _RANGES = {
     'TRAIN.RPN_POSITIVE_WEIGHT': (-1, 1),
     'TRAIN.RPN_MIN_SIZE': (0, math.inf),
     'TRAIN.RPN_NMS_THRESH': (0, 1),
+    'TRAIN.AUGMENT.SCALE_JITTER': (0.1, 10),
+    'TRAIN.AUGMENT.CROP': (0.1, 1),
+    'TRAIN.AUGMENT.CROP_HOLDS': (0.1, 1),
+    'TRAIN.AUGMENT.COLOUR': (0, 0.9),
+    'TRAIN.AUGMENT.HUE': (0, 180),
+    'TRAIN.AUGMENT.BLUR': (0, 10),
     'TEST.RPN_MIN_SIZE': (0, math.inf),
     'TEST.RPN_NMS_THRESH': (0, 1),
     'TEST.SCALES': (1, math.inf),
@@ -199,6 +223,9 @@ _RANGES = {
     'EPS': (0, 1),
     'GPU_ID': (0, math.inf),
 }
+
+# A range, the lower number first
+_FROM_TO = ('TRAIN.AUGMENT.SCALE_JITTER',)
 
 _CHOICES = {'TRAIN.OHEM_LOSS': ('both', 'cls'), 'TEST.SCALE_CHOICE': ('nearest', 'all')}
 
@@ -261,9 +288,6 @@ def cfg_from_dict(tree: dict, source: str = 'settings') -> None:
     """
     if not isinstance(tree, dict):
         raise ConfigError(f'{source}: expected settings as KEY: VALUE lines, got {type(tree).__name__} {_shown(tree)}')
-    for section in ('TRAIN', 'TEST'):
-        if section in tree and not isinstance(tree[section], dict):
-            raise ConfigError(f'{source}: {section} is a group of settings, got {_shown(tree[section])}')
     _apply(_flatten(tree), source)
 
 
@@ -399,6 +423,9 @@ def _apply(flat: dict, source: str) -> None:
 
 def _checked(key: str, value, source: str):
     """`value` in the type of `key`'s default, or ConfigError."""
+    inside = [name.removeprefix(f'{key}.') for name in _FLAT_DEFAULTS if name.startswith(f'{key}.')]
+    if inside:
+        raise ConfigError(f'{source}: {key} is a group of settings ({", ".join(inside[:3])}, ...), got {_shown(value)}')
     if key not in _FLAT_DEFAULTS:
         raise ConfigError(f'{source}: there is no setting {key}{_nearest(key)}')
     default = _FLAT_DEFAULTS[key]
@@ -415,6 +442,8 @@ def _checked(key: str, value, source: str):
     for number in numbers:
         if not (math.isfinite(_float(number)) and low <= number <= high):
             raise ConfigError(f'{source}: {key} expects finite numbers in [{low}, {high}]; got {_shown(value)}')
+    if key in _FROM_TO and result[0] > result[1]:
+        raise ConfigError(f'{source}: {key} expects the lower number first; got {_shown(value)}')
     return result
 
 

@@ -1,21 +1,24 @@
 """Curves of training runs, out of their records (`record`), several over one another."""
 
+import graphlib
 import json
 import os
 from collections.abc import Callable
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 
 import whole_file
 from detection_data.curves import literal
+from detection_data.palette import OKABE_ITO, class_colour, hexadecimal
 from fast_rcnn.record import PARTS
 
 # Okabe and Ito: told apart by colour-blind people; a run also has a mark of its own
-COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#000000')
+COLOURS = (*(hexadecimal(OKABE_ITO[i]) for i in (4, 5, 2, 6, 0, 1)), '#000000')
 _MARKS = 'os^Dv<x'
-_ALL = 'Mean loss of all RoIs scored'
-_PART_COLOURS = {'data': '#e69f00', 'forward': '#56b4e9', 'mining': '#d55e00', 'backward': '#0072b2'}
+_PART_COLOURS = {part: COLOURS[i] for part, i in (('data', 4), ('forward', 5), ('mining', 1), ('backward', 0))}
 
 
 def read_per_roi(path: str) -> dict[str, dict[int, float]]:
@@ -42,36 +45,33 @@ def smoothed(values: np.ndarray, window: int) -> np.ndarray:
 
 
 def draw_curves(path: str, runs: dict[str, list[dict]], window: int, per_roi: dict[str, dict[int, float]]) -> None:
-    """Draw runs {name: lines of its record} and `per_roi` (see `read_per_roi`) to the PNG `path`."""
-    panels = []
+    """Draw runs {name: lines of its record} and `per_roi` (see `read_per_roi`) to the PNG `path`.
+
+    What no run has recorded has no panel.
+    """
+    panels: list[Callable] = [lambda ax: _per_roi(ax, per_roi)] if per_roi else []
+
+    def compare(title: str, value: Callable, window: int = window, **style) -> None:
+        if any(_known(value(entry)) for entries in runs.values() for entry in entries):
+            panels.append(lambda ax: _compare(ax, runs, window, title, value, **style))
+
+    if any(_known(entry.get('val', {}).get('mAP')) for entries in runs.values() for entry in entries):
+        panels.append(lambda ax: _validated(ax, runs))
+    compare('Mean loss of all RoIs scored', _of('all', 'loss'))
+    compare('Mean loss of the RoIs mined', _of('mined', 'loss'))
+    compare('Loss as Caffe reports it', _reported)
+    compare('Objects among the RoIs learned from', _objects, percent=True)
+    mining = [name for name, entries in runs.items() if any(e.get('all', {}).get('by_class') for e in entries)]
+    if mining:
+        of = f', {_shortened(mining[-1], 24)}' if len(runs) > 1 else ''
+        panels.append(lambda ax: _by_class(ax, runs[mining[-1]], window, f'Loss of all RoIs by class{of}'))
+        panels.append(lambda ax: _parts(ax, runs, window))
     if runs:
-        panels += [
-            lambda ax: _compare(ax, runs, window, _ALL, _of('all', 'loss')),
-            lambda ax: _compare(ax, runs, window, 'Mean loss of the RoIs mined', _of('mined', 'loss')),
-            lambda ax: _compare(ax, runs, window, 'Loss as Caffe reports it', _reported),
-            lambda ax: _compare(ax, runs, window, 'Objects among the RoIs learned from', _objects, percent=True),
-        ]
-        mining = [name for name, entries in runs.items() if 'all' in entries[0]]
-        last = (mining or list(runs))[-1]
-        of = f', {_shortened(last, 24)}' if len(runs) > 1 else ''
-        panels += [
-            lambda ax: _by_class(ax, runs[last], window, f'Loss of all RoIs by class{of}'),
-            lambda ax: _parts(ax, runs, window),
-            lambda ax: _seconds(ax, runs),
-            lambda ax: _compare(ax, runs, 1, 'Learning rate', lambda e: e.get('lr'), log=True),
-        ]
-        if any('val' in entry for entries in runs.values() for entry in entries):
-            panels.insert(0, lambda ax: _validated(ax, runs))
-        if any('rpn_cls_loss' in entries[0]['loss'] for entries in runs.values()):
-            panels += [
-                lambda ax: _compare(
-                    ax, runs, window, 'Loss of the anchors: object or not', _of('loss', 'rpn_cls_loss')
-                ),
-                lambda ax: _compare(ax, runs, window, 'Loss of the anchors: boxes', _of('loss', 'rpn_loss_bbox')),
-                lambda ax: _compare(ax, runs, window, 'Objects that proposals cover', _covered, percent=True),
-            ]
-    if per_roi:
-        panels.insert(0, lambda ax: _per_roi(ax, per_roi))
+        panels.append(lambda ax: _seconds(ax, runs))
+    compare('Learning rate', lambda e: e.get('lr'), 1, log=True)
+    compare('Loss of the anchors: object or not', _of('loss', 'rpn_cls_loss'))
+    compare('Loss of the anchors: boxes', _of('loss', 'rpn_loss_bbox'))
+    compare('Objects that proposals cover', _covered, percent=True)
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(5.2 * columns, 3.5 * rows + 0.4), layout='constrained')
@@ -83,12 +83,39 @@ def draw_curves(path: str, runs: dict[str, list[dict]], window: int, per_roi: di
     for ax in axes[len(panels) :]:
         ax.set_axis_off()
     if len(runs) > 1:
-        handles = next(ax for ax in axes if ax.get_title() == _ALL).get_legend_handles_labels()
-        figure.legend(*handles, loc='outside upper center', ncols=min(len(runs), 4), frameon=False)
+        figure.legend(
+            handles=[Line2D([], [], label=name, **_style(i)) for i, name in enumerate(runs)],
+            loc='outside upper center',
+            ncols=min(len(runs), 4),
+            frameon=False,
+        )
     elif runs:
         figure.suptitle(next(iter(runs)), fontsize=12)
     with whole_file.in_memory(path) as file:
         figure.savefig(file, dpi=110, format='png')
+
+
+def _style(run: int) -> dict:
+    return {'color': COLOURS[run % 7], 'marker': _MARKS[run % 7], 'markersize': 4, 'linewidth': 1.4}
+
+
+def _known(value: float | None) -> bool:
+    return value is not None and bool(np.isfinite(value))
+
+
+def classes_in(entries: list[dict]) -> list[str]:
+    """The classes in a record, the background first, in the data set's order as far as lines tell: a line has those of
+    its RoIs in that order, and not all of them.
+    """
+    before: dict[str, set[str]] = {}
+    for entry in entries:
+        line = list(entry.get('all', {}).get('by_class', {}))
+        for previous, name in zip([None, *line], line, strict=False):
+            before.setdefault(name, set()).update([] if previous is None else [previous])
+    try:
+        return list(graphlib.TopologicalSorter(before).static_order())
+    except graphlib.CycleError:  # lines of two data sets
+        return list(before)
 
 
 def _of(*keys) -> Callable[[dict], float | None]:
@@ -121,20 +148,15 @@ def _series(entries: list[dict], value, window: int) -> tuple[np.ndarray, np.nda
 
 
 def _compare(ax, runs, window, title, value, percent=False, log=False) -> None:
-    """One line a run; a run without such values gets a word instead."""
+    """One line a run."""
     ax.set_title(title)
-    found = False
-    for i, (name, entries) in enumerate(runs.items()):
+    for i, entries in enumerate(runs.values()):
         x, y = _series(entries, value, window)
         every = max(len(x) // 8, 1)
-        style = {'color': COLOURS[i % 7], 'marker': _MARKS[i % 7], 'markevery': (i * every // 4, every)}
-        ax.plot(x, y, label=name, markersize=4, linewidth=1.4, **style)
-        found |= bool(np.isfinite(y).any())
+        ax.plot(x, y, markevery=(i * every // 4, every), **_style(i))
     ax.set_xlabel('iteration')
     ax.grid(alpha=0.3)
-    if not found:
-        _say(ax, 'not recorded: nothing is mined' if 'RoIs' in title else 'not recorded')
-    elif log:
+    if log:
         ax.set_yscale('log')
         low, high = ax.dataLim.intervaly
         ax.set_ylim(low / 3, high * 3)
@@ -153,7 +175,7 @@ def _validated(ax, runs) -> None:
         if not found:
             continue
         x, y = [each['iteration'] for each in found], [each['mAP'] for each in found]
-        ax.plot(x, y, color=COLOURS[i % 7], marker=_MARKS[i % 7], markersize=4, linewidth=1.4)
+        ax.plot(x, y, **_style(i))
         best = int(np.argmax(y))
         ax.plot(x[best], y[best], 'o', color=COLOURS[i % 7], markersize=10, fillstyle='none')
         ax.annotate(
@@ -171,6 +193,7 @@ def _by_class(ax, entries: list[dict], window: int, title: str, most: int = 7) -
     for entry in entries:
         for name, each in entry.get('all', {}).get('by_class', {}).items():
             total[name] = total.get(name, 0.0) + each['rois'] * (each['cls'] + each['bbox'])
+    colours = {name: hexadecimal(class_colour(c)) for c, name in enumerate(classes_in(entries))}
     for i, name in enumerate(sorted(total, key=total.__getitem__, reverse=True)[:most]):
 
         def loss(entry, name=name):
@@ -180,31 +203,24 @@ def _by_class(ax, entries: list[dict], window: int, title: str, most: int = 7) -
         x, y = _series(entries, loss, window)
         every = max(len(x) // 8, 1)
         marks = {'marker': _MARKS[i], 'markevery': (i * every // 7, every), 'markersize': 4}
-        ax.plot(x, y, color=COLOURS[i], label=literal(name), linewidth=1.3, **marks)
+        line = ax.plot(x, y, color=colours[name], label=literal(name), linewidth=1.3, **marks)
+        line[0].set_path_effects([withStroke(linewidth=2, foreground='#444444')])  # yellow is not seen on white
     ax.set_xlabel('iteration')
     ax.grid(alpha=0.3)
-    if total:
-        ax.set_ylim(bottom=0)
-        ax.legend(frameon=False, fontsize=8, title=f'the {most} of most loss' if len(total) > most else None)
-    else:
-        _say(ax, 'not recorded: nothing is mined')
+    ax.set_ylim(bottom=0)
+    ax.legend(frameon=False, fontsize=8, title=f'the {most} of most loss' if len(total) > most else None)
 
 
 def _parts(ax, runs, window) -> None:
     """Classification and box loss of the RoIs mined."""
     ax.set_title('Mined: class (full) and box (dashed) loss')
-    found = False
     for i, entries in enumerate(runs.values()):
         for part, style in (('cls', '-'), ('bbox', '--')):
             x, y = _series(entries, _of('mined', part), window)
             ax.plot(x, y, color=COLOURS[i % 7], linestyle=style, linewidth=1.4)
-            found |= bool(np.isfinite(y).any())
     ax.set_xlabel('iteration')
     ax.grid(alpha=0.3)
-    if found:
-        ax.set_ylim(bottom=0)
-    else:
-        _say(ax, 'not recorded: nothing is mined')
+    ax.set_ylim(bottom=0)
 
 
 def _seconds(ax, runs) -> None:
@@ -242,7 +258,3 @@ def _per_roi(ax, per_roi) -> None:
 
 def _shortened(name: str, most: int = 36) -> str:
     return name if len(name) <= most else '…' + name[-most + 1 :]
-
-
-def _say(ax, text: str) -> None:
-    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha='center', va='center', color='#5b6470')

@@ -10,7 +10,15 @@ in Object Detectors, ECCV 2012). Right and ignored detections are those of PASCA
 * localisation: its IoU with an object of its class is at least `touch`.
 * background: none of these.
 
-An object that no right detection finds is missed.
+An object that no right detection finds is missed, for the first of these reasons that holds (`why_missed`):
+
+* wrong class: a detection of another class, of a score that counts, lies on it.
+* low score: one of its own class lies on it, with a score too low to count.
+* found with another: one of its own class lies on it and counts, but lies better on a neighbour.
+* no proposal: no proposed box lies on it.
+* box off: one of its own class that counts touches it, with too low an IoU.
+* low score, again: it was proposed, and no score of its class was high enough to be written down, or NMS took its
+  detection for a repetition of a neighbour's. Where proposals are not known: one of these, or no proposal.
 """
 
 from collections.abc import Sequence
@@ -19,6 +27,14 @@ import numpy as np
 
 from detection_data.voc_eval import IGNORED, TRUE_POSITIVE, iou_matrix, match_detections
 
+WRONG_CLASS, LOW_SCORE, WITH_ANOTHER, NO_PROPOSAL, BOX_OFF, NOT_KNOWN = REASONS = (
+    'wrong class',
+    'low score',
+    'found with another',
+    'no proposal',
+    'box off',
+    'no proposal, or low score',
+)
 KINDS = ('confusion', 'localisation', 'duplicate', 'background', 'missed')
 
 
@@ -80,6 +96,51 @@ def sort_detections(
             }
         )
     return entries
+
+
+def why_missed(
+    box: np.ndarray,
+    cls: int,
+    detections: Sequence[np.ndarray],
+    classes: Sequence[str],
+    score_threshold: float,
+    proposals: np.ndarray | None,
+    iou_threshold: float = 0.5,
+    touch: float = 0.1,
+) -> tuple[str, str]:
+    """Why an object was missed, one of REASONS, and the same in a few words with its number.
+
+    `box` (4,) and `cls` are the object's; `detections[c]` (n, 5) all that were written down of its image, those below
+    `score_threshold` too; `proposals` (m, 4) of the image, None if they are not known.
+    """
+    own_iou, own_score = np.zeros(0), np.zeros(0)
+    other, other_class = 0.0, ''
+    for c in range(1, len(detections)):
+        dets = np.asarray(detections[c], np.float64).reshape(-1, 5)
+        iou = iou_matrix(dets[:, :4], np.asarray(box, np.float64)[None]).ravel()
+        if c == cls:
+            own_iou, own_score = iou, dets[:, 4]
+            continue
+        on_it = dets[iou > iou_threshold, 4].max(initial=0)
+        if on_it >= score_threshold and on_it > other:
+            other, other_class = float(on_it), str(classes[c])
+    if other_class:
+        return WRONG_CLASS, f'taken for {other_class} {other:.2f}'
+    on_it = own_score[own_iou > iou_threshold]
+    if len(on_it):
+        best = float(on_it.max())
+        if best >= score_threshold:
+            return WITH_ANOTHER, f"its detection ({best:.2f}) is a neighbour's"
+        return LOW_SCORE, f'low score {best:.2f}'
+    best = 1.0
+    if proposals is not None:
+        best = float(iou_matrix(np.asarray(proposals, np.float64), np.asarray(box, np.float64)[None]).max(initial=0))
+    if best <= iou_threshold:
+        return NO_PROPOSAL, f'no proposal (best IoU {best:.2f})'
+    touching = own_iou[own_score >= score_threshold].max(initial=0)
+    if touching >= touch:
+        return BOX_OFF, f'box off (IoU {touching:.2f})'
+    return (NOT_KNOWN, 'no proposal, or low score') if proposals is None else (LOW_SCORE, 'low score, or NMS')
 
 
 def _kind(outcome: int, iou: np.ndarray, own: np.ndarray, threshold: float, touch: float) -> tuple[str, int | None]:

@@ -1,85 +1,152 @@
-"""Pictures of RoIs and detections, drawn with OpenCV. Colours are told apart by colour-blind people too.
+"""Pictures of RoIs, objects and detections, drawn with OpenCV. Colours are told apart by colour-blind people too.
 
-Classes and kinds have Okabe and Ito's colours, losses those of viridis, dark to yellow. Small images are
-enlarged, so that lines and letters stay legible; a label that would cover another one moves, or is left
-out.
+Classes have the colours of `detection_data.palette`, losses those of viridis, dark to yellow; beside them the ground
+truth is thin dashes of white on black. Small images are enlarged, and lines and letters grow with large ones, so that
+they stay legible when the picture is looked at whole; a label that would cover another one moves, or is left out.
 """
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
-# BGR: orange, sky blue, bluish green, yellow, blue, vermilion, reddish purple
-COLOURS = (
-    (0, 159, 230),
-    (233, 180, 86),
-    (115, 158, 0),
-    (66, 228, 240),
-    (178, 114, 0),
-    (0, 94, 213),
-    (167, 121, 204),
-)
-_ORANGE, _BLUE = COLOURS[:2]
+from detection_data.palette import OKABE_ITO, class_colour
+
+Colour = tuple[int, int, int]  # B, G, R
+
+COLOURS: tuple[Colour, ...] = tuple((b, g, r) for r, g, b in OKABE_ITO)
+OBJECTS = 'objects'  # stands for the dashes of an object in a legend
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 _SHORT_SIDE = 480  # of the picture, in pixels; images of more are left as they are
 _LONG_SIDE = 1600  # a panorama is enlarged no further, so that it can be looked at whole
+_SCREEN = (1400, 900)  # what a picture is looked at on
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
+_PIXELS_A_BOX, _FEWEST = 1000, 30
 
 
-def loss_palette(count: int) -> list[tuple[int, int, int]]:
+class Part(NamedTuple):
+    """A part of a legend."""
+
+    text: str
+    colours: Any = None
+    """Of a patch before the text: (B, G, R) each, or OBJECTS."""
+    before: str = ''
+    """A text before the patch."""
+
+
+def shown_at_once(width: int, height: int) -> int:
+    """How many boxes an image of this size is drawn with, the hardest, before they hide it and one another."""
+    return max(_FEWEST, width * height // _PIXELS_A_BOX)
+
+
+def loss_palette(count: int) -> list[Colour]:
     """`count` colours (B, G, R) from viridis, the lowest loss first."""
     ramp = cv2.applyColorMap(np.linspace(0, 255, count).astype(np.uint8), cv2.COLORMAP_VIRIDIS)
     return [(int(b), int(g), int(r)) for b, g, r in ramp.reshape(-1, 3)]
 
 
-def draw_detections(image: np.ndarray, detections: Sequence[dict], classes: Sequence[str]) -> np.ndarray:
-    """A picture of labelled boxes on `image` (H, W, 3), BGR, uint8.
+def scale_end(values: np.ndarray) -> float:
+    """Where a scale of colours for `values` (n,) ends: their 99th percentile, rounded up to two digits, so that the
+    number beside it is the number.
+    """
+    top = max(float(np.percentile(values, 99)) if len(values) else 0.0, 1e-6)
+    unit = 10.0 ** (np.floor(np.log10(top)) - 1)
+    return float(f'{np.ceil(round(top / unit, 6)) * unit:.2g}')
 
-    `detections`: dictionaries with class (one of `classes`), score and box (x1, y1, x2, y2), the best drawn
-    on top.
+
+def draw_detections(
+    image: np.ndarray, detections: Sequence[dict], classes: Sequence[str], objects: np.ndarray | None = None
+) -> np.ndarray:
+    """A picture of labelled boxes on `image` (H, W, 3), BGR, uint8, under a legend.
+
+    `detections`: dictionaries with class (one of `classes`, which are without the background), score and box (x1, y1,
+    x2, y2), the best drawn on top. `objects` (n, 4 or more): the ground truth, if it is known.
     """
     picture, scale = _enlarged(image)
     thickness = _line(picture)
-    labels = []
+    numbers = {name: i + 1 for i, name in enumerate(classes)}
+    labels, counts = [], dict.fromkeys(range(1, len(classes) + 1), 0)
     for d in sorted(detections, key=lambda d: d['score']):
-        colour = COLOURS[list(classes).index(d['class']) % len(COLOURS)]
+        if d['class'] not in numbers:
+            raise ValueError(f'a detection of class {d["class"]!r}; the classes are {", ".join(classes)}')
+        counts[numbers[d['class']]] += 1
+        colour = _of_class(numbers[d['class']])
         box = _scaled(d['box'], scale)
         _rectangle(picture, box, colour, thickness)
         labels.append((f'{d["class"]} {d["score"]:.2f}', box, colour))
+    _draw_objects(picture, objects, scale)
     _draw_labels(picture, labels[::-1])
-    return picture
+    legend = [Part(f'{counts[c]} {name}', [_of_class(c)]) for name, c in numbers.items() if counts[c]]
+    return _titled(picture, [*(legend or [Part('no detections')]), *_legend_of(objects)])
 
 
-def draw_by_loss(image: np.ndarray, boxes: np.ndarray, loss: np.ndarray) -> np.ndarray:
-    """All boxes (R, 4) coloured by `loss` (R,), the hardest on top, under a scale of the colours.
+def draw_objects(image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """The objects (n, 4) of `image`, `labels` (n,) int into `classes`, the background first, under a legend."""
+    picture, scale = _enlarged(image)
+    named = []
+    for box, label in zip(boxes, labels, strict=True):
+        corners = _scaled(box, scale)
+        _rectangle(picture, corners, _of_class(int(label)), _line(picture))
+        named.append((str(classes[int(label)]), corners, _of_class(int(label))))
+    _draw_labels(picture, named)
+    return _titled(picture, _counted(labels, classes) or [Part('no objects')])
 
-    The scale ends at the 99th percentile of the loss.
+
+def draw_by_loss(
+    image: np.ndarray,
+    boxes: np.ndarray,
+    loss: np.ndarray,
+    objects: np.ndarray | None = None,
+    most: int | None = None,
+    panels: int = 1,
+) -> np.ndarray:
+    """Boxes (R, 4) coloured by `loss` (R,), the hardest on top, under a scale of the colours that ends at `scale_end`.
+
+    The `most` hardest are drawn, by default as many as `shown_at_once` says. `objects` (n, 4 or more) are the ground
+    truth. `panels`: how many pictures will stand side by side, for the size of letters.
     """
-    top = max(float(np.percentile(loss, 99)) if len(loss) else 0.0, 1e-6)
-    return _coloured(image, boxes, loss, top, f'all {len(boxes)} RoIs by loss:  0', f'{top:.1f}')
+    most = shown_at_once(image.shape[1], image.shape[0]) if most is None else most
+    top = scale_end(loss)
+    drawn = _highest(loss, most)
+    what = f'all {len(boxes)} RoIs' if len(drawn) == len(boxes) else f'the {len(drawn)} hardest of {len(boxes)} RoIs'
+    more = ' and more' if (loss > top).any() else ''
+    return _coloured(image, boxes[drawn], loss[drawn], top, f'{what} by loss:', f'{top:g}{more}', objects, panels)
 
 
-def draw_by_score(image: np.ndarray, boxes: np.ndarray, score: np.ndarray) -> np.ndarray:
+def draw_by_score(
+    image: np.ndarray,
+    boxes: np.ndarray,
+    score: np.ndarray,
+    objects: np.ndarray | None = None,
+    most: int | None = None,
+    panels: int = 1,
+) -> np.ndarray:
     """The proposals (R, 4) of an RPN coloured by `score` (R,) from 0 to 1, the best on top, under a scale of colours.
 
-    Boxes whose score is NaN were not proposed, and are left out.
+    Boxes whose score is NaN were not proposed, and are left out. The rest as in `draw_by_loss`.
     """
+    most = shown_at_once(image.shape[1], image.shape[0]) if most is None else most
     proposed = np.flatnonzero(~np.isnan(score))
-    return _coloured(
-        image, boxes[proposed], score[proposed], 1.0, f"{len(proposed)} proposals by the RPN's score:  0", '1'
-    )
+    drawn = proposed[_highest(score[proposed], most)]
+    of = '' if len(drawn) == len(proposed) else f' best of {len(proposed)}'
+    what = f"{len(drawn)}{of} proposals by the RPN's score:"
+    return _coloured(image, boxes[drawn], score[drawn], 1.0, what, '1', objects, panels)
 
 
-def _coloured(image: np.ndarray, boxes: np.ndarray, values: np.ndarray, top: float, low: str, high: str) -> np.ndarray:
-    """`boxes` (R, 4) coloured by `values` (R,) from 0 to `top`, the largest on top; `low`, `high` end the scale."""
-    picture, scale = _enlarged(image)
-    picture = (picture * 0.6).astype(np.uint8)
+def _highest(values: np.ndarray, most: int) -> np.ndarray:
+    """The indices of the `most` highest of `values` (n,), the highest last."""
+    return np.argsort(values, kind='stable')[max(len(values) - most, 0) :]
+
+
+def _coloured(image, boxes, values, top: float, what: str, high: str, objects, panels: int) -> np.ndarray:
+    """`boxes` (R, 4) coloured by `values` (R,) from 0 to `top`, in their order, under `what` they are and a scale."""
+    picture, scale = _enlarged(image, 0.6)
     palette = loss_palette(256)
-    for i in np.argsort(values, kind='stable'):
-        colour = palette[int(255 * min(values[i] / top, 1.0))]
-        _outline(picture, _scaled(boxes[i], scale), colour, _line(picture) // 2)
-    return _titled(picture, [(low, None), (high, palette)])
+    for box, value in zip(boxes, values, strict=True):
+        _outline(picture, _scaled(box, scale), palette[int(255 * min(value / top, 1.0))], _line(picture, panels) // 2)
+    _draw_objects(picture, objects, scale, panels)
+    return _titled(picture, [Part(what), Part(high, palette, '0'), *_legend_of(objects)], panels)
 
 
 def draw_chosen(
@@ -92,28 +159,29 @@ def draw_chosen(
     title: str = 'mined',
     named: int = 6,
     score: np.ndarray | None = None,
+    objects: np.ndarray | None = None,
+    panels: int = 1,
 ) -> np.ndarray:
-    """The boxes `chosen` (indices, the first ones on top): orange for objects, blue for background.
+    """The boxes `chosen` (indices, the first ones on top) in the colours of their classes, grey for background.
 
     The first `named` of them say their class and loss. `labels` (R,) int into `classes`, 0 the background. With `score`
-    (R,) they say that of the RPN too; one that was not proposed has NaN.
+    (R,) they say that of the RPN too; one that was not proposed has NaN. `objects`, `panels` as in `draw_by_loss`.
     """
-    picture, scale = _enlarged(image)
-    picture = (picture * 0.6).astype(np.uint8)
-    names = []
+    picture, scale = _enlarged(image, 0.6)
+    line, names = _line(picture, panels), []
     for rank, i in reversed(list(enumerate(chosen))):
-        colour = _ORANGE if labels[i] > 0 else _BLUE
+        colour = _of_class(int(labels[i]))
         box = _scaled(boxes[i], scale)
         if rank >= named:
-            _outline(picture, box, colour, _line(picture) // 2)
+            _outline(picture, box, colour, line // 2)
         else:
-            _rectangle(picture, box, colour, _line(picture))
+            _rectangle(picture, box, colour, line)
             proposed = '' if score is None or np.isnan(score[i]) else f' (proposed {score[i]:.2f})'
             names.append((f'{classes[int(labels[i])].strip("_")} {loss[i]:.2f}{proposed}', box, colour))
-    _draw_labels(picture, names[::-1])
-    objects = int((labels[chosen] > 0).sum())
-    parts = [(f'{objects} objects', [_ORANGE]), (f'{len(chosen) - objects} background', [_BLUE])]
-    return _titled(picture, [(f'{title}:', None), *parts])
+    _draw_objects(picture, objects, scale, panels)
+    _draw_labels(picture, names[::-1], panels)
+    legend = _counted(np.asarray(labels)[chosen], classes) or [Part('none')]
+    return _titled(picture, [Part(f'{title}:'), *legend, *_legend_of(objects)], panels)
 
 
 def draw_repeats(image: np.ndarray, boxes: np.ndarray, by: np.ndarray, kept: np.ndarray, most: int = 5) -> np.ndarray:
@@ -122,8 +190,7 @@ def draw_repeats(image: np.ndarray, boxes: np.ndarray, by: np.ndarray, kept: np.
     `by` (R,): the box for whose sake each one was removed, or itself. Each kept box has a colour and a
     heavy line, those that it removed have fine lines of its colour.
     """
-    picture, scale = _enlarged(image)
-    picture = (picture * 0.6).astype(np.uint8)
+    picture, scale = _enlarged(image, 0.6)
     removed = np.flatnonzero(by != np.arange(len(by)))
     counts = np.bincount(by[removed], minlength=len(by)) if len(removed) else np.zeros(len(by), int)
     order = sorted(np.asarray(kept).tolist(), key=lambda i: -counts[i])[:most]
@@ -137,11 +204,11 @@ def draw_repeats(image: np.ndarray, boxes: np.ndarray, by: np.ndarray, kept: np.
         labels.append((f'removed {counts[i]}', _scaled(boxes[i], scale), COLOURS[rank % 7]))
     _draw_labels(picture, labels)
     title = f'NMS removed {len(removed)} of {len(boxes)} (fine lines) for harder ones (heavy lines)'
-    return _titled(picture, [(title, None)])
+    return _titled(picture, [Part(title)])
 
 
 def draw_mined_rois(batch, image: int, classes: Sequence[str]) -> np.ndarray:
-    """All RoIs of an image by loss, and those mined: two panels.
+    """The hardest RoIs of an image by loss, and those mined: two panels, both with the objects.
 
     batch: a `hard_rois.MiniBatch`. The panels are side by side; of a wide image one is below the other. Of a net with
     an RPN, a panel of its proposals by score comes first.
@@ -152,34 +219,66 @@ def draw_mined_rois(batch, image: int, classes: Sequence[str]) -> np.ndarray:
     boxes, loss, labels = batch.rois[rows, 1:], batch.loss[rows], batch.labels[rows]
     pixels = batch.images[image]
     score = None if batch.score is None else batch.score[rows]
-    panels = [] if score is None else [draw_by_score(pixels, boxes, score)]
+    wide = pixels.shape[1] > 2 * pixels.shape[0]
+    given: dict[str, Any] = {
+        'objects': batch.objects[image] if batch.objects else None,
+        'panels': 1 if wide else 2 if score is None else 3,
+    }
+    panels = [] if score is None else [draw_by_score(pixels, boxes, score, **given)]
     panels += [
-        draw_by_loss(pixels, boxes, loss),
-        draw_chosen(pixels, boxes, loss, labels, chosen, classes, score=score),
+        draw_by_loss(pixels, boxes, loss, **given),
+        draw_chosen(pixels, boxes, loss, labels, chosen, classes, score=score, **given),
     ]
-    return beside(*panels) if pixels.shape[1] <= 2 * pixels.shape[0] else np.vstack(panels)
+    return np.vstack(panels) if wide else beside(*panels)
 
 
 def beside(*panels: np.ndarray) -> np.ndarray:
-    """Pictures side by side, on white, with a gap."""
+    """Pictures side by side, on white, with a gap; their lower edges are level, whatever the lines of their legends."""
     height = max(panel.shape[0] for panel in panels)
     parts = []
     for panel in panels:
-        parts.append(cv2.copyMakeBorder(panel, 0, height - panel.shape[0], 0, 8, cv2.BORDER_CONSTANT, value=_WHITE))
+        parts.append(cv2.copyMakeBorder(panel, height - panel.shape[0], 0, 0, 8, cv2.BORDER_CONSTANT, value=_WHITE))
     return np.hstack(parts)[:, :-8]
 
 
-def _enlarged(image: np.ndarray) -> tuple[np.ndarray, float]:
-    """A picture to draw on, and by how much the image is enlarged in it. A narrow one gets a margin for labels."""
+def _enlarged(image: np.ndarray, light: float = 1.0) -> tuple[np.ndarray, float]:
+    """A picture to draw on, and by how much the image is enlarged in it. A narrow one gets a margin for labels.
+
+    With `light` below 1 it is that much darker, so that boxes stand out.
+    """
     scale = max(1.0, min(_SHORT_SIDE / min(image.shape[:2]), _LONG_SIDE / max(image.shape[:2])))
     picture = image if scale == 1.0 else cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+    if light < 1:
+        picture = (picture * light).astype(np.uint8)
     margin = max(_SHORT_SIDE - picture.shape[1], 0)
     return cv2.copyMakeBorder(picture, 0, 0, 0, margin, cv2.BORDER_CONSTANT, value=_WHITE), scale
 
 
-def _line(picture: np.ndarray) -> int:
-    """Thickness of a line that stays visible when the picture is shown whole on a screen."""
-    return max(2, round(min(picture.shape[:2]) / 300))
+def _of_class(index: int) -> Colour:
+    r, g, b = class_colour(index)
+    return b, g, r
+
+
+def _counted(labels: np.ndarray, classes: Sequence[str]) -> list[Part]:
+    """A legend: how many `labels` (n,) there are of each class that occurs, the background last."""
+    counts = np.bincount(np.asarray(labels, int), minlength=len(classes))
+    order = [*range(1, len(counts)), 0]
+    return [Part(f'{counts[c]} {str(classes[c]).strip("_")}', [_of_class(c)]) for c in order if counts[c]]
+
+
+def _legend_of(objects: np.ndarray | None) -> list[Part]:
+    return [] if objects is None or len(objects) == 0 else [Part('labelled object', OBJECTS)]
+
+
+def _letters(picture: np.ndarray, panels: int = 1) -> float:
+    """OpenCV's size of letters that stay legible when the picture, one of `panels` side by side, is shown whole."""
+    height, width = picture.shape[:2]
+    return 0.5 * max(1.0, min(height, width) / 600, width * panels / _SCREEN[0], height / _SCREEN[1])
+
+
+def _line(picture: np.ndarray, panels: int = 1) -> int:
+    """Thickness of a line that stays visible then."""
+    return max(2, round(4 * _letters(picture, panels)))
 
 
 def _scaled(box, scale: float) -> tuple[int, int, int, int]:
@@ -198,9 +297,28 @@ def _rectangle(picture, box, colour, thickness: int) -> None:
     _outline(picture, box, colour, thickness)
 
 
-def _draw_labels(picture: np.ndarray, labels) -> None:
+def _draw_objects(picture: np.ndarray, objects: np.ndarray | None, scale: float, panels: int = 1) -> None:
+    """Thin rectangles of white dashes on black, seen on any ground and beside any colour."""
+    thin = max(1, _line(picture, panels) // 2)
+    for box in () if objects is None else objects:
+        x1, y1, x2, y2 = _scaled(box[:4], scale)
+        for start, end in (((x1, y1), (x2, y1)), ((x1, y2), (x2, y2)), ((x1, y1), (x1, y2)), ((x2, y1), (x2, y2))):
+            _dashes(picture, start, end, thin)
+
+
+def _dashes(picture: np.ndarray, start: Sequence[int], end: Sequence[int], thin: int) -> None:
+    """A level or upright line of white dashes on black."""
+    a, b = np.array(start), np.array(end)
+    cv2.line(picture, start, end, _BLACK, thin)
+    length, dash = int(np.abs(b - a).max()), 4 * thin
+    along = np.sign(b - a)
+    for at in range(0, length, 2 * dash):
+        cv2.line(picture, (a + along * at).tolist(), (a + along * min(at + dash, length)).tolist(), _WHITE, thin)
+
+
+def _draw_labels(picture: np.ndarray, labels, panels: int = 1) -> None:
     """Labels at their boxes, the first ones first; a label that would cover another moves, or is left out."""
-    size = 0.5 * max(1.0, min(picture.shape[:2]) / 600)
+    size = _letters(picture, panels)
     thickness = max(1, round(size * 1.6))
     taken: list[tuple[int, int, int, int]] = []
     for text, (x1, y1, x2, y2), colour in labels:
@@ -221,33 +339,52 @@ def _draw_labels(picture: np.ndarray, labels) -> None:
         cv2.putText(picture, text, (x + 3, y + h - base - 1), _FONT, size, ink, thickness, cv2.LINE_AA)
 
 
-def _titled(panel: np.ndarray, parts: Sequence[tuple[str, Sequence | None]]) -> np.ndarray:
-    """`panel` under a line of text; a part (text, colours) has a patch of these colours before its text."""
-    size = 0.55 * max(1.0, min(panel.shape[:2]) / 600)
-    thickness = max(1, round(size * 1.5))
+def _titled(panel: np.ndarray, parts: Sequence[Part], panels: int = 1) -> np.ndarray:
+    """`panel` under the lines of a legend.
 
-    def lay_out(size):
-        """Each part's (text, colours, x of the patch, its width, x of the text) and the end of the line."""
-        x, placed = round(8 * size / 0.55), []
-        for text, colours in parts:
-            patch = 0 if colours is None else round((110 if len(colours) > 9 else 16) * size / 0.55)
-            at = x + patch + (round(6 * size / 0.55) if patch else 0)
-            placed.append((text, colours, x, patch, at))
-            x = at + cv2.getTextSize(text, _FONT, size, thickness)[0][0] + round(9 * size / 0.55)
-        return placed, x
-
-    placed, end = lay_out(size)
+    What does not fit in a line goes to the next one; letters shrink only where a single part is too long.
+    """
+    size = 1.1 * _letters(panel, panels)
+    lines, end = _laid_out(parts, size, panel.shape[1])
     while end > panel.shape[1] and size > 0.2:
         size *= 0.95
-        thickness = max(1, round(size * 1.5))
-        placed, end = lay_out(size)
+        lines, end = _laid_out(parts, size, panel.shape[1])
+    thickness = max(1, round(size * 1.5))
     height = round(30 * max(size, 0.4) / 0.55)
-    bar = np.full((height, panel.shape[1], 3), 255, np.uint8)
     letter = cv2.getTextSize('A', _FONT, size, thickness)[0][1]
-    baseline = (height + letter) // 2
-    for text, colours, x, patch, at in placed:
-        if patch:
-            ramp = np.array([colours[k * len(colours) // patch] for k in range(patch)], np.uint8)
-            bar[baseline - letter : baseline + 1, x : x + patch] = ramp
-        cv2.putText(bar, text, (at, baseline), _FONT, size, _BLACK, thickness, cv2.LINE_AA)
+    bar = np.full((height * len(lines), panel.shape[1], 3), 255, np.uint8)
+    for row, line in enumerate(lines):
+        baseline = row * height + (height + letter) // 2
+        for part, (before, patch, text, _) in line:
+            colours, width = part.colours, text - patch - round(6 * size / 0.55)
+            if colours == OBJECTS:
+                middle = baseline - letter // 2
+                _dashes(bar, (patch, middle), (patch + width, middle), max(1, _line(panel, panels) // 2))
+            elif colours is not None:
+                ramp = np.array([colours[k * len(colours) // width] for k in range(width)], np.uint8)
+                bar[baseline - letter : baseline + 1, patch : patch + width] = ramp[: max(panel.shape[1] - patch, 0)]
+            for words, x in ((part.before, before), (part.text, text)):
+                cv2.putText(bar, words, (x, baseline), _FONT, size, _BLACK, thickness, cv2.LINE_AA)
     return np.vstack([bar, panel])
+
+
+def _laid_out(parts: Sequence[Part], size: float, width: int) -> tuple[list[list[tuple]], int]:
+    """Lines of (part, x of what stands before its patch, of the patch, of its text, and its end); the longest's end."""
+    unit, thickness = size / 0.55, max(1, round(size * 1.5))
+    margin, gap, between = round(8 * unit), round(6 * unit), round(14 * unit)
+    lines: list[list[tuple]] = [[]]
+    x, longest = margin, 0
+    for part in parts:
+        before, text = (cv2.getTextSize(words, _FONT, size, thickness)[0][0] for words in (part.before, part.text))
+        patch = 0
+        if part.colours is not None:
+            patch = round(unit * (34 if part.colours == OBJECTS else 110 if len(part.colours) > 9 else 16))
+        length = (before + gap if before else 0) + (patch + gap if patch else 0) + text
+        if lines[-1] and x + length > width:
+            lines.append([])
+            x = margin
+        at = x + (before + gap if before else 0)
+        lines[-1].append((part, (x, at, x + length - text, x + length)))
+        longest = max(longest, x + length)
+        x += length + between
+    return lines, longest

@@ -20,8 +20,8 @@ from caffe_stand_ins.prototxt import prototxt_with_stand_ins
 from fast_rcnn.bbox_transform import bbox_overlaps
 from fast_rcnn.config import cfg
 from fast_rcnn.train import layer_of, read_solver
-from roi_data_layer.image_blob import image_scale
 from roi_data_layer.layer import HardRoiMiningLayer, RoIDataLayer
+from roi_data_layer.minibatch import image_in
 from roi_data_layer.mining import roi_losses, suppressed_by
 from roi_data_layer.mining_rules import DEFAULT_RULE, mine, mining_rng
 from rpn.proposal_layer import ProposalLayer
@@ -61,6 +61,8 @@ class MiniBatch:
     """The name of the mining rule."""
     position: int = 0
     """The number of the mini-batch."""
+    objects: list[np.ndarray] = dataclasses.field(default_factory=list)
+    """N arrays (G, 5) float64: the ground truth, x1, y1, x2, y2 in pixels of `images`, and class; [] if not known."""
     score: np.ndarray | None = None
     """(R,) float32: the score by which the net's RPN proposed each RoI, NaN for the objects themselves. None where the
     net has no RPN."""
@@ -162,16 +164,14 @@ def mined(net: caffe.Net) -> MiniBatch:
         raise ValueError(f'the net {net.name!r} has no {lacks}, so there is nothing mined to show')
     rois = net.blobs['rois'].data.copy()
     labels = net.blobs['labels'].data.astype(np.int64)
-    blob, entries = net.blobs['data'].data, data.entries
-    images, iou = [], np.zeros(len(rois))
-    for i, entry in enumerate(entries):
+    blobs = {name: net.blobs[name].data for name in ('data', 'rois', 'im_info') if name in net.blobs}
+    images, shown, iou = [], [], np.zeros(len(rois))
+    for i, entry in enumerate(data.entries):
         mine = np.flatnonzero(rois[:, 0] == i)
-        told = 'im_info' in net.blobs  # by a net with an RPN
-        scale = float(net.blobs['im_info'].data[i, 2]) if told else _scale_of(entry, rois[mine, 1:])
-        height, width = round(entry['height'] * scale), round(entry['width'] * scale)
-        pixels = blob[i, :, :height, :width].transpose(1, 2, 0) + cfg.PIXEL_MEANS
-        images.append(np.ascontiguousarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8)))
+        image, scale = image_in(blobs, i, entry)
+        images.append(image)
         objects = entry['boxes'][entry['gt_classes'] > 0]
+        shown.append(np.column_stack((objects * np.float64(scale), entry['gt_classes'][entry['gt_classes'] > 0])))
         if len(objects) and len(mine):
             boxes = rois[mine, 1:].astype(np.float64) / scale
             iou[mine] = bbox_overlaps(boxes, objects.astype(np.float64)).max(axis=1)
@@ -189,6 +189,7 @@ def mined(net: caffe.Net) -> MiniBatch:
         by=_repeated(last['rule'], last['loss'], rois, labels, _nms_thresh()),
         rule=last['rule'],
         position=last['position'],
+        objects=shown,
         score=_proposal_scores(net),
     )
 
@@ -249,14 +250,6 @@ def _bottoms(net) -> list[str]:
     # an older pycaffe does not tell: the names of the published nets
     boxes = ['bbox_targets', 'bbox_inside_weights', 'bbox_outside_weights']
     return ['cls_prob_readonly', 'bbox_pred_readonly', 'rois', 'labels', *boxes]
-
-
-def _scale_of(entry: dict, rois: np.ndarray) -> float:
-    """By how much the net's image is larger than the file: of cfg's scales the one that fits the RoIs."""
-    scales = [image_scale(entry['height'], entry['width'], s, cfg.TRAIN.MAX_SIZE) for s in cfg.TRAIN.SCALES]
-    if len(scales) == 1 or len(rois) == 0:
-        return scales[0]
-    return min(scales, key=lambda s: np.abs(rois[0] / s - entry['boxes']).max(axis=1).min())
 
 
 def _nms_thresh() -> float:

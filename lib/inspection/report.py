@@ -10,7 +10,8 @@ import jinja2
 import numpy as np
 
 import whole_file
-from inspection.draw import loss_palette
+from detection_data.palette import class_colour, hexadecimal
+from inspection.draw import loss_palette, scale_end, shown_at_once
 from inspection.hard_rois import FATES, MINED, MiniBatch
 
 
@@ -22,8 +23,9 @@ def write_report(path: str, batches: Sequence[MiniBatch], classes: Sequence[str]
     names = [str(name).strip('_') for name in classes]
     data = {
         'classes': names,
+        'colours': [hexadecimal(class_colour(c)) for c in range(len(names))],
         'fates': FATES,
-        'palette': ['#{:02x}{:02x}{:02x}'.format(*c[::-1]) for c in loss_palette(64)],
+        'palette': [hexadecimal((r, g, b)) for b, g, r in loss_palette(64)],
         'images': [_image(batch, i, number) for number, batch in enumerate(batches) for i in range(len(batch.images))],
     }
     # `</script>` in a name must not end the script that holds the data
@@ -79,6 +81,9 @@ def _image(batch: MiniBatch, i: int, number: int) -> dict:
         'batch': number,
         'width': image.shape[1],
         'height': image.shape[0],
+        'top': scale_end(batch.loss[rows]),
+        'first': shown_at_once(image.shape[1], image.shape[0]),
+        'objects': np.round(batch.objects[i], 1).tolist() if batch.objects else [],
         'mined': int((batch.fate[rows] == FATES.index(MINED)).sum()),
         'src': 'data:image/jpeg;base64,' + base64.b64encode(jpeg.tobytes()).decode(),
         **{name: column.tolist() for name, column in columns.items()},

@@ -13,6 +13,7 @@ import yaml
 
 import caffe
 from fast_rcnn.config import ConfigError, cfg
+from roi_data_layer.augmentation import entry_of, named
 from roi_data_layer.minibatch import check_settings
 from roi_data_layer.mining import roi_losses
 from roi_data_layer.mining_rules import DEFAULT_RULE, find_rule, mine, mining_rng
@@ -36,6 +37,7 @@ class RoIDataLayer(caffe.Layer):
     before_batch: Callable[[int], None] | None = None
     _maker: BatchMaker | Prefetcher | None = None
     _indices: np.ndarray | tuple = ()  # of the last mini-batch, in the roidb
+    _last = 0  # its number
 
     def setup(self, bottom, top):
         self._num_classes = _num_classes(self)
@@ -88,19 +90,20 @@ class RoIDataLayer(caffe.Layer):
         if self.before_batch is not None:
             self.before_batch(self.position)
         blobs, self._indices = self._maker(self.position)
+        self._last = self.position
         self.position += 1
         for i, name in enumerate(self._names):
             _fill(top[i], blobs[name])
 
     @property
     def entries(self) -> list[dict]:
-        """The roidb entries of the last mini-batch."""
-        return [self._roidb[i] for i in self._indices]
+        """The roidb entries of the last mini-batch, as it showed them (see `augmentation.entry_of`)."""
+        return [entry_of(self._roidb, int(i), self._last) for i in self._indices]
 
     @property
     def shown(self) -> list[str]:
-        """The image files of the last mini-batch; a mirrored one is marked so."""
-        return [entry['image'] + (' (mirrored)' if entry['flipped'] else '') for entry in self.entries]
+        """The image files of the last mini-batch; what was done to them stands behind, as in 'a.jpg (mirrored)'."""
+        return [named(entry) for entry in self.entries]
 
     def reshape(self, bottom, top):
         pass  # the shapes are known in forward

@@ -1,9 +1,12 @@
 """The blobs of one training mini-batch, as in Fast R-CNN's and OHEM's roi_data_layer/minibatch.py."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from fast_rcnn.bbox_transform import targets_by_class
 from fast_rcnn.config import ConfigError, cfg
+from roi_data_layer.augmentation import change_look, change_shape
 from roi_data_layer.image_blob import image_scale, read_image, resized, stacked
 
 
@@ -67,6 +70,24 @@ def _with_objects(entries: list[dict], target_sizes: np.ndarray) -> dict[str, np
     }
 
 
+def image_in(blobs: Mapping[str, np.ndarray], i: int, entry: dict) -> tuple[np.ndarray, float]:
+    """Image `i` of a mini-batch as the net sees it, (H, W, 3) uint8, BGR, and by how much it is larger than `entry`'s.
+
+    `blobs` as `get_minibatch` makes them: data, and im_info, or else rois.
+    """
+    if 'im_info' in blobs:
+        scale = float(blobs['im_info'][i, 2])
+    else:
+        rois = blobs['rois'][blobs['rois'][:, 0] == i, 1:]
+        scales = [_network_scale(entry, entry['height'], entry['width'], size) for size in cfg.TRAIN.SCALES]
+        scale = scales[0]
+        if len(scales) > 1 and len(rois):  # the one that fits the RoIs
+            scale = min(scales, key=lambda s: np.abs(rois[0] / s - entry['boxes']).max(axis=1).min())
+    height, width = round(entry['height'] * scale), round(entry['width'] * scale)
+    pixels = blobs['data'][i, :, :height, :width].transpose(1, 2, 0) + cfg.PIXEL_MEANS
+    return np.ascontiguousarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8)), scale
+
+
 def check_settings(num_images: int) -> None:
     """Raise ConfigError if the settings do not go together for mini-batches of `num_images` images."""
     if cfg.TRAIN.BATCH_SIZE % num_images:
@@ -86,14 +107,23 @@ def check_settings(num_images: int) -> None:
 
 
 def _network_image(entry: dict, target_size: int) -> tuple[np.ndarray, float]:
-    """The image of `entry`, mirrored if it says so, as network input (H, W, 3), and its scale."""
+    """The image of `entry`, mirrored and changed if it says so, as network input (H, W, 3), and its scale."""
+    change = entry.get('change')
     stated = (entry['width'], entry['height']) if 'width' in entry else None
-    image = read_image(entry['image'], stated)
-    height, width = image.shape[:2]
+    image = read_image(entry['image'], entry.get('stored', stated))
     if entry['flipped']:
         image = image[:, ::-1]
-    scale = image_scale(height, width, target_size, cfg.TRAIN.MAX_SIZE)
-    return resized(image, scale, cfg.PIXEL_MEANS), scale
+    if change is not None:
+        image = change_shape(image, change)
+    scale = _network_scale(entry, image.shape[0], image.shape[1], target_size)
+    pixels = resized(image, scale, cfg.PIXEL_MEANS)
+    return (pixels if change is None else change_look(pixels, change, cfg.PIXEL_MEANS)), scale
+
+
+def _network_scale(entry: dict, height: int, width: int, target_size: int) -> float:
+    """By how much the image of `entry`, of `height` x `width` pixels, is scaled for one of cfg.TRAIN.SCALES."""
+    zoom = entry['change'].zoom if 'change' in entry else 1
+    return image_scale(height, width, target_size if zoom == 1 else max(target_size * zoom, 1), cfg.TRAIN.MAX_SIZE)
 
 
 def _choose_rois(entry: dict, num_images: int, rng: np.random.Generator) -> tuple[np.ndarray, int]:

@@ -7,12 +7,17 @@ what came before it, and any number of loader processes yields the same sequence
 import numpy as np
 
 # Every use of the seed has its own stream of random numbers
-_EPOCHS, _SAMPLING = 1, 2
+_EPOCHS, _SAMPLING, _AUGMENTING = 1, 2, 8
 
 
 def sampling_rng(seed: int, n: int) -> np.random.Generator:
     """The generator for the choices inside mini-batch `n` (scales, RoIs)."""
     return np.random.default_rng([seed, _SAMPLING, n])
+
+
+def augmenting_rng(seed: int, n: int, image: int) -> np.random.Generator:
+    """The generator for how mini-batch `n` changes image `image` of the training set (see `augmentation`)."""
+    return np.random.default_rng([seed, _AUGMENTING, n, image])
 
 
 class BatchOrder:

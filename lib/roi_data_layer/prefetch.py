@@ -13,6 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 import numpy as np
 
 from fast_rcnn.config import cfg
+from roi_data_layer.augmentation import entry_of
 from roi_data_layer.minibatch import get_minibatch
 from roi_data_layer.order import BatchOrder, sampling_rng
 from roi_data_layer.passing import Passed, Sender, receive
@@ -30,7 +31,7 @@ class BatchMaker:
 
     def __call__(self, n: int) -> tuple[dict, np.ndarray]:
         indices = self._order(n)
-        entries = [self._roidb[i] for i in indices]
+        entries = [entry_of(self._roidb, int(i), n) for i in indices]
         return get_minibatch(entries, self._num_classes, sampling_rng(cfg.RNG_SEED, n)), indices
 
 

@@ -55,7 +55,7 @@ class Roidb(Sequence):
             objects += np.bincount(annotation['gt_classes'], minlength=imdb.num_classes)
             hidden = annotation['gt_classes'][np.asarray(annotation['difficult'], bool)]
             left_out += np.bincount(hidden, minlength=imdb.num_classes)
-            if cfg.TRAIN.HAS_RPN or _trainable(entry['max_overlaps']):
+            if cfg.TRAIN.HAS_RPN or trainable(entry['max_overlaps']):
                 self._images.append(i)
                 sizes.append((entry['width'], entry['height']))
                 moments.add(entry['bbox_targets'])
@@ -92,10 +92,7 @@ class Roidb(Sequence):
         i %= len(self)
         entry = self._entry(self._images[i % len(self._images)], flipped=i >= len(self._images))
         if self._normalise:
-            targets = entry['bbox_targets']
-            rows = np.flatnonzero(targets[:, 0] > 0)
-            classes = targets[rows, 0].astype(np.int64)
-            targets[rows, 1:] = (targets[rows, 1:] - self.bbox_means[classes]) / self.bbox_stds[classes]
+            entry['bbox_targets'] = normalised(entry['bbox_targets'], self.bbox_means, self.bbox_stds)
         return entry
 
     def _entry(self, i: int, flipped: bool) -> dict:
@@ -185,6 +182,21 @@ def regression_targets(
     return targets
 
 
+def normalised(targets: np.ndarray, means: np.ndarray, stds: np.ndarray) -> np.ndarray:
+    """`targets` (n, 5), see `regression_targets`, less the `means` of their class, over its `stds`, (K, 4) each."""
+    result = targets.copy()
+    rows = np.flatnonzero(targets[:, 0] > 0)
+    classes = targets[rows, 0].astype(np.int64)
+    result[rows, 1:] = (targets[rows, 1:] - means[classes]) / stds[classes]
+    return result
+
+
+def trainable(overlaps: np.ndarray) -> bool:
+    """Whether an image with RoIs of these overlaps (n,) has any foreground or background to train on."""
+    background = (overlaps >= cfg.TRAIN.BG_THRESH_LO) & (overlaps < cfg.TRAIN.BG_THRESH_HI)
+    return bool(np.any(background | (overlaps >= cfg.TRAIN.FG_THRESH)))
+
+
 def _check_scales(entry: dict) -> None:
     """Raise ImageError, naming the image, if a side of it would be 0 pixels at one of the scales to train at."""
     for target_size in cfg.TRAIN.SCALES:
@@ -204,12 +216,6 @@ def _say_what_is_not_learned(name: str, classes: Sequence[str], objects: np.ndar
     for c in range(1, len(classes)):
         if objects[c] and objects[c] == left_out[c]:
             print(f'{name}: all {objects[c]} objects of class {classes[c]} are difficult, or crowds: it is not learned')
-
-
-def _trainable(overlaps: np.ndarray) -> bool:
-    """Whether an image with RoIs of these overlaps has any foreground or background to train on."""
-    background = (overlaps >= cfg.TRAIN.BG_THRESH_LO) & (overlaps < cfg.TRAIN.BG_THRESH_HI)
-    return bool(np.any(background | (overlaps >= cfg.TRAIN.FG_THRESH)))
 
 
 def _what_it_has(overlaps: np.ndarray) -> str:

@@ -5,7 +5,7 @@ Nothing is remembered from one pass to the next, so a run goes on from any itera
 
 import numpy as np
 
-# Each use of the seed has its own stream of random numbers; roi_data_layer and fast_rcnn.train use 1 to 5
+# Each use of the seed has its own stream of random numbers; roi_data_layer and fast_rcnn.train use 1 to 5, and 8
 ANCHORS, ROIS = 6, 7
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from inspection.detection_errors import KINDS, sort_detections
+from inspection.detection_errors import KINDS, REASONS, sort_detections, why_missed
 
 # Two cats (1) and a dog (2), 10 x 10 each
 CAT, CAT2, DOG = [0, 0, 9, 9], [100, 0, 109, 9], [50, 0, 59, 9]
@@ -80,3 +80,35 @@ def test_images_without_objects_or_detections():
     only = sort_detections([nothing, [[*CAT, 0.5]], nothing], np.zeros((0, 4)), np.zeros(0), np.zeros(0, bool))
     assert [(e['kind'], e['object'], e['iou']) for e in only] == [('background', None, 0.0)]
     assert set(KINDS) == {'confusion', 'localisation', 'duplicate', 'background', 'missed'}
+
+
+# A cat at [0, 0, 9, 9]; a box of its first h rows has an IoU of h / 10 with it
+def why(cats=(), dogs=(), proposals=None, **options):
+    """Why the cat was missed, at a score of 0.5."""
+    detections = [[], np.array(cats).reshape(-1, 5), np.array(dogs).reshape(-1, 5)]
+    given = None if proposals is None else np.array(proposals).reshape(-1, 4)
+    return why_missed(np.array(CAT), 1, detections, ['__background__', 'cat', 'dog'], 0.5, given, **options)
+
+
+@pytest.mark.parametrize(
+    ('seen', 'reason', 'words'),
+    [
+        ({'dogs': [[*CAT, 0.8]], 'cats': [[*CAT, 0.3]]}, 'wrong class', 'taken for dog 0.80'),
+        ({'dogs': [[*CAT, 0.4]], 'cats': [[*CAT, 0.3]]}, 'low score', 'low score 0.30'),  # 0.4 does not count
+        ({'cats': [[0, 0, 9, 5, 0.2], [0, 0, 9, 6, 0.45]]}, 'low score', 'low score 0.45'),
+        ({'cats': [[0, 0, 9, 6, 0.9]]}, 'found with another', "its detection (0.90) is a neighbour's"),
+        ({'proposals': [[0, 0, 9, 3]]}, 'no proposal', 'no proposal (best IoU 0.40)'),
+        ({'proposals': []}, 'no proposal', 'no proposal (best IoU 0.00)'),
+        ({'cats': [[0, 0, 9, 3, 0.9]], 'proposals': [CAT]}, 'box off', 'box off (IoU 0.40)'),
+        ({'cats': [[0, 0, 9, 3, 0.9]], 'proposals': [[0, 0, 9, 3]]}, 'no proposal', 'no proposal (best IoU 0.40)'),
+        ({'cats': [[0, 0, 9, 3, 0.4]], 'proposals': [CAT]}, 'low score', 'low score, or NMS'),
+        ({'proposals': [CAT]}, 'low score', 'low score, or NMS'),
+        ({}, 'no proposal, or low score', 'no proposal, or low score'),
+    ],
+)
+def test_why_an_object_was_missed(seen, reason, words):
+    assert why(**seen) == (reason, words) and reason in REASONS
+
+
+def test_a_reason_goes_by_the_caller_s_iou():
+    assert why(cats=[[0, 0, 9, 3, 0.2]], iou_threshold=0.3)[0] == 'low score'

@@ -92,9 +92,14 @@ def test_targets_that_cannot_be_measured_are_refused(solver, cells, tmp_path):
         train_net(solver(), get_training_roidb(cells), str(tmp_path / 'out'), max_iters=1)
 
 
-@pytest.mark.parametrize('more', ['', MINING], ids=['sampled', 'mined'])
-def test_a_resumed_run_ends_byte_for_byte_like_an_unbroken_one(solver, cells, tmp_path, more):
+@pytest.mark.parametrize(
+    ('more', 'augmented'),
+    [('', {}), (MINING, {}), (MINING, {'SCALE_JITTER': (0.7, 1.3), 'CROP': 0.6, 'TURN': True, 'COLOUR': 0.3})],
+    ids=['sampled', 'mined', 'augmented'],
+)
+def test_a_resumed_run_ends_byte_for_byte_like_an_unbroken_one(solver, cells, tmp_path, more, augmented):
     """Images, anchors and RoIs are drawn as if the run had never stopped, by any number of loader processes."""
+    cfg.TRAIN.AUGMENT.update(augmented)
     cfg.TRAIN.SNAPSHOT_ITERS, cfg.TRAIN.USE_OHEM = 3, bool(more)
     roidb = get_training_roidb(cells)
     train_net(solver(more), roidb, str(tmp_path / 'whole'), max_iters=6)

@@ -121,6 +121,20 @@ def test_a_resumed_run_ends_byte_for_byte_like_an_unbroken_one(solver, roidb, tm
         assert (tmp_path / 'whole' / name).read_bytes() == (tmp_path / 'rest' / name).read_bytes()
 
 
+def test_augmented_images_are_the_same_however_they_are_made(solver, roidb, tmp_path):
+    """By a run that goes on from a snapshot, in other processes; and they are others than without."""
+    name = 'tiny_iter_4.caffemodel'
+    train_net(solver(), roidb, str(tmp_path / 'plain'), max_iters=4)
+    cfg.TRAIN.AUGMENT.update(SCALE_JITTER=(0.7, 1.3), CROP=0.6, TURN=True, COLOUR=0.3, HUE=10.0, BLUR=1.0)
+    cfg.TRAIN.SNAPSHOT_ITERS = 2
+    train_net(solver(), roidb, str(tmp_path / 'whole'), max_iters=4)
+    cfg.TRAIN.USE_PREFETCH = True
+    state = tmp_path / 'whole' / 'tiny_resume_iter_2.solverstate'
+    train_net(solver(), roidb, str(tmp_path / 'rest'), max_iters=4, snapshot=str(state))
+    plain, whole, rest = ((tmp_path / kind / name).read_bytes() for kind in ('plain', 'whole', 'rest'))
+    assert whole == rest != plain
+
+
 def test_a_run_that_is_further_on_already_is_left_alone(solver, roidb, tmp_path):
     train_net(solver(), roidb, str(tmp_path), max_iters=2)
     before = {path.name: path.read_bytes() for path in tmp_path.glob('tiny_*iter_*')}

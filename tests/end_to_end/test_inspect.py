@@ -234,6 +234,9 @@ const input = (id, value) => {
 const others = () => $$('#fates input').filter(e => !e.hidden).slice(1).forEach(e => e.click());
 const head = $$('#heads th').find(h => h.textContent === 'IoU');
 seen.thumbs = $$('#thumbs button').length;
+seen.by_default = [$$('#boxes rect').length, document.getElementById('most').textContent];
+input('hardest', 100000);
+seen.truth = $$('#truth rect').length;
 seen.boxes = $$('#boxes rect').length;
 seen.first = rows()[0];
 head.click();
@@ -300,6 +303,9 @@ def test_the_page_in_a_browser(report, tmp_path, width):
     image = data_of(report / 'iter' / 'index.html')['images'][0]
     loss = [a + b for a, b in zip(image['cls'], image['bbox'], strict=True)]
     assert seen['thumbs'] == 4 and seen['boxes'] == len(loss)
+    first = max(30, image['width'] * image['height'] // 1000)  # not everything at once
+    assert seen['by_default'] == [first, str(first)] and first < len(loss)
+    assert seen['truth'] == 2 * len(image['objects']) > 0  # white on black
     assert seen['first'][8] == f'{loss[0]:.3f}'
     assert seen['iou'] == sorted(seen['iou'], reverse=True) and seen['iou'][0] == pytest.approx(
         max(image['iou']), abs=0.006
@@ -313,6 +319,33 @@ def test_the_page_in_a_browser(report, tmp_path, width):
     assert seen['second'] == [1, True]
     assert seen['width'][0] <= seen['width'][1], 'nothing sticks out'
     assert seen['confusion'] == 2 * 128
+
+
+NARROW = """
+<iframe width="420" height="900" src="index.html"></iframe>
+<script>addEventListener('message', e => {
+  document.body.append(Object.assign(document.createElement('pre'), {id: 'seen', textContent: e.data}));
+});</script>
+"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason=NO_BROWSER)
+def test_the_page_on_a_telephone(report, tmp_path):
+    """Browsers make no window as narrow as that, but a frame in it."""
+    page = (report / 'iter' / 'index.html').read_text()
+    tell = "<script>parent.postMessage([document.documentElement.scrollWidth, innerWidth].join(' '), '*')</script>"
+    (tmp_path / 'index.html').write_text(page.replace('</body>', tell + '</body>'))
+    (tmp_path / 'frame.html').write_text(NARROW)
+    done = subprocess.run(
+        [
+            BROWSER, '--headless', '--no-sandbox', '--disable-gpu', f'--user-data-dir={tmp_path}/profile',
+            '--virtual-time-budget=3000', '--dump-dom', (tmp_path / 'frame.html').as_uri(),
+        ],
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    found = re.search(r'<pre id="seen">(\d+) (\d+)</pre>', done.stdout)
+    assert found, done.stderr[-2000:]
+    assert found[1] == found[2] == '420', 'nothing sticks out'
 
 
 def test_nothing_is_mined_by_a_net_without_mining(trained, tiny, tmp_path):
@@ -374,6 +407,7 @@ def test_mistakes_are_sorted(trained, tiny, tmp_path):
     assert {kind: len(found) for kind, found in summary['mistakes'].items()} == {
         k: n for k, n in total.items() if k != 'right'
     }
+    assert sum(summary['missed'].values()) == total['missed'] == len(summary['mistakes']['missed'])
     for kind, found in summary['mistakes'].items():
         assert (tmp_path / 'e' / f'{kind}.png').exists() == bool(found)
     assert cv2.imread(str(tmp_path / 'e' / 'errors.png')) is not None
@@ -412,7 +446,13 @@ def test_detections_on_photographs_by_themselves(trained, tiny, tmp_path):
     run(*common, '--images', photo, large, '--det_thresh', 0.01, '--cfg', CFG)
     found = json.loads((tmp_path / 'out' / 'detections.json').read_text())
     assert set(found) == {str(photo), str(large)}
-    assert cv2.imread(str(tmp_path / 'out' / 'large.png')).shape == (700, 900, 3)
+    height, width = cv2.imread(str(tmp_path / 'out' / 'large.png')).shape[:2]
+    assert width == 900 and 700 < height < 800  # a legend is above it
+    without = [(tmp_path / 'out' / name).read_bytes() for name in (f'{photo.stem}.png', 'large.png')]
+    truth = ('--truth', f'folder:{tiny}:{photo.stem.partition("_")[0]}')
+    run(*common, *truth, '--images', photo, large, '--det_thresh', 0.01, '--cfg', CFG)
+    with_it = [(tmp_path / 'out' / name).read_bytes() for name in (f'{photo.stem}.png', 'large.png')]
+    assert with_it[0] != without[0] and with_it[1] == without[1], 'the data set has the first of them'
     assert 'there is no file' in run(*common, '--images', 'nowhere.jpg', '--cfg', CFG, status=1).stderr
     mine = tmp_path / 'out' / 'mine.png'
     cv2.imwrite(str(mine), cv2.imread(str(photo)))
