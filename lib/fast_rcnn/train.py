@@ -383,7 +383,7 @@ class SolverWrapper:
         there = best_model(self._prefix)
         if os.path.exists(there):
             aside = best_model(self._prefix).replace('_best.caffemodel', '_best_of_earlier_run.caffemodel')
-            os.replace(there, aside)
+            whole_file.rename(there, aside)
             print(f'{there} is of an earlier run; it is {aside} now')
 
     def _say_how_it_went(self, max_iters: int) -> None:

@@ -179,9 +179,10 @@ def _validated(ax, runs) -> None:
         best = int(np.argmax(y))
         ax.plot(x[best], y[best], 'o', color=COLOURS[i % 7], markersize=10, fillstyle='none')
         ax.annotate(
-            f'{y[best]:.3f}', (x[best], y[best]), xytext=(0, -14), textcoords='offset points', ha='center', fontsize=8.5
+            f'{y[best]:.3f}', (x[best], y[best]), xytext=(0, 8), textcoords='offset points', ha='center', fontsize=8.5
         )
     ax.set_xlabel('iteration')
+    ax.margins(y=0.15)
     ax.set_ylim(bottom=0)
     ax.grid(alpha=0.3)
 

@@ -97,6 +97,14 @@ def beside(path: str | os.PathLike) -> Iterator[str]:
             os.close(descriptor)
 
 
+def rename(path: str | os.PathLike, to: str | os.PathLike) -> None:
+    """Gives a file that is whole another name in its folder; what had that name is gone."""
+    try:
+        os.replace(path, to)
+    except OSError as error:
+        raise explained(error, os.fspath(path), None, 'It keeps its name') from error
+
+
 def _sync(path: str) -> None:
     if os.path.isfile(path):
         with open(path, 'rb') as file:

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 
+import cv2
 import numpy as np
 import pytest
 from stand_in_data import ListImdb
@@ -12,11 +13,12 @@ from test_training import BRANCH, LOSSES, MINING, SOLVER, TRAIN
 import caffe
 from fast_rcnn.config import ConfigError, cfg, cfg_from_list
 from fast_rcnn.model_card import read_card
-from fast_rcnn.record import read_record
+from fast_rcnn.record import read_record, scalars
 from fast_rcnn.test import load_net
 from fast_rcnn.test import test_net as run_test_net
 from fast_rcnn.train import SolverWrapper, TrainingInterrupted, get_training_roidb, train_net
 from fast_rcnn.validation import Validation
+from inspection.curves import draw_curves
 
 CLASSES = ['__background__', 'RBC', 'WBC', 'Platelets']
 TEST = """
@@ -288,3 +290,24 @@ def test_a_damaged_line_is_told(tmp_path, val, said):
     path.write_text(json.dumps(line) + '\n' + json.dumps({**line, 'val': {'iteration': 1, 'mAP': None}}) + '\n')
     with pytest.raises(ValueError, match=said):
         read_record(str(path))
+
+
+def test_tensorboard_s_names_of_it():
+    entry = {'iteration': 9, 'val': {'iteration': 10, 'mAP': 0.5, 'AP50': None, 'seconds': 1.5, 'ap': {'cat': 0.25}}}
+    assert scalars(entry) == [('val/mAP', 0.5), ('val/seconds', 1.5), ('val/ap/cat', 0.25)]
+
+
+def test_curves_show_it(tmp_path):
+    """The panel is there if a run was validated, whatever the others are; values that are none are left out."""
+    line = {'iteration': 0, 'lr': 0.1, 'loss': {'loss': 1.0}, 'seconds': {'step': 1.0}, 'memory': {'host_peak_mb': 1}}
+    plain = [{**line, 'iteration': i} for i in range(4)]
+    tested = [{**each, 'val': {'iteration': each['iteration'] + 1, 'mAP': None}} for each in plain]
+    sizes = []
+    for name, runs in {'without': {'a': plain}, 'with': {'a': plain, 'b': tested}}.items():
+        draw_curves(str(tmp_path / f'{name}.png'), runs, 1, {})
+        sizes.append(cv2.imread(str(tmp_path / f'{name}.png')).shape)
+    assert sizes[0] == sizes[1]  # nine places, of which eight were taken
+    tested[1]['val']['mAP'] = 0.5
+    draw_curves(str(tmp_path / 'more.png'), {'a': plain, 'b': tested}, 1, {})
+    panel = [cv2.imread(str(tmp_path / f'{name}.png'))[60:380, :540] for name in ('with', 'more')]
+    assert (panel[0] != panel[1]).any()
