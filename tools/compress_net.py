@@ -88,7 +88,9 @@ def main() -> None:
                 raise CompressionError(
                     f'--rank {name}={rank}: its weights are {shape[0]} x {shape[1]}, so {min(shape)} is the most'
                 )
-        prototxt = args.prototxt_svd or compressed_name(args.caffemodel, ranks).replace('.caffemodel', '.prototxt')
+        prototxt = (
+            args.prototxt_svd or compressed_name(args.caffemodel, ranks).removesuffix('.caffemodel') + '.prototxt'
+        )
         whole_file.write_text(prototxt, text)
     compressed = load_net(prototxt, args.caffemodel)
     ranks = ranks_of(compressed)

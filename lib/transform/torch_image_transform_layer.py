@@ -3,9 +3,11 @@
 The data layers give BGR, 0 to 255, less cfg.PIXEL_MEANS. In a prototxt, between them and the first layer of the net:
 
     layer {
-      name: "data_xform" type: "Python" bottom: "data_caffe" top: "data"
+      name: "data_xform" type: "Python" bottom: "data" top: "data_xform"
       python_param { module: "transform.torch_image_transform_layer" layer: "TorchImageTransformLayer" }
     }
+
+The input keeps its name, data, which testing goes by; the first layer reads data_xform.
 """
 
 import numpy as np

@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+from stand_in_data import GOLDEN
 
 import caffe
 from fast_rcnn.config import cfg
+from fast_rcnn.test import im_detect, load_net
+from roi_data_layer.image_blob import read_image
 
 # The colour (B, G, R) of every pixel
 COLOUR = np.array([51.0, 102.0, 204.0], np.float32)  # 0.2, 0.4, 0.8 of 255
@@ -69,3 +72,22 @@ def test_other_numbers_and_sizes(tmp_path):
 def test_bad_input(tmp_path, param_str, shape, message):
     with pytest.raises(ValueError, match=message):
         net(tmp_path, param_str, *[shape] if shape else [])
+
+
+def test_a_detector_with_it_tests_as_others_do(tmp_path):
+    """As docs/your-own-data.md has it: the input is data, the first layer reads data_xform."""
+    path = GOLDEN / 'detect.prototxt'
+    layer = (
+        'layer { name: "data_xform" type: "Python" bottom: "data" top: "data_xform" python_param { '
+        'module: "transform.torch_image_transform_layer" layer: "TorchImageTransformLayer" } }\n'
+        'layer { name: "conv1" type: "Convolution" bottom: "data_xform"'
+    )
+    text = path.read_text().replace('layer { name: "conv1" type: "Convolution" bottom: "data"', layer)
+    (tmp_path / 'net.prototxt').write_text(text)
+    cfg.TEST.SCALES, cfg.TEST.MAX_SIZE = (300,), 600
+    detector = load_net(str(tmp_path / 'net.prototxt'), str(GOLDEN / 'detect.caffemodel'))
+    image = read_image(GOLDEN / 'images' / 'BloodImage_00007.jpg')
+    scores, _ = im_detect(detector, image, np.array([[0, 0, 200, 200], [50, 60, 400, 300]], np.float32))
+    assert scores.shape == (2, 4)
+    seen = detector.blobs['data_xform'].data
+    assert -3 < seen.min() < seen.max() < 3  # brightnesses in deviations
