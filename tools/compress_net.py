@@ -13,6 +13,7 @@ models/VGG16/compressed/test.prototxt, says the ranks itself: leave out --rank.
 
 import argparse
 import os
+import tempfile
 
 import _init_paths  # noqa: F401
 from _command_line import add_flags, configure, parser_of, run
@@ -70,12 +71,14 @@ def main() -> None:
     from fast_rcnn.test import load_net
 
     card = read_card(args.caffemodel)
+    written = args.prototxt_svd
     if args.prototxt_svd and os.path.exists(args.prototxt_svd):
         if given is not None:
             raise ValueError(
                 f'{args.prototxt_svd} is there and says the ranks itself: leave out --rank, or name another file'
             )
-        prototxt = args.prototxt_svd
+        with open(args.prototxt_svd, encoding='utf-8') as stream:
+            text = stream.read()
         net = load_net(args.prototxt, args.caffemodel)
     else:
         ranks = PUBLISHED_RANKS if given is None else given
@@ -88,17 +91,19 @@ def main() -> None:
                 raise CompressionError(
                     f'--rank {name}={rank}: its weights are {shape[0]} x {shape[1]}, so {min(shape)} is the most'
                 )
-        prototxt = (
-            args.prototxt_svd or compressed_name(args.caffemodel, ranks).removesuffix('.caffemodel') + '.prototxt'
-        )
-        whole_file.write_text(prototxt, text)
-    compressed = load_net(prototxt, args.caffemodel)
-    ranks = ranks_of(compressed)
-    if not ranks:
-        raise CompressionError(f'{prototxt} has no layers in two, such as fc6_L and fc6_U')
+        written = written or compressed_name(args.caffemodel, ranks).removesuffix('.caffemodel') + '.prototxt'
+    with tempfile.TemporaryDirectory() as folder:
+        copy = os.path.join(folder, os.path.basename(written))
+        whole_file.write_text(copy, text)
+        compressed = load_net(copy, args.caffemodel)
     print(f'Uncompressed network {args.prototxt} : {args.caffemodel}')
-    print(f'Compressed network prototxt {prototxt}')
+    print(f'Compressed network prototxt {written}')
     lost = compress(net, compressed)
+    if not lost:
+        raise CompressionError(
+            f'{written} has no layers in two, such as fc6_L and fc6_U, that {args.prototxt} has whole'
+        )
+    ranks = {name: rank for name, rank in ranks_of(compressed).items() if name in lost}
     print(f'{"layer":<8} {"weights":>13} {"rank":>5} {"numbers before":>15} {"after":>12}   lost')
     for name, rank in ranks.items():
         rows, columns = net.params[name][0].data.shape
@@ -109,6 +114,8 @@ def main() -> None:
             f'{100 * lost[name]:.2f}% of the norm{note}'
         )
     path = compressed_name(args.caffemodel, ranks)
+    if written != args.prototxt_svd or not os.path.exists(written):
+        whole_file.write_text(written, text)
     with whole_file.beside(path) as made:
         compressed.save(made)
         if card is not None:

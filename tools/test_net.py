@@ -29,7 +29,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--num_dets', dest='max_per_image', type=int, default=100, help='detections kept an image')
     parser.add_argument(
-        '--det_thresh', type=float, help='least score of a detection (default: 0.05; of SVMs -1, their lower margin)'
+        '--det_thresh', type=float, help='least score of a detection (default: 0.05; of SVMs -1.5, as in R-CNN)'
     )
     parser.add_argument('--wait', action='store_true', help='wait until the weights exist')
     add_flags(parser)
@@ -72,7 +72,7 @@ def main() -> None:
     note_other_settings(card, args.caffemodel)
     follow_classifier(card, args.caffemodel)
     if args.det_thresh is None:
-        args.det_thresh = -1.0 if cfg.TEST.SVM else 0.05
+        args.det_thresh = -1.5 if cfg.TEST.SVM else 0.05
     net = load_net(args.prototxt, args.caffemodel)
     test_net(net, imdb, max_per_image=args.max_per_image, thresh=args.det_thresh)
 

@@ -57,9 +57,11 @@ def compressed_prototxt(text: str, ranks: Mapping[str, int], path: str = 'the pr
     """
     if re.search(r'\blayers\s*:?\s*{', _without_comments(text)):
         raise CompressionError(f'{path} is in an old format of Caffe: python -m caffe upgrade puts it into the new one')
-    pieces, done, found = [], 0, set()
+    pieces, done, found, others = [], 0, set(), []
     for start, end in layer_blocks(text):
         name = _value(text[start:end], 'name')
+        if _value(text[start:end], 'type') == 'InnerProduct':
+            others.append(str(name))
         if name is None or name not in ranks:
             continue
         if name in found:
@@ -74,7 +76,9 @@ def compressed_prototxt(text: str, ranks: Mapping[str, int], path: str = 'the pr
         done = end
     missing = [name for name in ranks if name not in found]
     if missing:
-        raise CompressionError(f'{path} has no layer {", ".join(missing)}')
+        raise CompressionError(
+            f'{path} has no layer {", ".join(missing)}; its InnerProduct layers are: {", ".join(others) or "none"}'
+        )
     return ''.join([*pieces, text[done:]])
 
 
@@ -93,10 +97,12 @@ def compressed_name(caffemodel: str, ranks: Mapping[str, int]) -> str:
 def compress(net, compressed) -> dict[str, float]:
     """Fills the layers in two of the net `compressed` by those of `net`; what each loses, as `truncated_svd` says.
 
-    Raises CompressionError where they do not fit together.
+    Layers that `net` has in two already are passed over. Raises CompressionError where the nets do not fit together.
     """
     lost = {}
     for name, rank in ranks_of(compressed).items():
+        if name in ranks_of(net):
+            continue
         lower, upper = compressed.params[f'{name}_L'], compressed.params[f'{name}_U']
         if name not in net.params:
             raise CompressionError(f'the compressed net has {name}_L and {name}_U, and the net has no layer {name}')

@@ -130,6 +130,8 @@ def _classifier(net) -> tuple[str, str]:
     layer = layer_of(net, 'cls_score')
     feature = getattr(net, 'bottom_names', {}).get(layer, ['fc7'])[0]
     feature = re.sub(r'_.*_split_\d+$', '', feature)  # several layers read it, each a blob that is the same
+    if 'cls_prob' not in net.blobs:
+        raise ValueError('the net has no blob cls_prob: give the prototxt of a net to test')
     if layer is None or len(net.params[layer]) != 2 or feature not in net.blobs:
         raise ValueError('the net has no blob cls_score that a layer with weights and bias makes: no Fast R-CNN?')
     if net.params[layer][0].data.ndim != 2:

@@ -132,7 +132,7 @@ def test_all_detectors_here_can_be_had_in_two(path):
 @pytest.mark.parametrize(
     ('text', 'ranks', 'message'),
     [
-        (NET, {'fc9': 2}, 'net.prototxt has no layer fc9'),
+        (NET, {'fc9': 2}, 'net.prototxt has no layer fc9; its InnerProduct layers are: fc6, fc7, fc8'),
         (NET, {'relu6': 2}, 'layer relu6 is of type ReLU; only InnerProduct can be in two'),
         (NET + NET, {'fc6': 2}, 'two layers fc6: give the prototxt of a net to test'),
         (NET.replace('lr_mult: 1', 'name: "fc6_w"'), {'fc6': 2}, 'fc6 shares its weights by name'),
@@ -153,6 +153,14 @@ def test_nets_that_do_not_fit_together(tmp_path):
         compress(net, other)
     with pytest.raises(CompressionError, match='has fc9_L and fc9_U, and the net has no layer fc9'):
         compress(net, load(tmp_path, PUBLISHED.replace('"fc6_', '"fc9_'), 'third'))
+
+
+def test_layers_that_are_in_two_already_stay(tmp_path):
+    net = load(tmp_path, compressed_prototxt(NET, {'fc6': 3}), 'one')
+    both = load(tmp_path, compressed_prototxt(compressed_prototxt(NET, {'fc6': 3}), {'fc7': 2}), 'both')
+    before = both.params['fc6_L'][0].data.copy()
+    assert list(compress(net, both)) == ['fc7']
+    np.testing.assert_array_equal(both.params['fc6_L'][0].data, before)
 
 
 def test_the_family_s_name_of_the_weights():

@@ -133,6 +133,10 @@ def test_nets_and_settings_that_do_not_go(net, blood_cells):
     cfg.TEST.HAS_RPN = False
     with pytest.raises(ValueError, match='the net knows 4 classes, list_train has 2: not its net'):
         train_svms(net, ListImdb([], ['__background__', 'cat']))
+    del net.blobs['cls_prob']
+    with pytest.raises(ValueError, match='the net has no blob cls_prob: give the prototxt of a net to test'):
+        train_svms(net, blood_cells)
+    net.blobs['cls_prob'] = net.blobs['cls_score']
     net.params['fc6'][0].data[...] = 0
     net.params['fc6'][1].data[...] = 0
     with pytest.raises(ValueError, match=r'the mean norm of the features fc6 is 0\.0: is the net trained'):
