@@ -119,7 +119,7 @@ def main() -> None:
     with whole_file.beside(path) as made:
         compressed.save(made)
         if card is not None:
-            add_card(made, card)
+            add_card(made, card.remade())
     print(f'Wrote svd model to: {path}')
 
 

@@ -62,7 +62,7 @@ def main() -> None:
     path = args.caffemodel.removesuffix('.h5').removesuffix('.caffemodel') + '_svm.caffemodel'
     with whole_file.beside(path) as made:
         net.save(made)
-        add_card(made, (card or ModelCard.of_training(imdb.classes, imdb.name)).with_scores_of_svms(True))
+        add_card(made, (card or ModelCard.of_training(imdb.classes, imdb.name)).of_svms())
     print(f'Wrote svm model to: {path}')
 
 

@@ -146,7 +146,7 @@ def test_nets_and_settings_that_do_not_go(net, blood_cells):
 def test_a_model_says_how_it_scores(capsys):
     cfg.TEST.SVM = True  # of a training, this says nothing
     softmax = ModelCard.of_training(('__background__', 'cat'), 'cats')
-    assert softmax.svm is False and softmax.with_scores_of_svms(True).svm is True
+    assert softmax.svm is False and softmax.of_svms().svm is True
     follow_classifier(softmax, 'a.caffemodel')
     assert 'a.caffemodel was trained by softmax, and TEST.SVM is True' in capsys.readouterr().out
     cfg.TEST.SVM = False
@@ -154,7 +154,7 @@ def test_a_model_says_how_it_scores(capsys):
     follow_classifier(None, 'a.caffemodel')
     follow_classifier(ModelCard(('__background__', 'cat')), 'a.caffemodel')
     assert cfg.TEST.SVM is False and capsys.readouterr().out == ''
-    follow_classifier(softmax.with_scores_of_svms(True), 'a.caffemodel')
+    follow_classifier(softmax.of_svms(), 'a.caffemodel')
     assert cfg.TEST.SVM is True and 'a.caffemodel scores by SVMs: TEST.SVM is True for it' in capsys.readouterr().out
 
 
@@ -163,3 +163,9 @@ def test_the_settings_are_r_cnn_s():
     assert (svm.TARGET_NORM, svm.NEGATIVE_IOU, svm.HARD_SCORE) == (20, 0.3, -1.0001)
     assert (svm.EVICT_SCORE, svm.RETRAIN_LIMIT) == (-1.1, 2000)
     assert (svm.C, svm.BIAS_SCALE, svm.POSITIVE_WEIGHT) == (0.001, 10, 2)
+
+
+def test_what_was_measured_of_a_net_is_not_said_of_one_made_of_it():
+    card = ModelCard.of_training(('__background__', 'cat'), 'cats', {'imdb': 'cats_val', 'iteration': 9, 'mAP': 0.5})
+    assert card.of_svms().validation == card.remade().validation == {}
+    assert card.remade().settings == card.settings and card.of_svms().classes == card.classes
