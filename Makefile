@@ -45,5 +45,8 @@ bench: .venv/installed
 lint: .venv/installed
 	$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
 
+# photographs of one's own in data/demo stay
 clean:
-	rm -rf .venv .venv-oldest output data/demo .pytest_cache .ruff_cache
+	rm -rf .venv .venv-oldest output .pytest_cache .ruff_cache
+	rm -rf $(addprefix data/demo/,Annotations ImageSets JPEGImages proposals classes.txt)
+	@[ ! -d data/demo ] || rmdir data/demo 2>/dev/null || echo "kept: data/demo, which holds files that make demo did not write"

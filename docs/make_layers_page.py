@@ -31,7 +31,8 @@ Made by `docs/make_layers_page.py`; run it again when a layer, an option or a te
 
 Every type runs in CPU and in GPU mode. *host* means that its forward pass works in the host's memory in both,
 as layers that read files do, and sends its tops to the GPU. *Gradient*: *checked* against finite differences by
-`tests/caffe/test_every_type.py`; *none* means that there is no gradient, or only zeros, as in Caffe.
+`tests/caffe/test_every_type.py`; *none* means that there is no gradient, or only zeros, as in Caffe. What each type
+refuses, and with what message: an example of each is in `tests/caffe/test_every_types_bad_input.py`.
 *Recorded* names the cases of `tests/golden/layers`, whose outputs and gradients come from the original Caffe;
 they run in CPU mode and on the simulated device.
 """

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 PYPROJECT = tomllib.loads((ROOT / 'pyproject.toml').read_text())
 PROJECT = PYPROJECT['project']
 DISTRIBUTIONS = {'cv2': 'opencv-contrib-python-headless', 'google': 'protobuf', 'yaml': 'pyyaml', 'PIL': 'pillow'}
-OPTIONAL = {'triton', 'tensorboard', 'grpc_tools', 'onnx'}  # used where they are
+OPTIONAL = {'triton', 'tensorboard', 'grpc_tools', 'onnx', 'sklearn'}  # used where they are
 
 
 def names(requirements):
@@ -54,7 +54,7 @@ def test_the_detector_needs_its_extra_besides():
 def test_make_installs_all_of_it():
     pinned = names(line for line in (ROOT / 'requirements.txt').read_text().splitlines() if not line.startswith('#'))
     extras = PROJECT['optional-dependencies']
-    asked = [*PROJECT['dependencies'], *extras['detector'], *extras['export'], *extras['test']]
+    asked = [*PROJECT['dependencies'], *extras['detector'], *extras['export'], *extras['svm'], *extras['test']]
     needed = names(asked) - {PROJECT['name']}
     assert {name.lower() for name in needed} <= {name.lower() for name in pinned}
 

@@ -53,7 +53,9 @@ def parse_args() -> argparse.Namespace:
         metavar='NAME',
         help="data set whose objects are drawn too, where it has the photograph (a project's)",
     )
-    parser.add_argument('--det_thresh', type=float, default=0.6, help='least score of a detection drawn (default: 0.6)')
+    parser.add_argument(
+        '--det_thresh', type=float, help='least score of a detection drawn (default: 0.6; of SVMs 0, where they decide)'
+    )
     add_flags(parser)
     return parser.parse_args()
 
@@ -93,13 +95,16 @@ def main() -> int:
     from detection_data.pascal_voc import VOC_CLASSES, listed_classes
     from detection_data.proposal_methods import propose
     from fast_rcnn.config import cfg
-    from fast_rcnn.model_card import class_names, note_other_settings, read_card
+    from fast_rcnn.model_card import class_names, follow_classifier, note_other_settings, read_card
     from fast_rcnn.test import detections, im_detect, load_net
     from inspection.draw import draw_detections
     from whole_file.picture import write_picture
 
     card = read_card(args.caffemodel)
     note_other_settings(card, args.caffemodel)
+    follow_classifier(card, args.caffemodel)
+    if args.det_thresh is None:
+        args.det_thresh = 0.0 if cfg.TEST.SVM else 0.6
     listed = None if args.classes is None else listed_classes(args.classes)
     names = class_names(card, args.caffemodel, listed, args.classes) or list(VOC_CLASSES)
     net = load_net(args.prototxt, args.caffemodel)

@@ -64,11 +64,12 @@ def main() -> None:
 
     import whole_file
     from detection_data.pascal_voc import listed_classes
-    from fast_rcnn.model_card import class_names, note_other_settings, read_card
+    from fast_rcnn.model_card import class_names, follow_classifier, note_other_settings, read_card
     from fast_rcnn.onnx_detector import detector_model
 
     card = read_card(args.caffemodel)
     note_other_settings(card, args.caffemodel)
+    follow_classifier(card, args.caffemodel)
     listed = None if args.classes is None else listed_classes(args.classes)
     names = class_names(card, args.caffemodel, listed, args.classes)
     if names is None:

@@ -62,7 +62,10 @@ def main() -> None:
 
     imdb = get_imdb(args.imdb_name)
     imdb.set_proposal_method(cfg.TRAIN.PROPOSAL_METHOD)
-    match_classes(imdb, read_card(args.weights), args.weights)
+    card = read_card(args.weights)
+    match_classes(imdb, card, args.weights)
+    if card is not None and card.svm is True:
+        raise ValueError(f'{args.weights} scores by SVMs, and mining goes by the loss of a softmax: give those before')
     roidb = get_training_roidb(imdb)
     net = load_training_net(args.solver, args.weights)
     data, mining = python_layer(net, RoIDataLayer), python_layer(net, HardRoiMiningLayer)

@@ -28,7 +28,9 @@ def parse_args() -> argparse.Namespace:
         help='accepted for old scripts: result files always have their plain names',
     )
     parser.add_argument('--num_dets', dest='max_per_image', type=int, default=100, help='detections kept an image')
-    parser.add_argument('--det_thresh', type=float, default=0.05, help='least score of a detection')
+    parser.add_argument(
+        '--det_thresh', type=float, help='least score of a detection (default: 0.05; of SVMs -1.5, as in R-CNN)'
+    )
     parser.add_argument('--wait', action='store_true', help='wait until the weights exist')
     add_flags(parser)
     return parser.parse_args()
@@ -55,7 +57,7 @@ def main() -> None:
 
     from detection_data.factory import get_imdb
     from fast_rcnn.config import cfg
-    from fast_rcnn.model_card import match_classes, note_other_settings, read_card
+    from fast_rcnn.model_card import follow_classifier, match_classes, note_other_settings, read_card
     from fast_rcnn.test import load_net, test_net
 
     if project is not None:
@@ -68,6 +70,9 @@ def main() -> None:
     card = read_card(args.caffemodel)
     match_classes(imdb, card, args.caffemodel)
     note_other_settings(card, args.caffemodel)
+    follow_classifier(card, args.caffemodel)
+    if args.det_thresh is None:
+        args.det_thresh = -1.5 if cfg.TEST.SVM else 0.05
     net = load_net(args.prototxt, args.caffemodel)
     test_net(net, imdb, max_per_image=args.max_per_image, thresh=args.det_thresh)
 

@@ -121,7 +121,8 @@ class Function:
         own = _param_names.get(self.type_name, '') + '_param'
         for key, value in self.params.items():
             target = layer
-            if not key.endswith('param') and own != '_param':
+            whole_message = key.endswith('param') and key in layer.DESCRIPTOR.fields_by_name
+            if not whole_message and own != '_param':
                 options = getattr(layer, own)
                 if key in options.DESCRIPTOR.fields_by_name:
                     target = options

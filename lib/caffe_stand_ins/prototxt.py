@@ -38,7 +38,7 @@ def rewrite(text: str, missing: list[str]) -> str:
         return text
     text = _TOKEN.sub(lambda token: '' if token.group().startswith('#') else token.group(), text)
     pieces, done = [], 0
-    for start, end in _layer_blocks(text):
+    for start, end in layer_blocks(text):
         block = text[start:end]
         kind = re.search(r'\btype\s*:\s*"(\w+)"', block)
         if not kind or kind.group(1) not in missing:
@@ -58,7 +58,7 @@ def rewrite(text: str, missing: list[str]) -> str:
     return ''.join(pieces) + text[done:]
 
 
-def _layer_blocks(text: str) -> Iterator[tuple[int, int]]:
+def layer_blocks(text: str) -> Iterator[tuple[int, int]]:
     """(start, end) of the braces of each top-level `layer { ... }`, whatever strings hold."""
     depth, start = 0, None
     for token in _TOKEN.finditer(text):

@@ -44,9 +44,28 @@ class ModelCard:
 
     @classmethod
     def of_training(cls, classes: Sequence[str], dataset: str, validation: dict | None = None) -> 'ModelCard':
-        """The card of a model that is trained now, with the settings of `cfg`."""
+        """The card of a model that is trained now, by softmax, with the settings of `cfg`."""
         settings = _plain({key: cfg[key] for key in ('PIXEL_MEANS', 'DEDUP_BOXES', 'TEST')})
+        settings['TEST']['SVM'] = False
         return cls(tuple(classes), dataset, settings, dict(validation or {}))
+
+    @property
+    def svm(self) -> bool | None:
+        """Whether it scores by SVMs (its TEST.SVM); None where that is not known."""
+        return self._test.get('SVM')
+
+    def of_svms(self) -> 'ModelCard':
+        """The card of the same net with SVMs in place of its classifier."""
+        return dataclasses.replace(self.remade(), settings={**self.settings, 'TEST': {**self._test, 'SVM': True}})
+
+    def remade(self) -> 'ModelCard':
+        """The card of a net that was made of this one: what was measured of this one is not true of it."""
+        return dataclasses.replace(self, validation={})
+
+    @property
+    def _test(self) -> dict:
+        test = self.settings.get('TEST')
+        return test if isinstance(test, dict) else {}
 
 
 def add_card(path: str, card: ModelCard) -> None:
@@ -136,6 +155,19 @@ def class_names(
     if listed is not None and list(listed) != names:
         print(f'{listed_in} lists the classes in another order than {path}: those of the model are used')
     return names
+
+
+def follow_classifier(card: ModelCard | None, path: str) -> None:
+    """Sets cfg.TEST.SVM for a model of SVMs, and says so; notes it where SVM scores are asked of another model."""
+    svm = None if card is None else card.svm
+    if svm is True and not cfg.TEST.SVM:
+        cfg.TEST.SVM = True
+        print(f'{path} scores by SVMs: TEST.SVM is True for it')
+    elif svm is False and cfg.TEST.SVM:
+        print(
+            f'Note: {path} was trained by softmax, and TEST.SVM is True: its scores before the softmax are taken. '
+            'tools/train_svms.py trains SVMs'
+        )
 
 
 def note_other_settings(card: ModelCard | None, path: str) -> None:

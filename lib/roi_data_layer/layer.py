@@ -22,15 +22,18 @@ from roi_data_layer.prefetch import BatchMaker, Prefetcher
 _TOPS = ('data', 'rois', 'labels')
 _RPN_TOPS = ('data', 'im_info', 'gt_boxes')
 _BBOX_TOPS = ('bbox_targets', 'bbox_inside_weights', 'bbox_outside_weights')
+_FIVE_TOPS = (*_TOPS, 'bbox_targets', 'bbox_inside_weights')  # Fast R-CNN's first release: bbox_loss_weights
 
 
 class RoIDataLayer(caffe.Layer):
     """The data layer of Fast R-CNN.
 
     Tops: data, rois, labels and, if cfg.TRAIN.BBOX_REG, bbox_targets, bbox_inside_weights, bbox_outside_weights; with
-    cfg.TRAIN.HAS_RPN instead data, im_info, gt_boxes. Their shapes are those of `minibatch.get_minibatch`. Before the
-    first forward pass the layer needs `set_roidb`. `position` is the number of the next mini-batch;
-    `before_batch`, if it is set, is called with it at every forward pass.
+    cfg.TRAIN.HAS_RPN instead data, im_info, gt_boxes. Their shapes are those of `minibatch.get_minibatch`. Nets of
+    Fast R-CNN's first release have five tops, the last of which, bbox_loss_weights, are the inside weights: what their
+    SmoothL1Loss of three bottoms multiplies by, before it squares. Before the first forward pass the layer needs
+    `set_roidb`. `position` is the number of the next mini-batch; `before_batch`, if it is set, is called with it at
+    every forward pass.
     """
 
     position = 0
@@ -43,6 +46,8 @@ class RoIDataLayer(caffe.Layer):
         self._num_classes = _num_classes(self)
         images = cfg.TRAIN.IMS_PER_BATCH
         self._names = _RPN_TOPS if cfg.TRAIN.HAS_RPN else _TOPS + (_BBOX_TOPS if cfg.TRAIN.BBOX_REG else ())
+        if cfg.TRAIN.BBOX_REG and not cfg.TRAIN.HAS_RPN and len(top) == len(_FIVE_TOPS):
+            self._names = _FIVE_TOPS
         _check_count('RoIDataLayer', 'tops', len(top), self._names)
         check_settings(images)
         top[0].reshape(images, 3, max(cfg.TRAIN.SCALES), cfg.TRAIN.MAX_SIZE)

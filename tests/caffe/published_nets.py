@@ -2,7 +2,7 @@
 
 Each function gives the text of a deploy.prototxt. LeNet: LeCun et al. 1998, examples/mnist/lenet.prototxt. CaffeNet and
 AlexNet: Krizhevsky et al. 2012, models/bvlc_reference_caffenet and bvlc_alexnet. GoogLeNet: Szegedy et al. 2015,
-table 1, models/bvlc_googlenet. ResNet-50: He et al. 2016, table 1.
+table 1, models/bvlc_googlenet. ResNet-50: He et al. 2016, table 1. Of the forks: SSD and MobileNet-SSD.
 """
 
 from __future__ import annotations
@@ -140,4 +140,102 @@ def resnet50(width: int = 16) -> str:
     n.pool5 = L.Pooling(top, pool=P.Pooling.AVE, global_pooling=True)
     n.fc = L.InnerProduct(n.pool5, num_output=100)
     n.prob = L.Softmax(n.fc)
+    return str(n.to_proto())
+
+
+def _mbox(n: NetSpec, sources, classes: int, size: int, pad: int) -> None:
+    """SSD's heads: codes, scores and prior boxes of each of the maps `sources`, one after another.
+
+    sources: (name of the map, name to give its layers, options of its prior boxes, how many each cell has).
+    """
+    parts: dict[str, list] = {'loc': [], 'conf': [], 'priorbox': []}
+    for source, name, options, count in sources:
+        for what, width in (('loc', 4), ('conf', classes)):
+            top = n[f'{name}_mbox_{what}'] = L.Convolution(
+                n[source], num_output=count * width, kernel_size=size, pad=pad, weight_filler={'type': 'xavier'}
+            )
+            top = n[f'{name}_mbox_{what}_perm'] = L.Permute(top, order=[0, 2, 3, 1])
+            n[f'{name}_mbox_{what}_flat'] = L.Flatten(top, axis=1)
+            parts[what].append(n[f'{name}_mbox_{what}_flat'])
+        variance = [0.1, 0.1, 0.2, 0.2]
+        n[f'{name}_mbox_priorbox'] = L.PriorBox(
+            n[source], n.data, flip=True, clip=False, variance=variance, offset=0.5, **options
+        )
+        parts['priorbox'].append(n[f'{name}_mbox_priorbox'])
+    for what, tops in parts.items():
+        n[f'mbox_{what}'] = L.Concat(*tops, axis=2 if what == 'priorbox' else 1)
+
+
+def _detections(n: NetSpec, classes: int, top_k: int, keep_top_k: int, confidence: float) -> None:
+    n.mbox_conf_reshape = L.Reshape(n.mbox_conf, shape={'dim': [0, -1, classes]})
+    n.mbox_conf_softmax = L.Softmax(n.mbox_conf_reshape, axis=2)
+    n.mbox_conf_flatten = L.Flatten(n.mbox_conf_softmax, axis=1)
+    n.detection_out = L.DetectionOutput(
+        n.mbox_loc,
+        n.mbox_conf_flatten,
+        n.mbox_priorbox,
+        num_classes=classes,
+        share_location=True,
+        background_label_id=0,
+        nms_param={'nms_threshold': 0.45, 'top_k': top_k},
+        code_type=P.PriorBox.CENTER_SIZE,
+        keep_top_k=keep_top_k,
+        confidence_threshold=confidence,
+    )
+
+
+def ssd300(classes: int = 21) -> str:
+    """SSD of 300 x 300 pixels on VGG16, for VOC (Liu et al. 2016; weiliu89/caffe, examples/ssd/ssd_pascal.py)."""
+    n = NetSpec()
+    _input(n, 1, 3, 300, 300)
+    filled = {'weight_filler': {'type': 'msra'}}
+    top = n.data
+    for k, (repeat, width) in enumerate(((2, 64), (2, 128), (3, 256), (3, 512), (3, 512)), start=1):
+        for i in range(1, repeat + 1):
+            top = _conv(n, f'conv{k}_{i}', top, width, 3, f'relu{k}_{i}', pad=1, **filled)
+        top = n[f'pool{k}'] = _max(top, 2, 2) if k < 5 else _max(top, 3, 1, pad=1)
+    top = _conv(n, 'fc6', top, 1024, 3, 'relu6', pad=6, dilation=6, **filled)
+    top = _conv(n, 'fc7', top, 1024, 1, 'relu7', **filled)
+    for k, (narrow, wide, stride) in enumerate(((256, 512, 2), (128, 256, 2), (128, 256, 1), (128, 256, 1)), start=6):
+        top = _conv(n, f'conv{k}_1', top, narrow, 1, f'conv{k}_1_relu', **filled)
+        pad = {'pad': 1, 'stride': 2} if stride == 2 else {}
+        top = _conv(n, f'conv{k}_2', top, wide, 3, f'conv{k}_2_relu', **pad, **filled)
+    n.conv4_3_norm = L.Normalize(
+        n.conv4_3, across_spatial=False, channel_shared=False, scale_filler={'type': 'constant', 'value': 20}
+    )
+    maps = ('conv4_3_norm', 'fc7', 'conv6_2', 'conv7_2', 'conv8_2', 'conv9_2')
+    sizes, steps = (30, 60, 111, 162, 213, 264, 315), (8, 16, 32, 64, 100, 300)
+    sources = []
+    for i, name in enumerate(maps):
+        ratios = [2] if i in (0, 4, 5) else [2, 3]
+        options = {'min_size': sizes[i], 'max_size': sizes[i + 1], 'aspect_ratio': ratios, 'step': steps[i]}
+        sources.append((name, name, options, 2 + 2 * len(ratios)))
+    _mbox(n, sources, classes, size=3, pad=1)
+    _detections(n, classes, top_k=400, keep_top_k=200, confidence=0.01)
+    return str(n.to_proto())
+
+
+def mobilenet_ssd(classes: int = 21) -> str:
+    """MobileNet-SSD of 300 x 300 pixels, batch normalisation merged in (chuanqi305/MobileNet-SSD, deploy.prototxt)."""
+    n = NetSpec()
+    _input(n, 1, 3, 300, 300)
+    filled = {'weight_filler': {'type': 'msra'}}
+    top = _conv(n, 'conv0', n.data, 32, 3, 'conv0/relu', pad=1, stride=2, **filled)
+    width = 32
+    separable = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1)]
+    for k, (wide, stride) in enumerate(separable, start=1):
+        top = _conv(n, f'conv{k}/dw', top, width, 3, f'conv{k}/dw/relu', pad=1, stride=stride, group=width, **filled)
+        top = _conv(n, f'conv{k}', top, wide, 1, f'conv{k}/relu', **filled)
+        width = wide
+    for k, (narrow, wide) in enumerate(((256, 512), (128, 256), (128, 256), (64, 128)), start=14):
+        top = _conv(n, f'conv{k}_1', top, narrow, 1, f'conv{k}_1/relu', **filled)
+        top = _conv(n, f'conv{k}_2', top, wide, 3, f'conv{k}_2/relu', pad=1, stride=2, **filled)
+    maps = ('conv11', 'conv13', 'conv14_2', 'conv15_2', 'conv16_2', 'conv17_2')
+    sizes = (60, 105, 150, 195, 240, 285, 300)
+    sources = [('conv11', 'conv11', {'min_size': 60, 'aspect_ratio': [2]}, 3)]
+    for i, name in enumerate(maps[1:], start=1):
+        options = {'min_size': sizes[i], 'max_size': sizes[i + 1], 'aspect_ratio': [2, 3]}
+        sources.append((name, name, options, 6))
+    _mbox(n, sources, classes, size=1, pad=0)
+    _detections(n, classes, top_k=100, keep_top_k=100, confidence=0.25)
     return str(n.to_proto())

@@ -80,6 +80,14 @@ def test_keywords_go_to_the_layers_own_message_or_to_the_layer():
     )
 
 
+def test_an_own_option_may_end_as_whole_messages_do():
+    n = NetSpec()
+    n.x = L.DetectionOutput(L.Input(), num_classes=3, nms_param=dict(top_k=4), loss_param=dict(ignore_label=1))
+    layer = n.to_proto().layer[1]
+    assert (layer.detection_output_param.num_classes, layer.detection_output_param.nms_param.top_k) == (3, 4)
+    assert layer.loss_param.ignore_label == 1
+
+
 def test_items_update_and_delete():
     n = NetSpec()
     n['a/b'] = L.Input(shape=dict(dim=1))

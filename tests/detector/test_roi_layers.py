@@ -65,6 +65,19 @@ def test_shapes_before_the_first_forward():
     assert [blob.data.shape for blob in top] == [(1, 5), (1,), (1, 16), (1, 16), (1, 16)]
 
 
+def test_the_five_tops_of_fast_rcnn_s_first_release(blood_cells):
+    """rbgirshick/fast-rcnn, minibatch.py: bbox_loss_weights are 1 for the four columns of the class."""
+    cfg.TRAIN.SCALES, cfg.TRAIN.MAX_SIZE = (120,), 200
+    layer, _, top = set_up(RoIDataLayer, 0, 5)
+    assert [blob.data.shape for blob in top[1:]] == [(1, 5), (1,), (1, 16), (1, 16)]
+    layer.set_roidb(Roidb(blood_cells))
+    layer.forward([], top)
+    labels, targets, weights = (blob.data for blob in top[2:])
+    expected = (np.arange(16) // 4 == labels[:, None]) & (labels[:, None] > 0)
+    np.testing.assert_array_equal(weights, expected)
+    assert expected.any() and not targets[~expected].any()
+
+
 def test_without_box_regression_there_are_fewer_blobs():
     cfg.TRAIN.BBOX_REG = False
     set_up(RoIDataLayer, 0, 3)

@@ -1,0 +1,42 @@
+"""tools/train_svms.py, and the other tools on what it writes."""
+
+import pytest
+from commands import SMALL, run
+
+pytest.importorskip('sklearn')
+CFG = 'experiments/cfgs/demo_ohem.yml'
+
+
+def test_svms_are_trained_tested_and_known_by_their_file(tiny, train, tmp_path):
+    train(2)
+    weights = train.folder() / 'small_fast_rcnn_ohem_iter_2.caffemodel'
+    net = ['--gpu', 'cpu', '--def', SMALL / 'fast_rcnn_ohem' / 'test.prototxt', '--net']
+    settings = ['--cfg', CFG, '--set', 'ROOT_DIR', tmp_path / 'run', 'EXP_DIR', 'e', 'TRAIN.USE_FLIPPED', 'False']
+    said = run('tools/train_svms.py', *net, weights, '--imdb', f'folder:{tiny}:train', *settings)
+    svms = weights.with_name('small_fast_rcnn_ohem_iter_2_svm.caffemodel')
+    assert f'Wrote svm model to: {svms}' in said.stdout and 'starfish: ' in said.stdout
+
+    said = run('tools/test_net.py', *net, svms, '--imdb', f'folder:{tiny}:test', *settings)
+    assert f'{svms} scores by SVMs: TEST.SVM is True for it' in said.stdout and 'mean ' in said.stdout
+
+    image = next((tiny / 'JPEGImages').glob('test_*'))
+    said = run('tools/demo.py', *net, svms, '--images', image, '--out', tmp_path / 'drawn', *settings)
+    assert 'scores by SVMs' in said.stdout and (tmp_path / 'drawn' / f'{image.stem}.png').exists()
+
+    said = run('tools/export_onnx.py', *net, svms, '--out', tmp_path / 'd.onnx', *settings, status=1)
+    assert 'cannot follow TEST.SVM (it takes False: a model of softmax)' in said.stderr
+
+    solver = SMALL / 'fast_rcnn_ohem' / 'solver.prototxt'
+    said = run('tools/inspect_rois.py', '--gpu', 'cpu', '--solver', solver, '--weights', svms,
+               '--imdb', f'folder:{tiny}:train', '--out', tmp_path / 'mined', *settings, status=1)  # fmt: skip
+    assert 'scores by SVMs, and mining goes by the loss of a softmax: give those before' in said.stderr
+
+
+def test_the_package_that_is_missing_is_named(tmp_path):
+    (tmp_path / 'sklearn.py').write_text('raise ModuleNotFoundError("no", name="sklearn")')
+    weights = tmp_path / 'a.caffemodel'
+    weights.touch()
+    prototxt = SMALL / 'fast_rcnn_ohem' / 'test.prototxt'
+    env = {'PYTHONPATH': str(tmp_path)}
+    said = run('tools/train_svms.py', '--def', prototxt, '--net', weights, '--gpu', 'cpu', env=env, status=1)
+    assert 'the package scikit-learn is missing: pip install scikit-learn' in said.stderr
