@@ -1,6 +1,6 @@
 """Files that appear whole or not at all. All that the project writes, engine and detector, is written through here.
 
-writing.py      write, write_text, in_memory, beside, rename: the new file takes the old one's place once it is on the disk
+writing.py      write, write_text, in_memory, beside, rename: the old file's place is taken by what is on the disk
 leftovers.py    what a killed process left half-written: found and removed by the next one
 growing.py      GrowingFile, which grows at its end
 overlay.py      Overlay, for libraries that cannot bear a full disk: their writes are kept until they can be done
