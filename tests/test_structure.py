@@ -46,6 +46,7 @@ ARROWS = {
     'rpn': {'caffe', 'fast_rcnn', 'roi_data_layer'},
     'fast_rcnn': {'caffe', 'caffe_stand_ins', 'detection_data', 'roi_data_layer', 'rpn'},
     'projects': {'detection_data'},
+    'detection_nets': {'caffe'},
     'inspection': {'caffe', 'caffe_stand_ins', 'detection_data', 'fast_rcnn', 'roi_data_layer', 'rpn'},
 }
 DETECTOR = [f'lib/{package}' for package in ARROWS if package != 'caffe']
