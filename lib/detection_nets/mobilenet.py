@@ -31,6 +31,22 @@ class MobileNetV2:
 
     def trunk(self, net: Prototxt, data: str) -> str:
         """conv1 to block17, without the last 1x1 convolution, and one to 64 channels; returns that blob."""
+        x = self._blocks(net, data, self.stride)
+        net.section('few maps for many RoIs')
+        options = {
+            'num_output': self.channels(64), 'kernel_size': [1], 'weight_filler': {'type': 'msra'},
+        }  # fmt: skip
+        x = net.add('conv_rois', 'Convolution', x, params=[WEIGHTS, BIAS], convolution_param=options)
+        net.add('conv_rois_relu', 'ReLU', x, tops=x)
+        return x
+
+    def classifier(self, net: Prototxt, data: str) -> str:
+        """The whole net as ImageNet's classifier has it, up to the mean of its last maps; returns that blob."""
+        x = self._convolution(net, 'conv18', self._blocks(net, data, 32), 1280, 1)
+        return net.add('pool', 'Pooling', x, pooling_param={'pool': 'AVE', 'global_pooling': True})
+
+    def _blocks(self, net: Prototxt, data: str, coarsest: int) -> str:
+        """conv1 to block17, with cells `coarsest` pixels apart at most."""
         net.section('frozen: 1/2 to 1/4')
         x = self._convolution(net, 'conv1', data, 32, 3, 2, learns=False)
         number, inputs, spacing, dilation = 0, self.channels(32), 2, 1
@@ -38,7 +54,7 @@ class MobileNetV2:
             for i in range(blocks):
                 number += 1
                 step = stride if i == 0 else 1
-                if spacing * step > self.stride:  # the rest sees as much of the image by dilation
+                if spacing * step > coarsest:  # the rest sees as much of the image by dilation
                     step, coming = 1, 2
                 else:
                     spacing, coming = spacing * step, dilation
@@ -48,12 +64,6 @@ class MobileNetV2:
                     net, f'block{number}', x, inputs, factor, count, step, dilation, number > _FROZEN_BLOCKS
                 )
                 inputs, dilation = self.channels(count), coming
-        net.section('few maps for many RoIs')
-        options = {
-            'num_output': self.channels(64), 'kernel_size': [1], 'weight_filler': {'type': 'msra'},
-        }  # fmt: skip
-        x = net.add('conv_rois', 'Convolution', x, params=[WEIGHTS, BIAS], convolution_param=options)
-        net.add('conv_rois_relu', 'ReLU', x, tops=x)
         return x
 
     def roi_network(self, net: Prototxt, maps: str, rois: str, copy: Copy) -> str:

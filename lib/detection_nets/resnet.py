@@ -44,6 +44,13 @@ class ResNet50:
             x = self._stage(net, x, stage, blocks, planes, Copy(), 1 if stage in (2, 5) else 2, 1 + (stage == 5))
         return x
 
+    def classifier(self, net: Prototxt, data: str) -> str:
+        """The whole net as ImageNet's classifier has it, up to the mean of its last maps; returns that blob."""
+        x = self.trunk(net, data)
+        stage, blocks, planes = STAGES[3]
+        x = self._stage(net, x, stage, blocks, planes, Copy(), 2, 1)
+        return net.add('pool5', 'Pooling', x, pooling_param={'pool': 'AVE', 'global_pooling': True})
+
     def roi_network(self, net: Prototxt, maps: str, rois: str, copy: Copy) -> str:
         """Stage 5 on RoIs pooled to 7 x 7, and the mean of its maps; returns that blob."""
         pooled = copy.roi_pooling(net, 'roi_pool5', maps, rois, 7, self.stride)

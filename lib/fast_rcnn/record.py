@@ -170,7 +170,8 @@ class TrainingRecord:
             self._watch(roi_layer, 'data', self._after_rois)
         if mining_layer is not None:
             self._watch(mining_layer, 'mining', self._after_mining)
-        self._annotated = mining_layer is None and all(name in solver.net.blobs for name in _OF_RFCN)
+        blobs = getattr(solver.net, 'blobs', ())
+        self._annotated = mining_layer is None and all(name in blobs for name in _OF_RFCN)
         self._has_hooks = all(hasattr(solver.net, name) for name in ('before_forward', 'after_backward'))
         if self._has_hooks:
             self._add_hooks(solver.net)
