@@ -154,7 +154,9 @@ def source_of(names: set[str], path: str) -> Source:
         known = ', '.join(f'{s.net} of {s.program}' for s in SOURCES)
         raise WeightsError(f'{path}: its arrays are called {shown}, ...: not one of {known}, or an .npz')
     where = f'{path}: it looks like {found.net} of {found.program}'
-    missing = sorted(wanted - layers - {'fc1', 'fc2', 'classifier.0', 'classifier.3', 'pre_logits.fc1', 'pre_logits.fc2'})
+    missing = sorted(
+        wanted - layers - {'fc1', 'fc2', 'classifier.0', 'classifier.3', 'pre_logits.fc1', 'pre_logits.fc2'}
+    )
     if missing:
         raise WeightsError(f'{where}, but lacks {", ".join(missing[:5])}{", ..." if len(missing) > 5 else ""}')
     deeper = sorted(name for name in layers - wanted - {found.classifier[0]} if _like(name, wanted))

@@ -175,6 +175,8 @@ def test_settings_that_do_not_fit_the_net_are_refused(net, blood_cells, tmp_path
 
 def test_classes_without_a_box_of_their_own_are_named(net, blood_cells, tmp_path):
     cfg.TRAIN.AGNOSTIC, cfg.TRAIN.BBOX_NORMALIZE_TARGETS = False, False
-    with pytest.raises(Exception, match=r'an object is of class [23], num_classes in param_str is 2.*TEST\.AGNOSTIC True'):
+    with pytest.raises(
+        Exception, match=r'an object is of class [23], num_classes in param_str is 2.*TEST\.AGNOSTIC True'
+    ):
         wrapper = SolverWrapper(net[0], get_training_roidb(blood_cells), str(tmp_path / 'out'), net[1])
         wrapper.train_model(1)
