@@ -29,6 +29,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('weights', metavar='FILE', help='.pth, .pt, .bin, .safetensors, .h5 or .npz')
     parser.add_argument('--out', metavar='FILE', help='where to write (default: data/imagenet_models/<net>.caffemodel)')
     parser.add_argument(
+        '--net',
+        metavar='PROTOTXT',
+        help='the net whose layers an .npz has, <layer>/0, <layer>/1, ... (default: found by their names)',
+    )
+    parser.add_argument(
         '--check',
         nargs=2,
         metavar=('PICTURE', 'CLASS'),
@@ -52,7 +57,7 @@ def main() -> None:
     from pretrained.importing import default_path, imported, of_detector
 
     root = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..')
-    found = imported(read_weights(args.weights), args.weights, args.keep_means)
+    found = imported(read_weights(args.weights), args.weights, args.keep_means, args.net)
     layers = of_detector(found.layers)
     print(f'{args.weights}: {found.net}' + (f' of {found.source.program}' if found.source else ''))
     if found.source is not None:
@@ -62,7 +67,7 @@ def main() -> None:
     if not args.no_check:
         _check(found, args.check)
     out = args.out or os.path.relpath(os.path.join(root, default_path(found.net)))
-    save(layers, os.path.join(root, 'models', 'pascal_voc', found.prototxt), out)
+    save(layers, args.net or os.path.join(root, found.prototxt), out)
     print(f'Wrote {out}: {len(layers)} layers, {next(iter(layers))} to {list(layers)[-1]}')
     if args.keep_means:
         means = '[[[' + ', '.join(f'{value:g}' for value in found.means) + ']]]'

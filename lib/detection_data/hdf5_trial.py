@@ -50,8 +50,8 @@ _whole: set[tuple] = set()
 def problem_of_hdf5(path: str, names: Sequence[str]) -> str | None:
     """What is wrong with an HDF5 file, None if attributes and data sets can be read.
 
-    path: of the file. names: of the data sets; the first is only located, not read; without any, all are read. A file that was whole is not tried
-    again in this process while its size and time stay.
+    path: of the file. names: of the data sets; the first is only located, not read; without any, all are read. A file
+    that was whole is not tried again in this process while its size and time stay.
     """
     status = os.stat(path)
     key = (os.path.abspath(path), status.st_ino, status.st_size, status.st_mtime_ns, *names)

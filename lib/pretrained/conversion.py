@@ -24,7 +24,7 @@ def folded(
 def for_caffe(
     weights: np.ndarray, bias: np.ndarray, seen: Input, means: tuple[float, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The first convolution, (O, 3, H, W) and (O,), for pixels in BGR order less `means`, instead of what it has `seen`.
+    """The first convolution, (O, 3, H, W) and (O,), for BGR pixels less `means` in place of what it has `seen`.
 
     Scales and the order of channels are exact. So is the difference of the means, but at the border: where the
     convolution reaches beyond the image, it has 0 there, which stands for `means` now and stood for its own before.

@@ -30,8 +30,10 @@ NETS = {
 
 @dataclasses.dataclass(frozen=True)
 class Imported:
-    """Weights for a net here. layers: by layer's name, its blobs; classifier: weights and bias of ImageNet's classes, if
-    the file has them; source: whose they are, None of an .npz; means: PIXEL_MEANS to use them with.
+    """Weights for a net here.
+
+    layers: by layer's name, its blobs; classifier: weights and bias of ImageNet's classes, if the file has them;
+    source: whose they are, None of an .npz; means: PIXEL_MEANS to use them with.
     """
 
     net: str
@@ -49,22 +51,18 @@ class Imported:
 
     @property
     def prototxt(self) -> str:
-        """Of a net with these layers, below models/pascal_voc."""
-        return NETS[self.net][0]
-
-    @property
-    def file_name(self) -> str:
-        """What scripts and projects look for in data/imagenet_models."""
-        return NETS[self.net][1]
+        """Of a net with these layers, from the project's folder."""
+        return f'models/pascal_voc/{NETS[self.net][0]}' if self.net in NETS else self.net
 
 
-def imported(arrays: Arrays, path: str, keep_means: bool = False) -> Imported:
+def imported(arrays: Arrays, path: str, keep_means: bool = False, net: str | None = None) -> Imported:
     """The weights in `arrays`, read from `path`, for the net that they are of.
 
-    For BGR pixels less Caffe's means; `keep_means`: less those that the weights were trained with. Raises WeightsError.
+    For BGR pixels less Caffe's means; `keep_means`: less those that the weights were trained with. `net`: the prototxt
+    that has the layers, for arrays called <layer>/0 and <layer>/1. Raises WeightsError.
     """
-    if all('/' in name and name.rpartition('/')[2].isdigit() for name in arrays):
-        return _of_npz(arrays, path)
+    if net is not None or all('/' in name and name.rpartition('/')[2].isdigit() for name in arrays):
+        return _of_npz(arrays, path, net)
     source = source_of(set(arrays), path)
     means = own_means(source.input) if keep_means else CAFFE.mean
     layers: dict[str, list[np.ndarray]] = {}
@@ -128,22 +126,25 @@ def _converted(
     }
 
 
-def _of_npz(arrays: Arrays, path: str) -> Imported:
+def _of_npz(arrays: Arrays, path: str, net: str | None) -> Imported:
     """Arrays called <layer>/0 and <layer>/1 in Caffe's layout, for BGR pixels less Caffe's means."""
     numbered: dict[str, dict[int, np.ndarray]] = {}
     for key, array in arrays.items():
         name, _, number = key.rpartition('/')
+        if not name or not number.isdigit():
+            raise WeightsError(f'{path}: array {key!r}; expected arrays called <layer>/0 and <layer>/1')
         numbered.setdefault(name, {})[int(number)] = array
     for name, found in numbered.items():
         if sorted(found) != list(range(len(found))):
             raise WeightsError(f'{path}: layer {name!r} has arrays {sorted(found)}; expected 0, 1, ...')
     layers = {name: [found[k] for k in sorted(found)] for name, found in numbered.items()}
-    if set(layers) & set(VGG16_CONVOLUTIONS):
-        net = 'VGG16'
-    elif 'block1/dwise' in layers:
-        net = 'MobileNet-v2'
-    else:
-        net = 'ResNet-50 published' if 'bn_conv1' in layers else 'ResNet-50'
+    known = {'conv1_1': 'VGG16', 'block1/dwise': 'MobileNet-v2', 'bn_conv1': 'ResNet-50 published'}
+    known |= {'res2a_branch2a': 'ResNet-50'}
+    net = net or next((name for layer, name in known.items() if layer in layers), None)
+    if net is None:
+        raise WeightsError(
+            f'{path}: none of the nets here has all layers {", ".join(list(layers)[:5])}: give --net FILE'
+        )
     return Imported(net, layers, None, None, CAFFE.mean)
 
 
@@ -178,5 +179,7 @@ def of_detector(layers: dict[str, list[np.ndarray]]) -> dict[str, list[np.ndarra
 
 
 def default_path(net: str) -> str:
-    """Where scripts and projects look for the weights of a net, from the project's folder."""
+    """Where scripts and projects look for the weights of a net, from the project's folder. Raises WeightsError."""
+    if net not in NETS:
+        raise WeightsError('--net is a net of your own: say where to write, with --out FILE')
     return os.path.join('data', 'imagenet_models', NETS[net][1])

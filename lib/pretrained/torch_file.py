@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import warnings
 
 import numpy as np
@@ -23,12 +24,13 @@ def read_torch_file(path: str) -> dict[str, np.ndarray]:
             warnings.simplefilter('ignore')
             content = torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
-        if 'weights_only' in str(error).lower() or 'unsupported' in str(error).lower():
+        wanted = re.search(r'GLOBAL (\S+)', str(error))
+        if wanted:
             raise WeightsError(
-                f'{path}: this pickle holds more than tensors, and reading that would run what it says: save its '
-                f'state_dict() alone. ({_first_line(error)})'
+                f'{path}: it holds more than tensors ({wanted[1]}), and to read that is to run what the file says: '
+                'save the state_dict() of the net alone'
             ) from None
-        raise WeightsError(f'{path}: not a file that torch.save wrote ({_first_line(error)})') from None
+        raise WeightsError(f'{path}: not a file that torch.save wrote, or one that wants to run code') from None
     except Exception as error:  # of whatever kind: damaged bytes reach far into torch's reader
         raise WeightsError(
             f'{path}: not a file that torch.save wrote, or a damaged one ({type(error).__name__}: {_first_line(error)})'

@@ -87,10 +87,8 @@ def test_resnet_of_keras_is_of_the_authors_form(tmp_path):
     assert found.net == 'ResNet-50 published'
     np.testing.assert_allclose(probabilities(found)[1], want, rtol=1e-3, atol=1e-6)
     # R-FCN's net takes them: its BatchNorm layers, frozen, are in the file
-    save(of_detector(found.layers), str(ROOT / 'models/pascal_voc' / found.prototxt), str(tmp_path / 'r.caffemodel'))
-    net = caffe.Net(
-        str(ROOT / 'models/pascal_voc' / found.prototxt), caffe.TEST, weights=str(tmp_path / 'r.caffemodel')
-    )
+    save(of_detector(found.layers), str(ROOT / found.prototxt), str(tmp_path / 'r.caffemodel'))
+    net = caffe.Net(str(ROOT / found.prototxt), caffe.TEST, weights=str(tmp_path / 'r.caffemodel'))
     np.testing.assert_array_equal(net.params['scale5c_branch2c'][0].data, arrays['layer4.2.bn3.weight'])
     assert net.params['bn5c_branch2c'][2].data == 1
 
@@ -115,8 +113,8 @@ def test_vgg16_of_torchvision(tmp_path):
     found = imported(arrays, 'vgg16', keep_means=True)
     assert found.net == 'VGG16' and list(found.layers)[-1] == 'conv5_3'
     out = tmp_path / 'VGG16.caffemodel'
-    save(found.layers, str(ROOT / 'models/pascal_voc' / found.prototxt), str(out))
-    net = caffe.Net(str(ROOT / 'models/pascal_voc' / found.prototxt), caffe.TEST, weights=str(out))
+    save(found.layers, str(ROOT / found.prototxt), str(out))
+    net = caffe.Net(str(ROOT / found.prototxt), caffe.TEST, weights=str(out))
     net.blobs['data'].reshape(1, 3, 64, 96)
     data = PIXELS[:, ::-1, :64, :96] - np.float32(found.means)[:, None, None]
     net.blobs['rois'].reshape(1, 5)
@@ -201,6 +199,7 @@ class Evil:
 def bad_files(folder, arrays):
     """name of the file -> what its message says."""
     torch.save({'weights': Evil(folder / 'ran')}, folder / 'code.pth')
+    torch.save(torch.nn.Linear(2, 2), folder / 'module.pth')
     (folder / 'old.pth').write_bytes(pickle.dumps(Evil(folder / 'ran')))
     (folder / 'text.pth').write_text('<html>404</html>')
     (folder / 'empty.pth').write_bytes(b'')
@@ -225,8 +224,9 @@ def bad_files(folder, arrays):
     np.savez(folder / 'gap.npz', **{'conv1_1/1': np.ones(3)})
     (folder / 'x.onnx').write_bytes(b'')
     return {
-        'code.pth': 'this pickle holds more than tensors',
-        'old.pth': 'this pickle holds more than tensors',
+        'code.pth': 'it holds more than tensors (',
+        'module.pth': 'it holds more than tensors (torch.nn.modules.linear.Linear)',
+        'old.pth': 'not a file that torch.save wrote, or one that wants to run code',
         'text.pth': 'not a file that torch.save wrote',
         'empty.pth': 'not a file that torch.save wrote',
         'list.pth': 'it holds a list, expected a state dict',
@@ -255,7 +255,7 @@ def test_bad_files_are_told_in_one_message_and_run_nothing(mobilenet, tmp_path):
         path = str(tmp_path / name)
         with pytest.raises((WeightsError, FileNotFoundError)) as error:
             found = imported(read_weights(path), path)
-            save(of_detector(found.layers), str(ROOT / 'models/pascal_voc' / found.prototxt), str(tmp_path / 'made'))
+            save(of_detector(found.layers), str(ROOT / found.prototxt), str(tmp_path / 'made'))
         assert message in str(error.value) and '\n' not in str(error.value), name
     assert not (tmp_path / 'ran').exists() and not (tmp_path / 'made').exists()
 
