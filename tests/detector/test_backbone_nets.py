@@ -66,6 +66,18 @@ def test_it_loads_at_full_width(net, method, settings):
     assert all([blob.data.shape for blob in blobs] == shapes[key] for key, blobs in tested.params.items())
 
 
+@pytest.mark.parametrize(
+    ('net', 'method'), [('ResNet-50', 'rfcn_end2end_ohem'), ('MobileNet-v2', 'faster_rcnn_end2end')]
+)
+def test_those_for_coco_have_81_classes_and_12_anchors(net, method, settings):
+    settings(method)
+    tested = caffe.Net(str(ROOT / 'models' / 'coco' / net / method / 'test.prototxt'), caffe.TEST)
+    assert tested.blobs['cls_prob'].data.shape[1] == 81
+    assert tested.params['rpn_bbox_pred'][0].data.shape[0] == 4 * 12
+    trained = caffe.Net(str(ROOT / 'models' / 'coco' / net / method / 'train.prototxt'), caffe.TRAIN)
+    assert trained.blobs['bbox_pred'].data.shape[1] == (8 if method.startswith('rfcn') else 4 * 81)
+
+
 @pytest.mark.parametrize(('net', 'method'), NETS, ids=IDS)
 def test_it_trains_and_detects(net, method, settings, blood_cells, tmp_path):
     settings(method)
