@@ -25,7 +25,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--images', required=True, metavar='FOLDER', help='photographs, in it or below it')
     parser.add_argument('--labels', metavar='PATH', help='folder of the labels, or their file (default: --images)')
     parser.add_argument('--format', choices=('voc', 'coco', 'yolo', 'labelme', 'csv'), help='if it is not told apart')
-    parser.add_argument('--net', default='small', help='small, which learns from scratch, VGG_CNN_M_1024 or VGG16')
+    parser.add_argument(
+        '--net',
+        default='small',
+        help='small, which learns from scratch, MobileNet-v2, VGG_CNN_M_1024, VGG16 or ResNet-50',
+    )
     parser.add_argument(
         '--split', default='70/15/15', metavar='A/B/C', help='shares to train, validate and test on (default: 70/15/15)'
     )

@@ -100,11 +100,20 @@ class NoiseImage:
 
 
 def randomise(net) -> None:
-    """Fills parameters that a fine-tuning prototxt leaves at zero, as He et al. would; an RPN proposes its anchors."""
+    """Fills parameters that a fine-tuning prototxt leaves at zero, as He et al. would; an RPN proposes its anchors.
+
+    BatchNorm and Scale layers change nothing.
+    """
     rng = np.random.default_rng(1)
-    for blobs in net.params.values():
+    kinds = {name: net.layers[i].type for i, name in enumerate(net._layer_names)}
+    for name, blobs in net.params.items():
         weights = blobs[0].data
-        if not weights.any():
+        if kinds[name] == 'BatchNorm':
+            for blob, value in zip(blobs, (0, 1, 1), strict=True):  # mean, variance, what both are divided by
+                blob.data[...] = value
+        elif kinds[name] == 'Scale':
+            weights[...] = 1
+        elif not weights.any():
             std = np.sqrt(2 / np.prod(weights.shape[1:]))
             rng.standard_normal(dtype=np.float32, out=weights)
             weights *= np.float32(std)

@@ -59,7 +59,8 @@ def main() -> int:
     if args.pretrained_model is not None and not os.path.isfile(args.pretrained_model):
         raise FileNotFoundError(
             f'the weights to start from, {args.pretrained_model}, do not exist; '
-            'data/scripts/fetch_imagenet_models.sh fetches the ImageNet models'
+            'data/scripts/fetch_imagenet_models.sh fetches the ImageNet models, tools/import_weights.py makes them of '
+            "torchvision's, timm's and Keras's files"
         )
     configure(args)
 

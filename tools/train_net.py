@@ -93,7 +93,8 @@ def main() -> None:
     if args.pretrained_model not in (None, 'none') and not os.path.isfile(args.pretrained_model):
         raise FileNotFoundError(
             f'the weights to start from, {args.pretrained_model}, do not exist; '
-            'data/scripts/fetch_imagenet_models.sh fetches the ImageNet models'
+            'data/scripts/fetch_imagenet_models.sh fetches the ImageNet models, tools/import_weights.py makes them of '
+            "torchvision's, timm's and Keras's files"
         )
     if args.snapshot is not None and args.pretrained_model is not None:
         raise ValueError('--snapshot resumes with the weights that the state names: leave out --weights')

@@ -8,7 +8,7 @@ set -euo pipefail
 if [ $# -lt 5 ]; then
   echo "usage: $(basename "${CALLED_AS:-$0}") GPU NET DATASET [--set KEY VALUE ...]" >&2
   echo "  ITERS=200 before it: a trial run of so many iterations" >&2
-  echo "  GPU: its number, several (0,1), all, cpu, or cpu:2; NET: VGG16, VGG_CNN_M_1024 or ZF; DATASET: pascal_voc or coco" >&2
+  echo "  GPU: its number, several (0,1), all, cpu, or cpu:2; NET: VGG16, VGG_CNN_M_1024, ZF, ResNet-50 or MobileNet-v2; DATASET: pascal_voc or coco" >&2
   exit 2
 fi
 METHOD=$1 VOC_SPLIT=$2 GPU=$3 NET=$4 DATASET=$5
@@ -28,13 +28,19 @@ case "$DATASET/$VOC_SPLIT" in
   pascal_voc/07+12) TRAIN_IMDB=voc_2007_trainval+voc_2012_trainval ITERS=80000 ;;
   # COCO has one training set whatever VOC_SPLIT; iterations and lr steps are those of py-faster-rcnn's Fast R-CNN.
   coco/07) TRAIN_IMDB=coco_2014_train ITERS=280000 TEST_IMDB=coco_2014_minival DET_THRESH=0.001 NUM_DETS=100 ;;
-  coco/*) echo "COCO has one training set: use fast_rcnn.sh or fast_rcnn_ohem.sh" >&2; exit 2 ;;
+  coco/*)
+    case "$METHOD" in rfcn_*) ;; *) echo "COCO has one training set: use fast_rcnn.sh or fast_rcnn_ohem.sh" >&2; exit 2 ;; esac
+    TRAIN_IMDB=coco_2014_train TEST_IMDB=coco_2014_minival DET_THRESH=0.001 NUM_DETS=100 ;;
   *) echo "unknown data set '$DATASET'; there are: pascal_voc, coco" >&2; exit 2 ;;
 esac
 # py-faster-rcnn's iterations for Faster R-CNN end to end
 case "$METHOD/$DATASET" in
   faster_rcnn_end2end*/pascal_voc) ITERS=70000 ;;
   faster_rcnn_end2end*/coco) ITERS=490000 ;;
+  # py-R-FCN's, for COCO those of its ResNet-101
+  rfcn_end2end*/pascal_voc) ITERS=110000 ;;
+  rfcn_end2end/coco) ITERS=960000 ;;
+  rfcn_end2end_ohem/coco) ITERS=1920000 ;;
 esac
 ITERS=${GIVEN_ITERS:-$ITERS}
 STAGE_ITERS=()
@@ -50,6 +56,12 @@ if [ -n "$GIVEN_ITERS" ]; then
   STAGE_ITERS=(--iters "${STAGE_ITERS[@]}")
 fi
 MODELS=models/$DATASET/$NET/$METHOD
+# R-FCN starts from the weights that ResNet's authors published; the other nets of these two from tools/import_weights.py's
+case "$METHOD/$NET" in
+  rfcn_*/*) WEIGHTS=data/imagenet_models/$NET-model.caffemodel ;;
+  */ResNet-50|*/MobileNet-v2) WEIGHTS=data/imagenet_models/$NET-folded.caffemodel ;;
+  *) WEIGHTS=data/imagenet_models/$NET.v2.caffemodel ;;
+esac
 if [ ! -d "$MODELS" ]; then
   echo "there is no folder $MODELS; NET is one of: $(cd "models/$DATASET" && ls -d -- */"$METHOD" 2>/dev/null | cut -d / -f 1 | tr '\n' ' ')" >&2
   exit 2
@@ -70,7 +82,7 @@ if [ "$METHOD" = faster_rcnn_alt_opt ]; then
   time run "$PYTHON" tools/train_faster_rcnn_alt_opt.py --gpu "$GPU" \
     --net_name "$NET" \
     --models "models/$DATASET" \
-    --weights "data/imagenet_models/$NET.v2.caffemodel" \
+    --weights "$WEIGHTS" \
     --imdb "$TRAIN_IMDB" \
     --cfg "experiments/cfgs/$METHOD.yml" \
     ${STAGE_ITERS[@]+"${STAGE_ITERS[@]}"} \
@@ -100,7 +112,7 @@ else
   TEST_NET=$MODELS/test.prototxt
   time run "$PYTHON" tools/train_net.py --gpu "$GPU" \
     --solver "$MODELS/solver.prototxt" \
-    --weights "data/imagenet_models/$NET.v2.caffemodel" \
+    --weights "$WEIGHTS" \
     --imdb "$TRAIN_IMDB" \
     --iters "$ITERS" \
     --cfg "experiments/cfgs/$METHOD.yml" \

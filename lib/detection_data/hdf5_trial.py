@@ -18,7 +18,7 @@ PATIENCE = 120.0  # seconds, for a machine that does other things: processor tim
 _TRIAL = """
 import os, signal, sys
 import h5py
-path, mapped, *others = sys.argv[1:]
+path, *names = sys.argv[1:]
 size = os.path.getsize(path)
 try:
     import resource
@@ -31,8 +31,12 @@ except (ImportError, AttributeError, OSError, ValueError):
 try:
     with h5py.File(path, 'r') as f:
         dict(f.attrs)
-        f[mapped].id.get_offset(), f[mapped].shape, f[mapped].dtype
-        for name in others:
+        if names:
+            f[names[0]].id.get_offset(), f[names[0]].shape, f[names[0]].dtype
+        else:
+            f.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+            names.insert(0, '')
+        for name in names[1:]:
             f[name][()]
 except MemoryError:
     sys.exit('it states sizes that do not fit into memory')
@@ -46,8 +50,8 @@ _whole: set[tuple] = set()
 def problem_of_hdf5(path: str, names: Sequence[str]) -> str | None:
     """What is wrong with an HDF5 file, None if attributes and data sets can be read.
 
-    path: of the file. names: of the data sets; the first is only located, not read. A file that was whole is not tried
-    again in this process while its size and time stay.
+    path: of the file. names: of the data sets; the first is only located, not read; without any, all are read. A file
+    that was whole is not tried again in this process while its size and time stay.
     """
     status = os.stat(path)
     key = (os.path.abspath(path), status.st_ino, status.st_size, status.st_mtime_ns, *names)

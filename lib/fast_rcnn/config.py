@@ -14,6 +14,7 @@ import difflib
 import math
 import os
 import re
+import sys
 from collections.abc import Iterable
 
 import numpy as np
@@ -35,7 +36,7 @@ _DEFAULTS = {
         'MAX_SIZE': 1000,
         # Images in a mini-batch
         'IMS_PER_BATCH': 2,
-        # RoIs in a mini-batch that are back-propagated (sampled, or the hardest if USE_OHEM)
+        # RoIs in a mini-batch that are back-propagated (sampled, or the hardest if USE_OHEM); -1: all of them
         'BATCH_SIZE': 128,
         # Classic sampling: the share of the mini-batch that is foreground, at most
         'FG_FRACTION': 0.25,
@@ -67,6 +68,8 @@ _DEFAULTS = {
         'BBOX_NORMALIZE_TARGETS': True,
         # Weights of (dx, dy, dw, dh) inside the smooth L1 loss
         'BBOX_INSIDE_WEIGHTS': (1.0, 1.0, 1.0, 1.0),
+        # Predict one regression for objects of any class, in the place of class 1, not one a class (R-FCN)
+        'AGNOSTIC': False,
         # Take these means and deviations instead of measuring them on the training set
         'BBOX_NORMALIZE_TARGETS_PRECOMPUTED': False,
         'BBOX_NORMALIZE_MEANS': (0.0, 0.0, 0.0, 0.0),
@@ -103,6 +106,10 @@ _DEFAULTS = {
         # The weight of all objects together in that loss, background having the rest; below 0: all anchors weigh
         # the same
         'RPN_POSITIVE_WEIGHT': -1.0,
+        # Normalise the targets of the anchors by these means and deviations (R-FCN)
+        'RPN_NORMALIZE_TARGETS': False,
+        'RPN_NORMALIZE_MEANS': (0.0, 0.0, 0.0, 0.0),
+        'RPN_NORMALIZE_STDS': (0.1, 0.1, 0.2, 0.2),
         # Proposals: smaller sides than this, in pixels of the image, are dropped, the PRE_NMS best (0 or less: all)
         # go through NMS at this IoU, and the POST_NMS best of those stay
         'RPN_MIN_SIZE': 16,
@@ -143,6 +150,8 @@ _DEFAULTS = {
         'SVM': False,
         # Move the boxes by the predicted regression
         'BBOX_REG': True,
+        # The net predicts one regression for objects of any class, as TRAIN.AGNOSTIC trains it
+        'AGNOSTIC': False,
         # How often boxes are scored and moved; the results of all times are pooled. 2 in the OHEM paper's "+B"
         'BBOX_ITERATIONS': 1,
         # Which moved boxes are scored again: those whose class scores more than this
@@ -184,7 +193,7 @@ _RANGES = {
     'TRAIN.SCALES': (1, math.inf),
     'TRAIN.MAX_SIZE': (1, math.inf),
     'TRAIN.IMS_PER_BATCH': (1, math.inf),
-    'TRAIN.BATCH_SIZE': (1, math.inf),
+    'TRAIN.BATCH_SIZE': (-1, math.inf),
     'TRAIN.FG_FRACTION': (0, 1),
     'TRAIN.FG_THRESH': (0, 1),
     'TRAIN.BG_THRESH_HI': (0, 1),
@@ -202,6 +211,7 @@ _RANGES = {
     'TRAIN.RPN_BATCHSIZE': (1, math.inf),
     'TRAIN.RPN_FG_FRACTION': (0, 1),
     'TRAIN.RPN_POSITIVE_WEIGHT': (-1, 1),
+    'TRAIN.RPN_NORMALIZE_STDS': (1e-12, math.inf),
     'TRAIN.RPN_MIN_SIZE': (0, math.inf),
     'TRAIN.RPN_NMS_THRESH': (0, 1),
     'TRAIN.AUGMENT.SCALE_JITTER': (0.1, 10),
@@ -297,6 +307,16 @@ def changed_settings() -> dict[str, object]:
     return {
         key: now[key] for key, value in _FLAT_DEFAULTS.items() if key in now and not np.array_equal(now[key], value)
     }
+
+
+def rois_of_an_image(images: int = 1) -> int:
+    """How many RoIs of each of a mini-batch's `images` are back-propagated at most, by TRAIN.BATCH_SIZE."""
+    return sys.maxsize if cfg.TRAIN.BATCH_SIZE == -1 else cfg.TRAIN.BATCH_SIZE // images
+
+
+def regression_classes(num_classes: int) -> int:
+    """How many box regressions a net that trains predicts; with TRAIN.AGNOSTIC two, for background and for objects."""
+    return 2 if cfg.TRAIN.AGNOSTIC else num_classes
 
 
 def get_output_dir(imdb, net=None) -> str:
@@ -437,6 +457,8 @@ def _checked(key: str, value, source: str):
         )
     if key in _CHOICES and result not in _CHOICES[key]:
         raise ConfigError(f'{source}: {key} is one of {", ".join(_CHOICES[key])}; got {_shown(value)}')
+    if key == 'TRAIN.BATCH_SIZE' and result == 0:
+        raise ConfigError(f'{source}: {key} is 0, so there is nothing to learn from; expected 1 or more, or -1 for all')
     low, high = _RANGES.get(key, (-math.inf, math.inf))
     numbers: Iterable = np.ravel(result) if isinstance(default, (int, float, tuple, np.ndarray)) else []
     for number in numbers:

@@ -93,7 +93,8 @@ def not_finite(net, shown: list[str], folder: str, weights_are_old: bool) -> str
 
 def no_box_loss(net) -> str | None:
     """Why loss_bbox is exactly 0 although there are foreground RoIs; None if there are none."""
-    suffix = '_hard' if 'labels_hard' in net.blobs else ''
+    # of OHEM's nets those that were mined: the original's, and R-FCN's
+    suffix = next((ending for ending in ('_hard', '_ohem') if f'labels{ending}' in net.blobs), '')
 
     def blob(name):
         name = name + suffix if name + suffix in net.blobs else name

@@ -308,6 +308,7 @@ def _check_settings() -> None:
         'TEST.BBOX_ITERATIONS': cfg.TEST.BBOX_ITERATIONS > 1 and '1',
         'TEST.BBOX_VOTE': cfg.TEST.BBOX_VOTE and 'False',
         'TEST.SVM': cfg.TEST.SVM and 'False: a model of softmax',
+        'TEST.AGNOSTIC': cfg.TEST.AGNOSTIC and 'False',
     }
     found = [f'{key} (it takes {takes})' for key, takes in wrong.items() if takes]
     if found:

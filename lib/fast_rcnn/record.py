@@ -78,6 +78,9 @@ def read_record(path: str, needed: Sequence[str] = ()) -> list[dict]:
     return entries
 
 
+# Blobs of R-FCN's nets with OHEM: labels of all RoIs, -1 where one does not count, and each RoI's two losses
+_OF_RFCN = ('labels', 'labels_ohem', 'per_roi_loss_cls', 'per_roi_loss_bbox')
+
 # Group of a line -> the numbers that it always has
 _NUMBERS = {
     'loss': (),
@@ -136,10 +139,10 @@ class TrainingRecord:
     """Watches a solver by pycaffe's public names, and writes a line for each `start`, step, `finish`.
 
     `data_layer`, `mining_layer` and `roi_layer`, which samples among the net's own proposals, are the net's (None: it
-    has none); `classes` the names of the classes, background first. Lines of `path` from the solver's present
-    iteration on are dropped. With a folder `tensorboard`, event files go there too. `on_not_finite()` is called when
-    the loss of a scored RoI is not finite, with the blobs as they are. Without a `path` it only watches:
-    another rank writes what `passes` returns.
+    has none; what R-FCN's mines is read from its blobs); `classes` the names of the classes, background first. Lines of
+    `path` from the solver's present iteration on are dropped. With a folder `tensorboard`, event files go there too.
+    `on_not_finite()` is called when the loss of a scored RoI is not finite, with the blobs as they are. Without a
+    `path` it only watches: another rank writes what `passes` returns.
     """
 
     def __init__(
@@ -167,6 +170,8 @@ class TrainingRecord:
             self._watch(roi_layer, 'data', self._after_rois)
         if mining_layer is not None:
             self._watch(mining_layer, 'mining', self._after_mining)
+        blobs = getattr(solver.net, 'blobs', ())
+        self._annotated = mining_layer is None and all(name in blobs for name in _OF_RFCN)
         self._has_hooks = all(hasattr(solver.net, name) for name in ('before_forward', 'after_backward'))
         if self._has_hooks:
             self._add_hooks(solver.net)
@@ -317,7 +322,14 @@ class TrainingRecord:
                 mark[0] = time.perf_counter()
 
         net.before_forward(begin)
-        net.after_forward(lambda i: passed('forward') if i == last else None)
+
+        def end(i):
+            if i == last:
+                passed('forward')
+                if self._annotated:
+                    self._after_annotation(net)
+
+        net.after_forward(end)
         net.after_backward(lambda i: passed('backward') if i == 0 else None)
 
     def _after_data(self, bottom, top) -> None:
@@ -336,6 +348,10 @@ class TrainingRecord:
         self._batches.append((bottom[3].data.astype(np.int64), last['cls_loss'], last['bbox_loss'], last['kept']))
         if self._on_not_finite is not None and not np.isfinite(last['loss']).all():
             self._on_not_finite()
+
+    def _after_annotation(self, net) -> None:
+        labels, annotated, cls, bbox = (net.blobs[name].data.reshape(-1).copy() for name in _OF_RFCN)
+        self._batches.append((labels.astype(np.int64), cls, bbox, np.flatnonzero(annotated >= 0)))
 
     def _of_mining(self) -> dict:
         labels, cls, bbox = (np.concatenate([batch[k] for batch in self._batches]) for k in range(3))

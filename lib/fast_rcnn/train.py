@@ -20,6 +20,7 @@ Layers that draw numbers of their own, those of an RPN, go by the number of the 
 """
 
 import contextlib
+import math
 import os
 import re
 import signal
@@ -55,6 +56,9 @@ from fast_rcnn.validation import Validation, best_model
 from roi_data_layer.layer import HardRoiMiningLayer
 from roi_data_layer.roidb import Roidb, add_bbox_regression_targets
 from rpn.proposal_target_layer import ProposalTargetLayer
+
+# R-FCN pools these blobs out of maps, and the layers that make the maps have the weights
+_POOLED = {'cls_score': 'rfcn_cls', 'bbox_pred': 'rfcn_bbox'}
 
 _FILLERS, _PASSES = 3, 4  # streams of random numbers; roi_data_layer.order has 1 and 2, rpn.sampling 6 and 7
 
@@ -199,8 +203,9 @@ class SolverWrapper:
         self._rois = _first(layers, ProposalTargetLayer)
         self._numbered: list[Any] = [layers[i] for i in range(len(layers)) if hasattr(layers[i], 'set_position')]
         self._note_sampling(solver_prototxt)
-        self._check_outputs('cls_score', getattr(roidb, 'num_classes', None), 1)
-        self._regression = self._regression_statistics(roidb)
+        self._num_classes = getattr(roidb, 'num_classes', None)
+        self._check_outputs('cls_score', self._num_classes, 1)
+        self._normalised = self._normalised_layers(roidb)
         self.data_layer.set_share(self.division.following)
         self.data_layer.before_batch = _seed_pass
         self._validation = validation
@@ -267,12 +272,18 @@ class SolverWrapper:
         name = layer_of(self.solver.net, top)
         if name is None or classes is None:
             return
-        outputs = self.solver.net.params[name][0].data.shape[0]
-        if outputs != each * classes:
-            raise ValueError(
-                f"the net's {name} has {outputs} outputs, but the data set has {classes} classes with the background "
-                f'and needs {each * classes}. Correct num_output of {name}, and num_classes.'
-            )
+        outputs, needed = self.solver.net.params[name][0].data.shape[0], each * classes
+        bins = outputs // needed if name in _POOLED.values() else 1
+        if outputs == needed * bins and bins == math.isqrt(bins) ** 2 > 0:
+            return
+        why = f'the data set has {classes} classes with the background'
+        if each == 4 and cfg.TRAIN.AGNOSTIC:
+            why = 'with TRAIN.AGNOSTIC True the net predicts a box for background and one for any object,'
+        of_bins = ' for each bin of the position-sensitive pooling' if name in _POOLED.values() else ''
+        raise ValueError(
+            f"the net's {name} has {outputs} outputs, but {why} and needs {needed}{of_bins}. "
+            f'Correct num_output of {name}, and num_classes.'
+        )
 
     def train_model(self, max_iters: int) -> list[str]:
         """Train up to iteration `max_iters`, with a snapshot at its end; returns the models written (paths).
@@ -512,13 +523,18 @@ class SolverWrapper:
                 'sampling draws can be mined; give it a cfg such as experiments/cfgs/fast_rcnn_ohem.yml'
             )
 
-    def _regression_statistics(self, roidb) -> tuple[np.ndarray, np.ndarray] | None:
-        """Means and deviations, (4K,) each, to fold into bbox_pred at a snapshot; None if none are to be."""
+    def _normalised_layers(self, roidb) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Layers that predict normalised regressions -> means and deviations of their outputs, to fold into them."""
+        found = {}
+        if cfg.TRAIN.HAS_RPN and cfg.TRAIN.RPN_NORMALIZE_TARGETS and 'rpn_bbox_pred' in self.solver.net.params:
+            statistics = cfg.TRAIN.RPN_NORMALIZE_MEANS, cfg.TRAIN.RPN_NORMALIZE_STDS
+            anchors = len(self.solver.net.params['rpn_bbox_pred'][1].data) // 4
+            found['rpn_bbox_pred'] = np.tile(statistics[0], anchors), np.tile(statistics[1], anchors)
         if not (cfg.TRAIN.BBOX_REG and cfg.TRAIN.BBOX_NORMALIZE_TARGETS):
-            return None
+            return found
         regressor = layer_of(self.solver.net, 'bbox_pred')
         if regressor is None and not self._learns_boxes():
-            return None
+            return found
         if regressor is None:
             warnings.warn(
                 'the net has no layer with weights that makes bbox_pred, so its snapshots keep predicting *normalised* '
@@ -527,11 +543,11 @@ class SolverWrapper:
                 RuntimeWarning,
                 stacklevel=3,
             )
-            return None
-        self._regressor = regressor
+            return found
         means, stds = add_bbox_regression_targets(roidb)
         self._check_outputs('bbox_pred', len(means) // 4, 4)
-        return means, stds
+        bins = len(self.solver.net.params[regressor][1].data) // len(means)  # of R-FCN; 1 elsewhere
+        return found | {regressor: (np.repeat(means, bins), np.repeat(stds, bins))}
 
     def _learns_boxes(self) -> bool:
         """Whether a layer reads the regression targets, Silence aside; True where Caffe does not tell."""
@@ -544,20 +560,18 @@ class SolverWrapper:
 
     @contextlib.contextmanager
     def _plain_regression(self):
-        """Within the `with`, bbox_pred predicts regressions that are not normalised; then it is restored exactly."""
-        if self._regression is None:
-            yield
-            return
-        means, stds = self._regression
-        params = self.solver.net.params[self._regressor]
-        weights, bias = params[0].data.copy(), params[1].data.copy()
+        """Within the `with`, the net predicts regressions that are not normalised; then it is restored exactly."""
+        kept = {name: [blob.data.copy() for blob in self.solver.net.params[name]] for name in self._normalised}
         try:
-            params[0].data[...] = weights * stds.reshape(-1, *[1] * (weights.ndim - 1))
-            params[1].data[...] = bias * stds + means
+            for name, (means, stds) in self._normalised.items():
+                weights, bias = (blob.data for blob in self.solver.net.params[name])
+                weights *= stds.reshape(-1, *[1] * (weights.ndim - 1))
+                bias[...] = bias * stds + means
             yield
         finally:
-            params[0].data[...] = weights
-            params[1].data[...] = bias
+            for name, arrays in kept.items():
+                for blob, values in zip(self.solver.net.params[name], arrays, strict=True):
+                    blob.data[...] = values
 
     _warned = False
 
@@ -629,9 +643,14 @@ def read_solver(path: str) -> caffe_pb2.SolverParameter:
 
 
 def layer_of(net: caffe.Net, top: str) -> str | None:
-    """The layer with parameters that makes the blob `top`: the one of that name, or whichever has it as its top."""
+    """The layer with parameters that makes the blob `top`: the one of that name, or whichever has it as its top.
+
+    Of R-FCN's nets it is the one whose maps are pooled to be `top`.
+    """
     if top in net.params:
         return top
+    if _POOLED.get(top) in net.params:
+        return _POOLED[top]
     tops = getattr(net, 'top_names', {})  # a pycaffe too old to name the tops of layers has the former alone
     return next((name for name, blobs in tops.items() if top in blobs and name in net.params), None)
 

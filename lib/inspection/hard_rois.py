@@ -18,7 +18,7 @@ import numpy as np
 import caffe
 from caffe_stand_ins.prototxt import prototxt_with_stand_ins
 from fast_rcnn.bbox_transform import bbox_overlaps
-from fast_rcnn.config import cfg
+from fast_rcnn.config import cfg, rois_of_an_image
 from fast_rcnn.train import layer_of, read_solver
 from roi_data_layer.layer import HardRoiMiningLayer, RoIDataLayer
 from roi_data_layer.minibatch import image_in
@@ -104,7 +104,8 @@ class MiniBatch:
         below it is not offered, as in Fast R-CNN's sampling; `rule` is a name, as TRAIN.OHEM_RULE.
         """
         rule = self.rule if rule is None else rule
-        batch_size = cfg.TRAIN.BATCH_SIZE if batch_size is None else batch_size
+        if batch_size is None:
+            batch_size = cfg.TRAIN.BATCH_SIZE if cfg.TRAIN.BATCH_SIZE > 0 else len(self.loss)
         nms_thresh = _nms_thresh() if nms_thresh is None else nms_thresh
         offered = np.flatnonzero((self.labels > 0) | (self.iou >= bg_lo))
         loss, rois, labels = self.ranking[offered], self.rois[offered], self.labels[offered]
@@ -129,7 +130,7 @@ class MiniBatch:
         Of each image BATCH_SIZE / N RoIs: at most FG_FRACTION foreground, the others background of an IoU
         of at least `bg_lo`, at random.
         """
-        quota = cfg.TRAIN.BATCH_SIZE // len(self.images)
+        quota = rois_of_an_image(len(self.images))
         chosen = []
         for i in range(len(self.images)):
             mine = self.rois[:, 0] == i

@@ -50,6 +50,10 @@ NETS = {
         name: Net(f'models/pascal_voc/{name}/{{method}}', 16, f'data/imagenet_models/{name}.v2.caffemodel')
         for name in ('VGG_CNN_M_1024', 'VGG16')
     },
+    **{
+        name: Net(f'models/pascal_voc/{name}/{{method}}', 16, f'data/imagenet_models/{name}-folded.caffemodel')
+        for name in ('ResNet-50', 'MobileNet-v2')
+    },
 }
 
 
@@ -283,13 +287,19 @@ def _settings(name: str, key: str, net: str, scale: int, max_size: int, smallest
     return '\n'.join(lines) + '\n'
 
 
+def _where_weights_are(path: str) -> str:
+    if path.endswith('-folded.caffemodel'):
+        return "`tools/import_weights.py` makes them of torchvision's or timm's file"
+    return '`data/scripts/fetch_imagenet_models.sh` fetches them'
+
+
 def _readme(name, net, dealt, classes, kind, scale, iterations, said) -> str:
     counts = ', '.join(f'{len(part)} to {verb}' for verb, part in zip(
         ('train on', 'validate on', 'test on'), dealt.values(), strict=True) if part)  # fmt: skip
     weights = (
         ''
         if not NETS[net].weights
-        else f'\n{net} starts from ImageNet weights: `data/scripts/fetch_imagenet_models.sh` fetches them.\n'
+        else f'\n{net} starts from ImageNet weights: {_where_weights_are(NETS[net].weights)}.\n'
     )
     right = ''.join(f'- {n} x {what}\n' for what, n in said.items())
     return f"""# {name}

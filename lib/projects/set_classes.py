@@ -23,6 +23,11 @@ def set_classes(text: str, num_classes: int, path: str = 'the prototxt') -> str:
     """
     if num_classes < 2:
         raise ValueError(f'num_classes is {num_classes}; expected 2 or more, the background being one')
+    if 'PSROIPooling' in text:
+        raise SetClassesError(
+            f'{path}: a net of R-FCN, whose classes are in the number of its maps: tools/make_nets.py --method '
+            f'rfcn_end2end_ohem --classes {num_classes - 1} --out FOLDER writes one'
+        )
     pieces, done, found = [], 0, {}
     for start, end in layer_blocks(text):
         block = text[start:end]

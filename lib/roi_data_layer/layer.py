@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 import caffe
-from fast_rcnn.config import ConfigError, cfg
+from fast_rcnn.config import ConfigError, cfg, regression_classes
 from roi_data_layer.adversary_layers import (  # noqa: F401
     ASDNDataLayer,
     ASDNLossLayer,
@@ -167,7 +167,7 @@ class HardRoiMiningLayer(caffe.Layer):
             loss,
             rois,
             labels,
-            cfg.TRAIN.BATCH_SIZE,
+            cfg.TRAIN.BATCH_SIZE if cfg.TRAIN.BATCH_SIZE > 0 else len(loss),
             cfg.TRAIN.OHEM_NMS_THRESH if cfg.TRAIN.OHEM_USE_NMS else None,
             cls_loss=cls_loss,
             bbox_loss=bbox_loss,
@@ -244,4 +244,4 @@ def _reshape_roi_tops(top, first: int, num_classes: int) -> None:
     top[first].reshape(1, 5)
     top[first + 1].reshape(1)
     for i in range(first + 2, len(top)):
-        top[i].reshape(1, 4 * num_classes)
+        top[i].reshape(1, 4 * regression_classes(num_classes))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from fast_rcnn.bbox_transform import targets_by_class
-from fast_rcnn.config import ConfigError, cfg
+from fast_rcnn.config import ConfigError, cfg, regression_classes, rois_of_an_image
 from roi_data_layer.augmentation import change_look, change_shape
 from roi_data_layer.image_blob import image_scale, read_image, resized, stacked
 
@@ -20,7 +20,8 @@ def get_minibatch(entries: list[dict], num_classes: int, rng: np.random.Generato
     With cfg.TRAIN.HAS_RPN there are no RoIs: see `_with_objects`. Else it returns, all float32: data (N, 3, H, W);
     rois (R, 5) = (image, x1, y1, x2, y2) in pixels of `data`; labels (R,); and if cfg.TRAIN.BBOX_REG, bbox_targets,
     bbox_inside_weights, bbox_outside_weights, each (R, 4 * num_classes), zero but for the four columns of the RoI's
-    class. Raises ValueError, naming the image, if it cannot be used.
+    class; with cfg.TRAIN.AGNOSTIC (R, 8), and class 1 is any object. Raises ValueError, naming the image, if it cannot
+    be used.
     """
     check_settings(len(entries))
     target_sizes = np.asarray(cfg.TRAIN.SCALES)[rng.integers(len(cfg.TRAIN.SCALES), size=len(entries))]
@@ -42,7 +43,11 @@ def get_minibatch(entries: list[dict], num_classes: int, rng: np.random.Generato
         'labels': np.concatenate(labels).astype(np.float32),
     }
     if cfg.TRAIN.BBOX_REG:
-        expanded, inside = targets_by_class(np.concatenate(targets), num_classes, cfg.TRAIN.BBOX_INSIDE_WEIGHTS)
+        numbered = np.concatenate(targets)
+        if cfg.TRAIN.AGNOSTIC:
+            numbered[:, 0] = numbered[:, 0] > 0
+        columns = regression_classes(num_classes)
+        expanded, inside = targets_by_class(numbered, columns, cfg.TRAIN.BBOX_INSIDE_WEIGHTS)
         blobs['bbox_targets'] = expanded
         blobs['bbox_inside_weights'] = inside
         blobs['bbox_outside_weights'] = (inside > 0).astype(np.float32)
@@ -90,7 +95,7 @@ def image_in(blobs: Mapping[str, np.ndarray], i: int, entry: dict) -> tuple[np.n
 
 def check_settings(num_images: int) -> None:
     """Raise ConfigError if the settings do not go together for mini-batches of `num_images` images."""
-    if cfg.TRAIN.BATCH_SIZE % num_images:
+    if cfg.TRAIN.BATCH_SIZE != -1 and cfg.TRAIN.BATCH_SIZE % num_images:
         raise ConfigError(
             f'TRAIN.BATCH_SIZE, {cfg.TRAIN.BATCH_SIZE}, must be a multiple of TRAIN.IMS_PER_BATCH, {num_images}'
         )
@@ -133,7 +138,7 @@ def _choose_rois(entry: dict, num_images: int, rng: np.random.Generator) -> tupl
     foreground = np.flatnonzero(overlaps >= cfg.TRAIN.FG_THRESH)
     background = np.flatnonzero((overlaps < cfg.TRAIN.BG_THRESH_HI) & (overlaps >= low))
     if not cfg.TRAIN.USE_OHEM:
-        quota = cfg.TRAIN.BATCH_SIZE // num_images
+        quota = rois_of_an_image(num_images)
         foreground = _sample(foreground, int(np.round(cfg.TRAIN.FG_FRACTION * quota)), rng)
         background = _sample(background, quota - len(foreground), rng)
     chosen = np.concatenate((foreground, background))

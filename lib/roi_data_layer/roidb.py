@@ -10,7 +10,7 @@ import numpy as np
 
 from detection_data.image_file import ImageError, image_scale
 from fast_rcnn.bbox_transform import bbox_overlaps, bbox_transform
-from fast_rcnn.config import cfg
+from fast_rcnn.config import cfg, regression_classes
 
 CROWD_SHARE = 0.7
 
@@ -34,7 +34,8 @@ class Roidb(Sequence):
         bbox_targets: (n, 5) float32, class and normalised (dx, dy, dw, dh), all 0 below an IoU of BBOX_THRESH.
 
     Attributes: name, of the data set; num_classes; classes, their names; widths, heights (len(roidb),);
-    bbox_means, bbox_stds (num_classes, 4), by which targets are normalised if cfg.TRAIN.BBOX_NORMALIZE_TARGETS.
+    bbox_means, bbox_stds (num_classes, 4), by which targets are normalised if cfg.TRAIN.BBOX_NORMALIZE_TARGETS; with
+    cfg.TRAIN.AGNOSTIC (2, 4), of the background and of all objects.
     """
 
     def __init__(self, imdb, use_flipped: bool | None = None):
@@ -43,9 +44,7 @@ class Roidb(Sequence):
         self.num_classes = imdb.num_classes
         self.classes = tuple(imdb.classes)
         self._flipped = cfg.TRAIN.USE_FLIPPED if use_flipped is None else use_flipped
-        self.bbox_means = np.zeros((imdb.num_classes, 4))
-        self.bbox_stds = np.ones((imdb.num_classes, 4))
-        self._images, sizes, moments = [], [], _Moments(imdb.num_classes)
+        self._images, sizes, moments = [], [], _Moments(regression_classes(imdb.num_classes))
         unusable = []
         objects, left_out = np.zeros((2, imdb.num_classes), np.int64)
         for i in range(imdb.num_images):
@@ -79,7 +78,9 @@ class Roidb(Sequence):
             )
         self.widths, self.heights = np.tile(np.array(sizes, dtype=np.int32).T, 2 if self._flipped else 1)
         self._normalise = cfg.TRAIN.BBOX_NORMALIZE_TARGETS
-        self.bbox_means, self.bbox_stds = _precomputed(imdb.num_classes) or moments.mean_and_std(self._flipped)
+        self.bbox_means, self.bbox_stds = _precomputed(regression_classes(imdb.num_classes)) or moments.mean_and_std(
+            self._flipped
+        )
 
     _normalise = False  # until the statistics are known
 
@@ -123,7 +124,7 @@ class Roidb(Sequence):
 
 
 def add_bbox_regression_targets(roidb: Roidb) -> tuple[np.ndarray, np.ndarray]:
-    """The means and deviations of the regression targets, (4 * num_classes,) float64 each. The family's function."""
+    """Means and deviations of the regression targets, (4 * num_classes,) float64 each. The family's function."""
     return roidb.bbox_means.ravel(), roidb.bbox_stds.ravel()
 
 
@@ -186,7 +187,7 @@ def normalised(targets: np.ndarray, means: np.ndarray, stds: np.ndarray) -> np.n
     """`targets` (n, 5), see `regression_targets`, less the `means` of their class, over its `stds`, (K, 4) each."""
     result = targets.copy()
     rows = np.flatnonzero(targets[:, 0] > 0)
-    classes = targets[rows, 0].astype(np.int64)
+    classes = _regressed(targets[rows, 0])
     result[rows, 1:] = (targets[rows, 1:] - means[classes]) / stds[classes]
     return result
 
@@ -234,6 +235,11 @@ def _precomputed(num_classes: int) -> tuple[np.ndarray, np.ndarray] | None:
     )
 
 
+def _regressed(classes: np.ndarray) -> np.ndarray:
+    """The rows of bbox_means that objects of `classes` (n,), above 0, are normalised by: int64."""
+    return np.ones(len(classes), np.int64) if cfg.TRAIN.AGNOSTIC else classes.astype(np.int64)
+
+
 class _Moments:
     """Count, sum and sum of squares of the regression targets of each class, image by image."""
 
@@ -244,7 +250,7 @@ class _Moments:
 
     def add(self, targets: np.ndarray) -> None:
         rows = targets[targets[:, 0] > 0].astype(np.float64)
-        classes = rows[:, 0].astype(np.int64)
+        classes = _regressed(rows[:, 0])
         np.add.at(self._counts, classes, 1)
         np.add.at(self._sums, classes, rows[:, 1:])
         np.add.at(self._squares, classes, rows[:, 1:] ** 2)

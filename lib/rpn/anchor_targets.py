@@ -35,7 +35,8 @@ def anchor_targets(
     """The targets of `anchors` (n, 4) in an image with the objects `gt_boxes` (G, 4), G >= 0.
 
     `im_info` is (height, width, ...) of the image; anchors that leave it by more than `border` pixels are not used.
-    Regression is towards the object of the highest IoU, for all anchors used, whatever their label. The settings are
+    Regression is towards the object of the highest IoU, for all anchors used, whatever their label; normalised with
+    cfg.TRAIN.RPN_NORMALIZE_TARGETS. The settings are
     those of cfg.TRAIN that begin with RPN_. Which anchors are learned from is drawn from `rng`, or with `margins`
     (n,), by how much the net's score for an object exceeds that for background, up to these: see `hardest`.
     """
@@ -46,7 +47,10 @@ def anchor_targets(
     labels = sampled(labels, rng) if margins is None else hardest(labels, margins[used])
     targets.labels[used] = labels
     if len(gt_boxes):
-        targets.bbox_targets[used] = bbox_transform(anchors[used], gt_boxes[overlaps.argmax(axis=1)])
+        moves = bbox_transform(anchors[used], gt_boxes[overlaps.argmax(axis=1)])
+        if cfg.TRAIN.RPN_NORMALIZE_TARGETS:
+            moves = (moves - cfg.TRAIN.RPN_NORMALIZE_MEANS) / cfg.TRAIN.RPN_NORMALIZE_STDS
+        targets.bbox_targets[used] = moves
     positive, negative = used[labels == 1], used[labels == 0]
     targets.inside_weights[positive] = cfg.TRAIN.RPN_BBOX_INSIDE_WEIGHTS
     share = cfg.TRAIN.RPN_POSITIVE_WEIGHT

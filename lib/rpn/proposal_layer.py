@@ -45,6 +45,8 @@ class ProposalLayer(RPNLayer):
         count = len(self._anchors)
         scores = _by_cell(bottom[0].data[:, count:], 1)[..., 0]
         deltas = _by_cell(bottom[1].data, 4)
+        if self._phase == 'TRAIN' and cfg.TRAIN.RPN_NORMALIZE_TARGETS:  # as trained; snapshots predict plain ones
+            deltas = deltas * np.float32(cfg.TRAIN.RPN_NORMALIZE_STDS) + np.float32(cfg.TRAIN.RPN_NORMALIZE_MEANS)
         im_info = bottom[2].data
         height, width = bottom[0].data.shape[2:]
         grid = anchor_grid(self._anchors, height, width, self._stride)

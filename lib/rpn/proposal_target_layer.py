@@ -5,7 +5,7 @@ layer: "ProposalTargetLayer"  param_str: "'num_classes': 21" }`.
 import numpy as np
 
 from fast_rcnn.bbox_transform import bbox_overlaps
-from fast_rcnn.config import cfg
+from fast_rcnn.config import cfg, rois_of_an_image
 from rpn.layer import RPNLayer, fill, needed, objects_by_image, parameters
 from rpn.proposal_targets import choose_rois, roi_targets
 from rpn.sampling import ROIS, sampling_rng
@@ -17,9 +17,9 @@ class ProposalTargetLayer(RPNLayer):
     Bottoms: rpn_rois (R, 5) = (image, x1, y1, x2, y2); gt_boxes (see `layer.objects_by_image`). Tops, image by image,
     foreground first: rois (S, 5); labels (S,); and, if the prototxt names them, bbox_targets, bbox_inside_weights,
     bbox_outside_weights (S, 4 * num_classes). S is cfg.TRAIN.BATCH_SIZE at most, or R and the objects with
-    cfg.TRAIN.USE_OHEM.
+    cfg.TRAIN.USE_OHEM, or if BATCH_SIZE is -1.
 
-    Parameter: num_classes, with the background.
+    Parameter: num_classes, with the background, of the box regression: 2 with cfg.TRAIN.AGNOSTIC.
 
     `last` says of the last forward pass: rois, how many proposals came in; objects, how many objects; found, how many
     of those a proposal covers with an IoU of 0.5 or more. None before it. `proposal` (S,) int64 is the row of rpn_rois
@@ -44,9 +44,10 @@ class ProposalTargetLayer(RPNLayer):
 
     def forward(self, bottom, top):
         proposals, gt_boxes = bottom[0].data, bottom[1].data
+        self._check_classes(gt_boxes)
         last = int(max(proposals[:, 0].max(initial=0), gt_boxes[:, 0].max(initial=0)))
         images = 1 if gt_boxes.shape[1] == 5 else max(cfg.TRAIN.IMS_PER_BATCH, last + 1)
-        quota = cfg.TRAIN.BATCH_SIZE // images
+        quota = rois_of_an_image(images)
         parts, found, which = [], 0, []
         for image, objects in enumerate(objects_by_image(self, gt_boxes, images)):
             offered = np.flatnonzero(proposals[:, 0] == image)
@@ -67,3 +68,12 @@ class ProposalTargetLayer(RPNLayer):
         self.proposal = np.concatenate(which)
         for i, values in enumerate(zip(*parts, strict=True)):
             fill(top[i], np.concatenate(values))
+
+    def _check_classes(self, gt_boxes: np.ndarray) -> None:
+        highest = int(gt_boxes[:, -1].max(initial=0))
+        if highest >= self._num_classes and not cfg.TRAIN.AGNOSTIC:
+            raise ValueError(
+                f'ProposalTargetLayer: an object is of class {highest}, num_classes in param_str is '
+                f'{self._num_classes}: set it to the number of classes with the background, or, for a net with one '
+                'box regression for all classes (R-FCN), TRAIN.AGNOSTIC and TEST.AGNOSTIC True'
+            )

@@ -36,12 +36,13 @@ def roi_targets(
     """bbox_targets and bbox_inside_weights, (n, 4 * num_classes) float32 each, of `boxes` (n, 4).
 
     Row r of `boxes` is to move to row `objects[r]` of `gt_boxes` if `classes[r]` (n,) is above 0. Targets are
-    normalised by cfg.TRAIN.BBOX_NORMALIZE_MEANS and _STDS if cfg.TRAIN.BBOX_NORMALIZE_TARGETS_PRECOMPUTED.
+    normalised by cfg.TRAIN.BBOX_NORMALIZE_MEANS and _STDS if cfg.TRAIN.BBOX_NORMALIZE_TARGETS_PRECOMPUTED. They stand
+    in the columns of the class, with cfg.TRAIN.AGNOSTIC in those of class 1.
     """
     rows = np.flatnonzero(classes > 0)
     compact = np.zeros((len(boxes), 5), dtype=np.float32)
     targets = bbox_transform(boxes[rows], gt_boxes[objects[rows]])
     if cfg.TRAIN.BBOX_NORMALIZE_TARGETS and cfg.TRAIN.BBOX_NORMALIZE_TARGETS_PRECOMPUTED:
         targets = (targets - cfg.TRAIN.BBOX_NORMALIZE_MEANS) / cfg.TRAIN.BBOX_NORMALIZE_STDS
-    compact[rows, 0], compact[rows, 1:] = classes[rows], targets
+    compact[rows, 0], compact[rows, 1:] = 1 if cfg.TRAIN.AGNOSTIC else classes[rows], targets
     return targets_by_class(compact, num_classes, cfg.TRAIN.BBOX_INSIDE_WEIGHTS)

@@ -1,4 +1,4 @@
-"""data/scripts/prepare_bccd.py and npz_to_caffemodel.py: what the experiment on photographs starts from."""
+"""data/scripts/prepare_bccd.py, and import_weights.py for an .npz: what the experiment on photographs starts from."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ from voc_folder import annotation
 
 from detection_data.factory import get_imdb
 
-SCRIPTS = Path(__file__).parents[2] / 'data' / 'scripts'
+ROOT = Path(__file__).parents[2]
 NET = """
     name: "trunk"
     layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }
@@ -23,29 +23,29 @@ NET = """
 
 
 def run(script, *args):
-    command = [sys.executable, SCRIPTS / script, *map(str, args)]
+    command = [sys.executable, ROOT / script, *map(str, args)]
     return subprocess.run(command, capture_output=True, text=True)
 
 
 def convert(folder):
-    """Runs npz_to_caffemodel.py on w.npz and net.prototxt of `folder`, into its w.caffemodel."""
-    files = {'weights': 'w.npz', 'net': 'net.prototxt', 'out': 'w.caffemodel'}
-    return run('npz_to_caffemodel.py', *(x for flag, name in files.items() for x in (f'--{flag}', folder / name)))
+    """Makes w.caffemodel of w.npz, for net.prototxt, all in `folder`."""
+    files = [folder / name for name in ('w.npz', 'net.prototxt', 'w.caffemodel')]
+    return run('tools/import_weights.py', files[0], '--net', files[1], '--out', files[2])
 
 
 def test_the_copy_lacks_boxes_that_are_points_and_says_so(folder, tmp_path):
     folder.add('b', annotation([('dog', 5, 5, 25, 25), ('cat', 9, 9, 9, 9)]))
     out = tmp_path / 'copy'
-    done = run('prepare_bccd.py', '--source', folder.root, '--out', out)
+    done = run('data/scripts/prepare_bccd.py', '--source', folder.root, '--out', out)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith('b.xml: left out object 2 (cat), a box of (9, 9, 9, 9)\n')
     data = get_imdb(f'folder:{out}:train')
     assert [len(data.annotation(i)['boxes']) for i in range(2)] == [2, 1]
     untouched = 'Annotations/a.xml'
     assert (out / untouched).read_bytes() == (folder.root / untouched).read_bytes()
-    again = run('prepare_bccd.py', '--source', folder.root, '--out', out)
+    again = run('data/scripts/prepare_bccd.py', '--source', folder.root, '--out', out)
     assert again.returncode == 1 and 'is there already' in again.stderr
-    wrong = run('prepare_bccd.py', '--source', tmp_path, '--out', tmp_path / 'x')
+    wrong = run('data/scripts/prepare_bccd.py', '--source', tmp_path, '--out', tmp_path / 'x')
     assert wrong.returncode == 1 and 'has no folder Annotations' in wrong.stderr
 
 
@@ -76,7 +76,7 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
         ({'c1/0': np.zeros((2, 3, 5, 5)), 'c1/1': np.zeros(2)}, "layer 'c1': weights of shapes"),
         ({'c9/0': np.zeros(2)}, 'has no layers c9'),
         ({'c2/0': np.zeros((4, 2, 1, 1)), 'c2/1': np.zeros(4)}, 'no weights of c1'),
-        ({'plain': np.zeros(2)}, 'expected names like'),
+        ({'plain': np.zeros(2)}, 'expected arrays called'),
     ):
         np.savez(tmp_path / 'w.npz', **weights)
         done = convert(tmp_path)

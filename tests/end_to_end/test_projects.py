@@ -187,7 +187,7 @@ def test_folders_of_a_split_are_kept(tmp_path):
 def test_flags_that_make_no_sense(tmp_path):
     twelve.voc(tmp_path)
     assert (
-        '--net VGG19: there are small, VGG_CNN_M_1024, VGG16'
+        '--net VGG19: there are small, VGG_CNN_M_1024, VGG16, ResNet-50, MobileNet-v2'
         in new_project(tmp_path, '--net', 'VGG19', status=1).stderr
     )
     assert '--split takes three shares' in new_project(tmp_path, '--split', '70', status=1).stderr
