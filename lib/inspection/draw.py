@@ -22,7 +22,7 @@ _SHORT_SIDE = 480  # of the picture, in pixels; images of more are left as they 
 _LONG_SIDE = 1600  # a panorama is enlarged no further, so that it can be looked at whole
 _SCREEN = (1400, 900)  # what a picture is looked at on
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-_PIXELS_A_BOX, _FEWEST = 1000, 30
+_PIXELS_A_BOX, _FEWEST, _MOST = 1000, 30, 200
 
 
 class Part(NamedTuple):
@@ -37,7 +37,7 @@ class Part(NamedTuple):
 
 def shown_at_once(width: int, height: int) -> int:
     """How many boxes an image of this size is drawn with, the hardest, before they hide it and one another."""
-    return max(_FEWEST, width * height // _PIXELS_A_BOX)
+    return min(max(_FEWEST, width * height // _PIXELS_A_BOX), _MOST)
 
 
 def loss_palette(count: int) -> list[Colour]:

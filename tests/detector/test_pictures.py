@@ -130,7 +130,7 @@ def test_colours_of_a_scale_are_those_of_its_ends():
 
 
 def test_a_small_image_is_drawn_with_the_hardest_alone():
-    assert [shown_at_once(*size) for size in ((100, 100), (256, 192), (1000, 600))] == [30, 49, 600]
+    assert [shown_at_once(*size) for size in ((100, 100), (256, 192), (1000, 600))] == [30, 49, 200]
     boxes = np.array([[x, 5, x + 1, 60] for x in range(0, 80, 2)])  # 40 boxes, the left one hardest
     black = np.zeros((80, 100, 3), np.uint8)
     picture = draw_by_loss(black, boxes, np.linspace(1, 0.5, 40))

@@ -345,7 +345,7 @@ def test_the_page_on_a_telephone(report, tmp_path):
     )  # fmt: skip
     found = re.search(r'<pre id="seen">(\d+) (\d+)</pre>', done.stdout)
     assert found, done.stderr[-2000:]
-    assert found[1] == found[2] == '420', 'nothing sticks out'
+    assert found[2] == '420' and int(found[1]) <= 420, 'nothing sticks out'
 
 
 def test_nothing_is_mined_by_a_net_without_mining(trained, tiny, tmp_path):
