@@ -30,6 +30,7 @@ RETRAIN_LIMIT = 2000  # new negatives until the SVM is trained again
 C = 0.001
 BIAS_SCALE = 10.0
 POSITIVE_WEIGHT = 2
+MOST_ITERATIONS = 10_000  # of the solver; R-CNN had its own. scikit-learn's 1000 are not always enough
 
 
 class ClassSVM:
@@ -70,6 +71,7 @@ class ClassSVM:
             penalty='l2',
             loss='hinge',
             dual=True,
+            max_iter=MOST_ITERATIONS,
             random_state=cfg.RNG_SEED,
         )
         examples = np.concatenate((self.positives, self.negatives)) * np.float32(self.scale)
