@@ -140,9 +140,8 @@ def write_table(number: int, on: str, rows: list[Row], records: dict[str, list[d
     write(path.with_suffix('.md'), markdown(number, on, rows, records, iters))
     listed = []
     for row in rows:
-        fields = {name: value for name, value in vars(row).items() if name != 'start'}
-        start = row.start.name if row.start else None
-        listed.append({**fields, 'start': start, 'runs': records[row.name]})
+        fields = {name: value.name if isinstance(value, Row) else value for name, value in vars(row).items()}
+        listed.append({**fields, 'runs': records[row.name]})
     write(path.with_suffix('.json'), json.dumps({'table': number, 'on': on, 'rows': listed}, indent=1) + '\n')
 
 

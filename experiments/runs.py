@@ -24,7 +24,7 @@ from pathlib import Path
 
 import yaml
 from google.protobuf import text_format
-from tables import FASTER, FASTER_OHEM, PLACES, Place, Row
+from tables import FASTER, FASTER_OHEM, FRCN, PLACES, Place, Row
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / 'lib'))  # at the end: an installed Caffe, or one on PYTHONPATH, comes first
@@ -57,8 +57,14 @@ class Run:
         return ROOT / self.place.models / self.place.networks[self.row.network] / self.row.method
 
     @property
+    def test_net(self) -> Path:
+        """The net to test with: Fast R-CNN's, where a way of training has none of its own."""
+        own = self.models / 'test.prototxt'
+        return own if own.is_file() else self.models.with_name(FRCN) / 'test.prototxt'
+
+    @property
     def iterations(self) -> int:
-        return self.iters or self._schedule
+        return max(1, round((self.iters or self._schedule) * self.row.share))
 
     @property
     def _schedule(self) -> int:
@@ -97,7 +103,7 @@ class Run:
         if self.row.iter_size and self.row.iter_size != param.iter_size:  # an unset 1 stays unset: same hash
             param.iter_size = self.row.iter_size
         if param.lr_policy == 'step':
-            param.stepsize = max(1, round(param.stepsize * self.iterations / self._schedule))
+            param.stepsize = max(1, round(param.stepsize * (self.iters or self._schedule) / self._schedule))
         return param
 
     def _of_training(self) -> dict:
@@ -106,20 +112,31 @@ class Run:
         settings.pop('TEST', None)
         settings.pop('EXP_DIR', None)
         settings.get('TRAIN', {}).pop('SNAPSHOT_ITERS', None)
-        start = self._start()
-        return {
+        start, adversary = self._run_of(self.row.start), self._run_of(self.row.adversary)
+        what = {
             'cfg': settings,
             'solver': text_format.MessageToString(self.solver()),
-            'net': (self.models / 'train.prototxt').read_text(),
+            'net': (ROOT / self.solver().train_net).read_text(),
             'imdb': self.place.train[self._data],
             'iters': self.iterations,
             'weights': start._of_training() if start else self.place.weights,
         }
+        if start and self.row.start_without != Row.start_without:
+            what['without'] = self.row.start_without
+        if adversary:
+            what['adversary'] = [adversary._of_training(), self._surgery().read_text()]
+        return what
 
-    def _start(self) -> Run | None:
-        """The run whose net this one starts from, if any: of COCO, or of the place where all is in small."""
-        on = 'coco' if self.on == 'pascal_voc' else self.on
-        return Run(self.row.start, on, self.seed, self.iters, self.gpu) if self.row.start else None
+    def _run_of(self, row: Row | None) -> Run | None:
+        """The run of another row that this one starts from, if any; one of COCO is run in small where all is."""
+        if row is None:
+            return None
+        on = 'coco' if (self.on, row.data) == ('pascal_voc', 'coco') else self.on
+        return Run(row, on, self.seed, self.iters, self.gpu)
+
+    def _surgery(self) -> Path:
+        """What is joined to what, for tools/do_net_surgery.py."""
+        return self.models / 'init_weights.json'
 
     def folder(self) -> Path:
         """Where the run is, or is to be."""
@@ -143,7 +160,7 @@ class Run:
 
     def _test_folder(self) -> Path:
         settings = self.settings()
-        prototxt = (self.models / 'test.prototxt').read_text()
+        prototxt = self.test_net.read_text()
         what = [
             {key: settings.get(key) for key in ('TEST', 'DEDUP_BOXES', 'PIXEL_MEANS')},
             prototxt,
@@ -166,11 +183,11 @@ class Run:
         prefix = self.solver().snapshot_prefix
         states = {_iteration(path): path for path in folder.glob(f'*/{prefix}_resume_iter_*.solverstate')}
         states = {n: path for n, path in states.items() if n < self.iterations}
-        start = self._start()
+        start = self._run_of(self.row.start)
         if states:
             begin = ['--snapshot', states[max(states)]]
         elif start:
-            begin = ['--weights', without_last_layers(start.train(), folder / 'start.caffemodel')]
+            begin = ['--weights', self._joined(start, cfg, folder / 'start.caffemodel')]
         elif self.place.weights:
             network = self.place.networks[self.row.network]
             begin = ['--weights', ROOT / self.place.weights.format(network=network)]
@@ -181,6 +198,20 @@ class Run:
              '--iters', self.iterations, *begin, '--cfg', cfg, log=folder / 'log.txt')  # fmt: skip
         return self.weights()
 
+    def _joined(self, start: Run, cfg: Path, path: Path) -> Path:
+        """Writes the weights to start from to `path`."""
+        adversary, trained = self._run_of(self.row.adversary), start.train()
+        if adversary is None:
+            return without_layers(trained, self.row.start_without, path)
+        models = []
+        for step in json.loads(self._surgery().read_text()):
+            of = adversary if Path(step['prototxt']).parent == adversary.models.relative_to(ROOT) else start
+            models += ['--model', f'{step["prototxt"]}={of.train()}']
+        tool('tools/do_net_surgery.py', '--gpu', 'cpu', '--out_net_def', self.models / 'train.prototxt',
+             '--net_surgery_json', self._surgery(), *models, '--out_net_file', path, '--cfg', cfg,
+             log=path.with_name('log.txt'))  # fmt: skip
+        return path
+
     def test(self) -> dict:
         """Tests the trained net, unless that is done. Returns its results.json."""
         done = self.results()
@@ -189,7 +220,7 @@ class Run:
         weights, folder = self.train(), self._test_folder()
         folder.mkdir(exist_ok=True)
         cfg, _ = self.write_files(folder)
-        tool('tools/test_net.py', '--gpu', self.gpu, '--def', self.models / 'test.prototxt', '--net', weights,
+        tool('tools/test_net.py', '--gpu', self.gpu, '--def', self.test_net, '--net', weights,
              '--imdb', self.place.test[self._data], '--num_dets', self.place.num_dets,
              '--det_thresh', self.place.det_thresh, '--cfg', cfg, log=folder / 'log.txt')  # fmt: skip
         return self.results()
@@ -220,10 +251,10 @@ def tool(*command, log: Path) -> None:
         raise RunFailed(f'{last} [{os.path.relpath(log, ROOT)}]')
 
 
-def without_last_layers(caffemodel: Path, path: Path) -> Path:
-    """Writes `caffemodel` without cls_score and bbox_pred, whose shapes are another data set's, to `path`."""
+def without_layers(caffemodel: Path, names: tuple[str, ...], path: Path) -> Path:
+    """Writes `caffemodel` without the layers of these names to `path`."""
     net = caffe_pb2.NetParameter.FromString(caffemodel.read_bytes())
-    kept = [layer for layer in net.layer if layer.name not in ('cls_score', 'bbox_pred')]
+    kept = [layer for layer in net.layer if layer.name not in names]
     del net.layer[:]
     net.layer.extend(kept)
     whole_file.write(path, net.SerializeToString())

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 VGG16, VGG_M = 'VGG16', 'VGG_CNN_M_1024'
 FRCN, OHEM = 'fast_rcnn', 'fast_rcnn_ohem'
 FASTER, FASTER_OHEM = 'faster_rcnn_end2end', 'faster_rcnn_end2end_ohem'
+# A-Fast-RCNN: stages 1, 2 and 3, and stage 3 with OHEM
+STD, ADV_PRETRAIN, ADV, OHEM_ADV = 'fast_rcnn_std', 'fast_rcnn_adv_pretrain', 'fast_rcnn_adv', 'fast_rcnn_ohem_adv'
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,10 @@ class Row:
     test: tuple[str, ...] = ()
     lr: float = 1.0  # times the base_lr of the method's solver
     iter_size: int | None = None  # in place of the solver's
-    start: Row | None = None  # whose trained net, less its last layers, training starts from; a row of COCO
+    share: float = 1.0  # of the place's iterations
+    start: Row | None = None  # whose trained net training starts from
+    start_without: tuple[str, ...] = ('cls_score', 'bbox_pred')  # layers that are not taken over
+    adversary: Row | None = None  # whose trained adversary is joined to that, as the net's init_weights.json says
     paper: str = ''  # the published figure: the paper's, ...
     released: str = ''  # ... and that of its released code
     beyond: bool = False  # not in the paper
@@ -64,7 +69,16 @@ PLACES = {
     'pascal_voc': Place(
         models='models/pascal_voc',
         networks={VGG16: VGG16, VGG_M: VGG_M},
-        cfgs={FRCN: 'fast_rcnn', OHEM: 'fast_rcnn_ohem', FASTER: FASTER, FASTER_OHEM: FASTER_OHEM},
+        cfgs={
+            FRCN: 'fast_rcnn',
+            OHEM: 'fast_rcnn_ohem',
+            FASTER: FASTER,
+            FASTER_OHEM: FASTER_OHEM,
+            STD: 'fast_rcnn_adv',
+            ADV_PRETRAIN: 'fast_rcnn_adv_pretrain',
+            ADV: 'fast_rcnn_adv',
+            OHEM_ADV: 'fast_rcnn_ohem_adv',
+        },
         train={
             '07': 'voc_2007_trainval',
             '07+12': 'voc_2007_trainval+voc_2012_trainval',
@@ -104,6 +118,10 @@ PLACES = {
             OHEM: 'demo_ohem',
             FASTER: 'demo_faster_rcnn',
             FASTER_OHEM: 'demo_faster_rcnn_ohem',
+            STD: 'demo_adv',
+            ADV_PRETRAIN: 'demo_adv_pretrain',
+            ADV: 'demo_adv',
+            OHEM_ADV: 'demo_ohem_adv',
         },
         train=_everywhere('folder:data/demo:train'),
         test=_everywhere('folder:data/demo:test'),
@@ -217,6 +235,24 @@ def _components(row: Row) -> tuple[Row, ...]:
     )
 
 
+# ---------------------------------------------------------------- table 8: A-Fast-RCNN (CVPR 2017)
+
+# Of the released code's 40000 iterations of stage 3, stage 1 has 10000 and stage 2 25000
+_STAGE1 = Row('adv-stage-1', 'stage 1: Fast R-CNN', method=STD, share=0.25, beyond=True)
+_STAGE2 = Row('adv-stage-2', 'stage 2: the adversary alone', method=ADV_PRETRAIN, share=0.625, start=_STAGE1,
+              start_without=(), beyond=True)  # fmt: skip
+_STAGE3 = Row('adv', 'FRCN with adversary', method=ADV, start=_STAGE1, adversary=_STAGE2, beyond=True)
+_ADVERSARY = (
+    Row('frcn-bg_lo-0', 'FRCN: bg_lo=0', train=('bg_lo_0',), beyond=True),
+    Row('frcn-stage-1', 'FRCN, from stage 1', method=STD, start=_STAGE1, start_without=('bbox_pred',), beyond=True),
+    replace(_STAGE3, released='70.8'),
+    replace(_OHEM, beyond=True),
+    Row('ohem-stage-1', 'OHEM, from stage 1', method=OHEM, train=('two_passes',), iter_size=2, start=_STAGE1,
+        start_without=('bbox_pred',), beyond=True),
+    replace(_STAGE3, name='ohem-adv', title='OHEM with adversary', method=OHEM_ADV),
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Table:
     """title; what its figures are; where it is run unless told; its rows."""
@@ -294,4 +330,5 @@ TABLES = {
             Row('faster-ohem', 'Faster R-CNN, OHEM', method=FASTER_OHEM, beyond=True),
         ),
     ),
+    8: Table('A-Fast-RCNN, OHEM and both; not in the paper', 'mAP, %', 'pascal_voc', _ADVERSARY),
 }

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Shows what OHEM mines: a page to explore (index.html), and pictures, all RoIs beside those mined.
+"""Shows what OHEM mines, a page to explore (index.html) and pictures of all RoIs beside those mined; and which cells
+an adversary drops (A-Fast-RCNN): a picture of the objects that lost most by it, in each pass in which it drops some.
 
 tools/inspect_rois.py --gpu cpu --solver models/demo/small/fast_rcnn_ohem/solver.prototxt \\
     --weights output/demo_ohem/demo_train/small_fast_rcnn_ohem_iter_1400.caffemodel \\
@@ -12,6 +13,7 @@ and said.
 
 import argparse
 import os
+from typing import Any
 
 import _init_paths  # noqa: F401
 from _command_line import add_flags, configure, parser_of, run
@@ -19,7 +21,9 @@ from _command_line import add_flags, configure, parser_of, run
 
 def parse_args() -> argparse.Namespace:
     parser = parser_of(__doc__)
-    parser.add_argument('--solver', required=True, metavar='FILE', help='solver prototxt of an OHEM net')
+    parser.add_argument(
+        '--solver', required=True, metavar='FILE', help='solver prototxt of a net with OHEM, or an adversary'
+    )
     parser.add_argument('--weights', required=True, metavar='FILE', help='a snapshot of it (.caffemodel)')
     parser.add_argument(
         '--imdb', dest='imdb_name', default='voc_2007_trainval', help='data set (default: voc_2007_trainval)'
@@ -53,12 +57,11 @@ def main() -> None:
     from fast_rcnn.config import cfg
     from fast_rcnn.model_card import match_classes, read_card
     from fast_rcnn.train import get_training_roidb
-    from inspection.draw import draw_mined_rois
-    from inspection.hard_rois import load_training_net, mined, normalise_regression, python_layer
+    from inspection.dropped_cells import adversary_of
+    from inspection.hard_rois import load_training_net, normalise_regression, python_layer
     from inspection.report import write_report
     from roi_data_layer.layer import HardRoiMiningLayer, RoIDataLayer
     from roi_data_layer.roidb import add_bbox_regression_targets
-    from whole_file.picture import write_picture
 
     imdb = get_imdb(args.imdb_name)
     imdb.set_proposal_method(cfg.TRAIN.PROPOSAL_METHOD)
@@ -66,27 +69,33 @@ def main() -> None:
     roidb = get_training_roidb(imdb)
     net = load_training_net(args.solver, args.weights)
     data, mining = python_layer(net, RoIDataLayer), python_layer(net, HardRoiMiningLayer)
-    if data is None or mining is None:
-        raise ValueError(f'the net of {args.solver} has no RoIDataLayer with a HardRoiMiningLayer: nothing is mined')
+    adversary = adversary_of(net)
+    if data is None or (mining is None and adversary is None):
+        raise ValueError(
+            f'the net of {args.solver} has no RoIDataLayer with a HardRoiMiningLayer, and no adversary: nothing is '
+            'mined, and nothing dropped'
+        )
     data.set_roidb(roidb)
     caffe.set_random_seed(cfg.RNG_SEED)
-    reading = normalise_regression(net, *add_bbox_regression_targets(roidb), args.bbox_pred)
+    statistics = add_bbox_regression_targets(roidb)
+    reading = 'boxes are not looked at' if mining is None else normalise_regression(net, *statistics, args.bbox_pred)
     print(f'{args.weights}: {reading}')
-    print(f'mined by {mining.rule}')
+    if mining is not None:
+        print(f'mined by {mining.rule}')
     os.makedirs(args.out, exist_ok=True)
+    numbered: list[Any] = [net.layers[i] for i in range(len(net.layers)) if hasattr(net.layers[i], 'set_position')]
     batches = []
     for number in range(args.first, args.first + args.batches):
-        data.set_position(number)
-        mining.set_position(number)
+        for layer in numbered:
+            layer.set_position(number)
         caffe.set_random_seed(cfg.RNG_SEED)  # of dropout: the same run shows the same losses
         net.forward()
-        batches.append(mined(net))
-        for i in range(len(batches[-1].images)):
-            path = os.path.join(args.out, f'mined_{number:03d}_{i}.png')
-            write_picture(path, draw_mined_rois(batches[-1], i, imdb.classes))
-        labels, kept = batches[-1].labels, batches[-1].kept
-        objects = int((labels[kept] > 0).sum())
-        print(f'mini-batch {number}: {len(labels)} RoIs, {len(kept)} mined, {objects} of them objects')
+        if mining is not None:
+            batches.append(show_mined(net, number, imdb.classes, args.out))
+        if adversary is not None:
+            show_dropped(net, number, imdb.classes, args.out)
+    if mining is None:
+        return
     page = os.path.join(args.out, 'index.html')
     settings = {
         'weights': args.weights,
@@ -98,6 +107,41 @@ def main() -> None:
     }
     write_report(page, batches, imdb.classes, settings)
     print(f'{page}: open it in a browser')
+
+
+def show_mined(net, number: int, classes, folder: str):
+    """Writes pictures of what a mini-batch mined, and returns it."""
+    from inspection.draw import draw_mined_rois
+    from inspection.hard_rois import mined
+    from whole_file.picture import write_picture
+
+    batch = mined(net)
+    for i in range(len(batch.images)):
+        write_picture(os.path.join(folder, f'mined_{number:03d}_{i}.png'), draw_mined_rois(batch, i, classes))
+    objects = int((batch.labels[batch.kept] > 0).sum())
+    print(f'mini-batch {number}: {len(batch.labels)} RoIs, {len(batch.kept)} mined, {objects} of them objects')
+    return batch
+
+
+def show_dropped(net, number: int, classes, folder: str) -> None:
+    """Writes pictures of the cells that the adversary dropped in a mini-batch, and says what that did."""
+    from inspection.draw_dropped import draw_dropped_cells
+    from inspection.dropped_cells import dropped_cells, pixels_of
+    from whole_file.picture import write_picture
+
+    found = dropped_cells(net)
+    if not found.any:
+        print(f'mini-batch {number}: the adversary drops nothing in this pass')
+        return
+    objects = found.labels > 0
+    print(
+        f'mini-batch {number}: {objects.sum()} objects without {found.dropped[objects].sum(axis=(1, 2)).max()} of '
+        f'{found.dropped[0].size} cells, probability {found.before[objects].mean():.3f} with them, '
+        f'{found.after[objects].mean():.3f} without; the adversary learns from {found.taught.sum()}'
+    )
+    for i in range(net.blobs['data'].data.shape[0]):
+        picture = draw_dropped_cells(found, pixels_of(net, i), i, classes)
+        write_picture(os.path.join(folder, f'dropped_{number:03d}_{i}.png'), picture)
 
 
 if __name__ == '__main__':

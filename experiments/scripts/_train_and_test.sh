@@ -51,7 +51,7 @@ if [ -n "$GIVEN_ITERS" ]; then
 fi
 MODELS=models/$DATASET/$NET/$METHOD
 if [ ! -d "$MODELS" ]; then
-  echo "there is no folder $MODELS; NET is one of: $(cd models/$DATASET && echo *)" >&2
+  echo "there is no folder $MODELS; NET is one of: $(cd "models/$DATASET" && ls -d -- */"$METHOD" 2>/dev/null | cut -d / -f 1 | tr '\n' ' ')" >&2
   exit 2
 fi
 
@@ -76,6 +76,26 @@ if [ "$METHOD" = faster_rcnn_alt_opt ]; then
     ${STAGE_ITERS[@]+"${STAGE_ITERS[@]}"} \
     "$@"
   NET_FINAL=$(sed -n 's/^Final model: //p' "$LOG" | tail -n 1)
+elif [ "$METHOD" = fast_rcnn_adv ] || [ "$METHOD" = fast_rcnn_ohem_adv ]; then
+  TEST_NET=models/$DATASET/$NET/fast_rcnn/test.prototxt
+  stage() { # METHOD ITERATIONS WEIGHTS CFG [options]: trains, and leaves the model's name in TRAINED
+    time run "$PYTHON" tools/train_net.py --gpu "$GPU" --solver "models/$DATASET/$NET/$1/solver.prototxt" \
+      --weights "$3" --imdb "$TRAIN_IMDB" --iters "$2" --cfg "experiments/cfgs/$4.yml" "${@:5}"
+    TRAINED=$(sed -n 's/^Wrote snapshot to: //p' "$LOG" | tail -n 1)
+  }
+  echo "~~~~ Stage 1: the detector"
+  stage fast_rcnn_std $((ITERS / 4 > 0 ? ITERS / 4 : 1)) "data/imagenet_models/$NET.v2.caffemodel" fast_rcnn_adv "$@"
+  DETECTOR=$TRAINED
+  echo "~~~~ Stage 2: the adversary, beside it"
+  stage fast_rcnn_adv_pretrain $((ITERS * 5 / 8 > 0 ? ITERS * 5 / 8 : 1)) "$DETECTOR" fast_rcnn_adv_pretrain "$@"
+  ADVERSARY=$TRAINED INIT=$(dirname "$DETECTOR")/${METHOD}_init.caffemodel
+  run "$PYTHON" tools/do_net_surgery.py --gpu cpu --out_net_def "$MODELS/train.prototxt" \
+    --net_surgery_json "$MODELS/init_weights.json" \
+    --model "models/$DATASET/$NET/fast_rcnn_adv_pretrain/train.prototxt=$ADVERSARY" \
+    --model "$TEST_NET=$DETECTOR" --out_net_file "$INIT" --cfg "experiments/cfgs/$METHOD.yml" "$@"
+  echo "~~~~ Stage 3: both"
+  stage "$METHOD" "$ITERS" "$INIT" "$METHOD" "$@"
+  NET_FINAL=$TRAINED
 else
   TEST_NET=$MODELS/test.prototxt
   time run "$PYTHON" tools/train_net.py --gpu "$GPU" \

@@ -20,7 +20,7 @@ _FORKS = (
         "SSD's Caffe (weiliu89/caffe, branch ssd)",
         'AnnotatedData DetectionEvaluate VideoData',
         """annotated_data_param detection_evaluate_param video_data_param resize_param noise_param distort_param
-        expand_param emit_constraint eval_type ap_version show_per_class_result""",
+        expand_param emit_constraint plateau_winsize""",
     ),
     ("Deformable ConvNets' Caffes", 'DeformableConvolution', 'deformable_convolution_param'),
     (
@@ -62,6 +62,15 @@ _FORKS = (
     ),
 )
 
+# What else than a stand-in of one's own can take the place of a type
+_INSTEAD = {
+    'AnnotatedData': 'in its place an Input layer can stand that the program fills, or a Python layer, with the tops '
+    'data (N, 3, H, W) and label (1, 1, G, 8), a row an object: image, class, instance, x1, y1, x2, y2 (0 to 1), '
+    'difficult',
+    'DetectionEvaluate': 'leave it out, and judge the rows of DetectionOutput (image, class, score, box) afterwards',
+    'ImageLabelmapData': 'in its place a Python layer can stand that gives data (N, 3, H, W) and label (N, 1, H, W)',
+}
+
 _OF_TYPE: dict[str, str] = {name: fork for fork, types, _ in _FORKS for name in types.split()}
 _OF_FIELD: dict[str, str] = {name: fork for fork, _, fields in _FORKS for name in fields.split()}
 
@@ -69,7 +78,7 @@ _OF_FIELD: dict[str, str] = {name: fork for fork, _, fields in _FORKS for name i
 def type_hint(name: str, known: Iterable[str]) -> str:
     """What to say after an unknown layer type: who has it, or which of the `known` is nearly it; '' if nobody."""
     if name in _OF_TYPE:
-        return f': {_OF_TYPE[name]} has it'
+        return f': {_OF_TYPE[name]} has it' + (f'; {_INSTEAD[name]}' if name in _INSTEAD else '')
     near = nearest(name, known, 0.7)
     return f'; did you mean {near!r}?' if near else ''
 

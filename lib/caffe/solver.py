@@ -154,6 +154,13 @@ class Solver:
         sources += generic[:1] * n_generic
         if p.test_state and len(p.test_state) != len(sources):
             self._refuse(f'test_state must be given for each test net or not at all: {len(p.test_state)}')
+        if sources and p.eval_type != 'classification':
+            self._refuse(
+                f'eval_type: "{p.eval_type}" has SSD\'s Caffe compute mean average precision of its test nets, by '
+                'layers DetectionEvaluate, which are not here. Take the test nets away (test_net, test_iter, '
+                'test_interval), and judge what DetectionOutput gives afterwards; or take eval_type away, and see the '
+                'means of their outputs'
+            )
         if sources and p.test_interval <= 0:
             self._refuse('test_interval must be positive when there are test nets')
         nets = []

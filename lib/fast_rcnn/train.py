@@ -517,6 +517,8 @@ class SolverWrapper:
         if not (cfg.TRAIN.BBOX_REG and cfg.TRAIN.BBOX_NORMALIZE_TARGETS):
             return None
         regressor = layer_of(self.solver.net, 'bbox_pred')
+        if regressor is None and not self._learns_boxes():
+            return None
         if regressor is None:
             warnings.warn(
                 'the net has no layer with weights that makes bbox_pred, so its snapshots keep predicting *normalised* '
@@ -530,6 +532,15 @@ class SolverWrapper:
         means, stds = add_bbox_regression_targets(roidb)
         self._check_outputs('bbox_pred', len(means) // 4, 4)
         return means, stds
+
+    def _learns_boxes(self) -> bool:
+        """Whether a layer reads the regression targets, Silence aside; True where Caffe does not tell."""
+        net = self.solver.net
+        if not hasattr(net, 'bottom_names') or not hasattr(net, 'layer_dict'):
+            return True
+        tops = next(net.top_names[name] for name, layer in net.layer_dict.items() if layer is self.data_layer)
+        readers = [name for name, bottoms in net.bottom_names.items() if set(bottoms) & set(tops[3:4])]
+        return any(net.layer_dict[name].type != 'Silence' for name in readers)
 
     @contextlib.contextmanager
     def _plain_regression(self):

@@ -3,21 +3,28 @@
 In a prototxt: `type: "Python"  python_param { module: "roi_data_layer.layer"  layer: "RoIDataLayer"
 param_str: "'num_classes': 21" }`, and the same with `HardRoiMiningLayer`, which published nets call
 `OHEMDataLayer`. That layer's param_str may also name a mining rule: `"{'num_classes': 21, 'rule': mine_stratified}"`.
+The layers of A-Fast-RCNN, `ASDN...`, are here by name as well; they stand in `adversary_layers`.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-import yaml
 
 import caffe
 from fast_rcnn.config import ConfigError, cfg
+from roi_data_layer.adversary_layers import (  # noqa: F401
+    ASDNDataLayer,
+    ASDNLossLayer,
+    ASDNPretrainDataLayer,
+    ASDNPretrainLabelLayer,
+    ASDNPretrainLossLayer,
+)
 from roi_data_layer.augmentation import entry_of, named
 from roi_data_layer.minibatch import check_settings
 from roi_data_layer.mining import roi_losses
 from roi_data_layer.mining_rules import DEFAULT_RULE, find_rule, mine, mining_rng
 from roi_data_layer.prefetch import BatchMaker, Prefetcher
+from roi_data_layer.python_layer import fill, text_and_values
 
 _TOPS = ('data', 'rois', 'labels')
 _RPN_TOPS = ('data', 'im_info', 'gt_boxes')
@@ -27,7 +34,8 @@ _BBOX_TOPS = ('bbox_targets', 'bbox_inside_weights', 'bbox_outside_weights')
 class RoIDataLayer(caffe.Layer):
     """The data layer of Fast R-CNN.
 
-    Tops: data, rois, labels and, if cfg.TRAIN.BBOX_REG, bbox_targets, bbox_inside_weights, bbox_outside_weights; with
+    Tops: data, rois, labels and, if cfg.TRAIN.BBOX_REG, bbox_targets, bbox_inside_weights, bbox_outside_weights, of
+    which nets of Fast R-CNN's first release have the first two, the weights as bbox_loss_weights; with
     cfg.TRAIN.HAS_RPN instead data, im_info, gt_boxes. Their shapes are those of `minibatch.get_minibatch`. Before the
     first forward pass the layer needs `set_roidb`. `position` is the number of the next mini-batch;
     `before_batch`, if it is set, is called with it at every forward pass.
@@ -43,6 +51,8 @@ class RoIDataLayer(caffe.Layer):
         self._num_classes = _num_classes(self)
         images = cfg.TRAIN.IMS_PER_BATCH
         self._names = _RPN_TOPS if cfg.TRAIN.HAS_RPN else _TOPS + (_BBOX_TOPS if cfg.TRAIN.BBOX_REG else ())
+        if len(top) == 5 and len(self._names) == 6:  # of the first release: outside weights are 1 where inside ones are
+            self._names = self._names[:5]
         _check_count('RoIDataLayer', 'tops', len(top), self._names)
         check_settings(images)
         top[0].reshape(images, 3, max(cfg.TRAIN.SCALES), cfg.TRAIN.MAX_SIZE)
@@ -93,7 +103,7 @@ class RoIDataLayer(caffe.Layer):
         self._last = self.position
         self.position += 1
         for i, name in enumerate(self._names):
-            _fill(top[i], blobs[name])
+            fill(top[i], blobs[name])
 
     @property
     def entries(self) -> list[dict]:
@@ -120,7 +130,8 @@ class HardRoiMiningLayer(caffe.Layer):
 
     Bottoms: cls_prob (R, K), bbox_pred (R, 4K), rois (R, 5), labels (R,) and, if cfg.TRAIN.BBOX_REG,
     bbox_targets, bbox_inside_weights, bbox_outside_weights (R, 4K). Tops: the rows that the rule keeps, in its
-    order, hardest first, of all bottoms but the first two; at most cfg.TRAIN.BATCH_SIZE.
+    order, hardest first, of all bottoms but the first two; at most cfg.TRAIN.BATCH_SIZE. One top more gets those of
+    cls_prob, which an adversary is taught by (`prop_before` in the nets of A-Fast-RCNN).
 
     `last` holds what the last forward pass found: cls_loss, bbox_loss, loss (R,) float64, the last of which
     ranks the RoIs as cfg.TRAIN.OHEM_LOSS says, kept, the indices of the rows passed on, rule, the name of the rule,
@@ -138,8 +149,11 @@ class HardRoiMiningLayer(caffe.Layer):
         find_rule(self.rule)  # raises now if there is none
         names = ('rois', 'labels') + (_BBOX_TOPS if cfg.TRAIN.BBOX_REG else ())
         _check_count('HardRoiMiningLayer', 'bottoms', len(bottom), ('cls_prob', 'bbox_pred', *names))
-        _check_count('HardRoiMiningLayer', 'tops', len(top), [name + '_hard' for name in names])
+        self._scores_too = len(top) == len(names) + 1
+        _check_count('HardRoiMiningLayer', 'tops', len(top) - self._scores_too, [name + '_hard' for name in names])
         _reshape_roi_tops(top, 0, self._num_classes)
+        if self._scores_too:
+            top[len(names)].reshape(1, self._num_classes)
 
     def forward(self, bottom, top):
         cls_prob, bbox_pred, rois, labels = (bottom[i].data for i in range(4))
@@ -160,8 +174,10 @@ class HardRoiMiningLayer(caffe.Layer):
         self.last = {'cls_loss': cls_loss, 'bbox_loss': bbox_loss, 'loss': loss, 'kept': kept}
         self.last |= {'rule': self.rule, 'position': self.position}
         self.position += 1
-        for i in range(len(top)):
-            _fill(top[i], bottom[i + 2].data[kept])
+        for i in range(len(bottom) - 2):
+            fill(top[i], bottom[i + 2].data[kept])
+        if self._scores_too:
+            fill(top[len(top) - 1], cls_prob[kept])
 
     @property
     def rule(self) -> str:
@@ -188,21 +204,8 @@ class HardRoiMiningLayer(caffe.Layer):
 OHEMDataLayer = HardRoiMiningLayer
 
 
-def _params(layer) -> tuple[Any, str]:
-    """The values in the layer's param_str, YAML such as "'num_classes': 21", and its text.
-
-    Fast R-CNN's Caffe calls it param_str_.
-    """
-    text: str = getattr(layer, 'param_str', '') or getattr(layer, 'param_str_', '')
-    try:
-        return yaml.safe_load(text), text
-    except yaml.YAMLError as error:
-        problem = getattr(error, 'problem', error)
-        raise ValueError(f'{type(layer).__name__}: param_str {text!r} is not valid YAML: {problem}') from None
-
-
 def _num_classes(layer) -> int:
-    params, text = _params(layer)
+    text, params = text_and_values(layer)
     count = params.get('num_classes') if isinstance(params, dict) else None
     if not isinstance(count, int) or isinstance(count, bool) or count < 2:
         raise ValueError(
@@ -214,7 +217,7 @@ def _num_classes(layer) -> int:
 
 def _own_rule(layer) -> str | None:
     """The mining rule that param_str names, if it does."""
-    params, text = _params(layer)
+    text, params = text_and_values(layer)
     unknown = [str(key) for key in params if key not in ('num_classes', 'rule')]
     rule = params.get('rule')
     if unknown or not isinstance(rule, str | None):
@@ -240,8 +243,3 @@ def _reshape_roi_tops(top, first: int, num_classes: int) -> None:
     top[first + 1].reshape(1)
     for i in range(first + 2, len(top)):
         top[i].reshape(1, 4 * num_classes)
-
-
-def _fill(blob, values: np.ndarray) -> None:
-    blob.reshape(*values.shape)
-    blob.data[...] = values

@@ -342,6 +342,25 @@ def test_input_shape_and_bare_input():
     assert upgrade(f'input: "a" {body}') == same(body)
 
 
+def test_losses_of_each_roi_have_a_type_of_their_own():
+    """R-FCN's first Caffe had them in SoftmaxWithLoss and SmoothL1Loss, as a top more."""
+    tops = {'SoftmaxWithLoss': (1, 2, 3), 'SmoothL1Loss': (1, 2)}
+    net = caffe_pb2.NetParameter()
+    for kind, counts in tops.items():
+        for count in counts:
+            net.layer.add(name=f'{kind}{count}', type=kind, top=list('abc'[:count]))
+    upgraded = upgrade_net(net)
+    types = {layer.name: layer.type for layer in upgraded.message.layer}
+    assert types == {
+        'SoftmaxWithLoss1': 'SoftmaxWithLoss',
+        'SoftmaxWithLoss2': 'SoftmaxWithLoss',
+        'SoftmaxWithLoss3': 'SoftmaxWithLossOHEM',
+        'SmoothL1Loss1': 'SmoothL1Loss',
+        'SmoothL1Loss2': 'SmoothL1LossOHEM',
+    }
+    assert len(upgraded.notes) == 2 and 'is now a SmoothL1LossOHEM' in upgraded.notes[1]
+
+
 def test_batch_norm_is_not_learnt():
     specs = 'param { lr_mult: 1 } param { lr_mult: 1 decay_mult: 2 } param { }'
     zero = 'param { lr_mult: 0 decay_mult: 0 }'
@@ -442,9 +461,9 @@ layer: [{ name: "a" type: "Pooling" pooling_param { pool: MAX kernel_sise: 2 pad
         f'net.prototxt:3:64: LayerParameter has no field "annotated_data_param": {ssd}. '
         'All that is unknown in this file:'
     )
+    assert rest.pop(1).startswith(f'  lines 3, 4: layer type "AnnotatedData": {ssd}; in its place an Input layer can')
     assert rest == [
         f'  lines 3, 4: field "annotated_data_param" of LayerParameter: {ssd}',
-        f'  lines 3, 4: layer type "AnnotatedData": {ssd}',
         '  line 5: field "kernel_sise" of PoolingParameter; did you mean "kernel_size"?',
         f'  line 6: field "unpooling_param" of LayerParameter: {deconv}',
         f'  line 6: layer type "Unpooling": {deconv}',

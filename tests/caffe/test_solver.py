@@ -143,11 +143,20 @@ def test_rules_without_momentum_refuse_it(kind):
         ('test_iter: 1', 'test_interval must be positive'),
         ('test_net: "net.prototxt"', 'test_iter must be specified for each test network: 0 of 1'),
         ('test_iter: 1 test_interval: 1 test_state { } test_state { }', 'test_state must be given for each'),
+        ('test_iter: 1 test_interval: 1 eval_type: "detection"', 'eval_type: "detection" has SSD.s Caffe compute mean'),
     ],
 )
 def test_refusals(options, message):
     with pytest.raises(SolverError, match=message):
         solver_of(options)
+
+
+def test_how_ssd_is_tested_does_not_matter_without_test_nets():
+    plain, ssd = (solver_of(text) for text in ('', 'eval_type: "detection" ap_version: "11point"'))
+    for solver in (plain, ssd):
+        solver.step(1)
+    np.testing.assert_array_equal(weights(plain), weights(ssd))
+    solver_of('test_iter: 1 test_interval: 1 eval_type: "classification" show_per_class_result: true')
 
 
 # -- what happens to a gradient before its rule

@@ -412,3 +412,23 @@ def test_a_state_to_go_back_to_is_named(solver, roidb, tmp_path):
         FloatingPointError, match=r'base_lr is too high: .* snapshot \(.*tiny_resume_iter_2\.solverstate'
     ):
         wrapper.train_model(9)
+
+
+def test_a_net_of_the_first_release_learns_the_same(solver, roidb, tmp_path):
+    """Its data layer has five tops, bbox_loss_weights in the place of two weights, and SmoothL1Loss three bottoms."""
+    cfg.TRAIN.USE_OHEM = False
+    losses = LOSSES.replace('_hard', '')
+    branch = BRANCH % {'r': '', 'h': '', 'stop': '', 'box': 'bbox_pred'}
+    file = Path(solver())
+    for name in ('six', 'five'):
+        text = TRAIN + branch + losses
+        if name == 'five':
+            text = text.replace('top: "bbox_inside_weights" top: "bbox_outside_weights"', 'top: "bbox_loss_weights"')
+            text = text.replace('"bbox_inside_weights" bottom: "bbox_outside_weights"', '"bbox_loss_weights"')
+            assert text.count('bbox_loss_weights') == 2
+        file.with_name('train.prototxt').write_text(text)
+        train_net(str(file), roidb, str(tmp_path / name), max_iters=3)
+    weights_of = [weights(tmp_path / name / 'tiny_iter_3.caffemodel', str(file)) for name in ('six', 'five')]
+    assert weights_of[0]['bbox_pred/0'].any()
+    for key, value in weights_of[0].items():
+        np.testing.assert_array_equal(value, weights_of[1][key], err_msg=key)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import cost
 import pytest
 import reproduce
-from runs import Run, without_last_layers
+from runs import ROOT, Run, without_layers
 from tables import TABLES
 
 from caffe.proto import caffe_pb2
@@ -16,7 +16,7 @@ ROWS = {number: {row.name: row for row in table.rows} for number, table in TABLE
 
 
 @pytest.mark.parametrize('on', ['pascal_voc', 'demo'])
-@pytest.mark.parametrize('number', [1, 3, 4, 6, 7])
+@pytest.mark.parametrize('number', [1, 3, 4, 6, 7, 8])
 def test_every_row_comes_to_valid_settings(number, on):
     assert len(ROWS[number]) == len(TABLES[number].rows)  # names are unique
     for row in TABLES[number].rows:
@@ -24,7 +24,7 @@ def test_every_row_comes_to_valid_settings(number, on):
         cfg_from_dict(run.settings())
         settings = run.settings().get('TRAIN', {})
         assert settings.get('BATCH_SIZE', 128) % settings.get('IMS_PER_BATCH', 2) == 0
-        assert run.solver().base_lr > 0 and (run.models / 'train.prototxt').is_file()
+        assert run.solver().base_lr > 0 and (ROOT / run.solver().train_net).is_file() and run.test_net.is_file()
 
 
 def test_changes_are_laid_over_the_place_s_settings():
@@ -55,6 +55,33 @@ def test_methods_with_an_rpn_have_a_schedule_of_their_own():
     assert (faster.iterations, faster.solver().stepsize) == (70000, 50000)
     assert (fast.iterations, fast.solver().stepsize) == (40000, 30000)
     assert Run(ROWS[7]['faster-ohem'], 'pascal_voc', 1, iters=7).solver().stepsize == 5
+
+
+def test_the_stages_of_an_adversary():
+    """10000, 25000 and 40000 iterations, as released; the rate falls after 20000 of stage 2, and after 30000 else."""
+    row = ROWS[8]['adv']
+    stages = [Run(stage, 'pascal_voc', 1) for stage in (row.start, row.adversary, row)]
+    assert [run.iterations for run in stages] == [10000, 25000, 40000]
+    assert [run.solver().stepsize for run in stages] == [30000, 20000, 30000]
+    assert [run.solver().iter_size for run in stages] == [2, 8, 2]
+    assert Run(row.adversary, 'demo', 1, iters=8).iterations == 5
+    assert Run(row, 'demo', 1).test_net.parent.name == 'fast_rcnn'
+
+
+def test_an_adversary_s_run_depends_on_its_stages():
+    row = ROWS[8]['adv']
+
+    def folder(row):
+        return Run(row, 'demo', 1).folder().name.split('_')[-1]
+
+    others = [
+        replace(row, start=replace(row.start, lr=2)),
+        replace(row, adversary=replace(row.adversary, lr=2)),
+        replace(ROWS[8]['frcn-stage-1'], start_without=()),
+        ROWS[8]['frcn-stage-1'],
+    ]
+    assert len({folder(each) for each in (row, *others)}) == 5
+    assert folder(row) == folder(replace(row, name='x', title='y'))
 
 
 def test_rows_that_train_alike_share_the_run_whatever_the_table():
@@ -148,7 +175,7 @@ def test_what_a_net_starts_from_has_no_last_layers(tmp_path):
     for name in ('fc7', 'cls_score', 'bbox_pred'):
         net.layer.add(name=name, type='InnerProduct').blobs.add().data.append(1)
     (tmp_path / 'a.caffemodel').write_bytes(net.SerializeToString())
-    path = without_last_layers(tmp_path / 'a.caffemodel', tmp_path / 'b.caffemodel')
+    path = without_layers(tmp_path / 'a.caffemodel', ('cls_score', 'bbox_pred'), tmp_path / 'b.caffemodel')
     assert [layer.name for layer in caffe_pb2.NetParameter.FromString(path.read_bytes()).layer] == ['fc7']
 
 

@@ -39,7 +39,8 @@ def upgrade_net(net: Message) -> Upgrade:
     All layers of the result are in `layer`. One Input layer may be new at the front, and V0 padding layers
     are gone; the others keep their order. Raises UpgradeError.
     """
-    return _in_turn(net, upgrade_v0, upgrade_data_transformation, upgrade_v1, upgrade_input, upgrade_batch_norm)
+    steps = upgrade_v0, upgrade_data_transformation, upgrade_v1, upgrade_input, upgrade_batch_norm, upgrade_rfcn
+    return _in_turn(net, *steps)
 
 
 def _in_turn(message: Message, *steps: Callable[[Message], Upgrade]) -> Upgrade:
@@ -389,6 +390,21 @@ def upgrade_batch_norm(net: Message) -> Upgrade:
             notes.append(f"layer '{layer.name}': lr_mult and decay_mult of a BatchNorm layer are always 0")
         for spec in layer.param:
             spec.MergeFrom(fixed)
+    return Upgrade(new, notes) if notes else Upgrade(net, [])
+
+
+def upgrade_rfcn(net: Message) -> Upgrade:
+    """The OHEM form of losses that give the loss of each RoI by a top more than BVLC's.
+
+    So daijifeng001/caffe-rfcn has SoftmaxWithLoss and SmoothL1Loss; for py-R-FCN they were renamed.
+    """
+    most = {'SoftmaxWithLoss': 2, 'SmoothL1Loss': 1}
+    notes = []
+    new = _copy(net)
+    for layer in new.layer:
+        if len(layer.top) == most.get(layer.type, len(layer.top)) + 1:
+            notes.append(f"layer '{layer.name}': a {layer.type} of {len(layer.top)} tops is now a {layer.type}OHEM")
+            layer.type += 'OHEM'
     return Upgrade(new, notes) if notes else Upgrade(net, [])
 
 
