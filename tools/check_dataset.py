@@ -7,11 +7,12 @@ tools/check_dataset.py --imdb coco:labels.json:images --method gt      before th
 Its exit status is 1 if training would refuse the set, 0 if not.
 """
 
+import _init_paths  # noqa: F401
+
 import os
 
 from tqdm import tqdm
 
-import _init_paths  # noqa: F401
 from _command_line import parser_of, run
 from detection_data.factory import joined_names
 from detection_data.findings import format_report, look_at

@@ -10,10 +10,11 @@ Either kind of snapshot will do. Those for testing (_iter_N) predict plain box r
 and said.
 """
 
+import _init_paths  # noqa: F401
+
 import argparse
 import os
 
-import _init_paths  # noqa: F401
 from _command_line import add_flags, configure, parser_of, run
 
 

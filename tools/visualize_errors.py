@@ -8,11 +8,12 @@ Reads the detections.npz that tools/test_net.py has saved. Writes a sheet of the
 (confusion.png, ...), their number by class (errors.png) and all of them (errors.json).
 """
 
+import _init_paths  # noqa: F401
+
 import argparse
 import json
 import os
 
-import _init_paths  # noqa: F401
 import whole_file
 from _command_line import parser_of, run
 

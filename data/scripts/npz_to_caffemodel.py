@@ -21,6 +21,7 @@ from google.protobuf import text_format
 PROJECT = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..')
 sys.path.insert(0, os.path.join(PROJECT, 'tools'))
 import _init_paths  # noqa: E402, F401
+
 import whole_file  # noqa: E402
 from _command_line import run  # noqa: E402
 
