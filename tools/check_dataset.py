@@ -9,13 +9,14 @@ tools/check_dataset.py --imdb folder:data/demo:train --cfg experiments/cfgs/demo
 objects in them. Its exit status is 1 if training would refuse the set, 0 if not.
 """
 
+import _init_paths  # noqa: F401
+
 import argparse
 import os
 import sys
 
 from tqdm import tqdm
 
-import _init_paths  # noqa: F401
 from _command_line import parser_of, run
 from detection_data.factory import get_imdb, joined_names
 from detection_data.findings import format_report, look_at
