@@ -135,10 +135,16 @@ PLACES = {
     'bccd': Place(
         models='models/bccd/VGG16',
         networks={VGG16: '', VGG_M: ''},
-        cfgs={FRCN: 'bccd_fast_rcnn', OHEM: 'bccd_ohem'},
+        cfgs={
+            FRCN: 'bccd_fast_rcnn',
+            OHEM: 'bccd_ohem',
+            FASTER: 'bccd_faster_rcnn',
+            FASTER_OHEM: 'bccd_faster_rcnn_ohem',
+        },
         train=_everywhere('folder:data/BCCD:trainval'),
         test=_everywhere('folder:data/BCCD:test'),
         iters=_everywhere(480),
+        rpn_iters=480,
         prefix='bccd_',
         weights='data/imagenet_models/VGG16_trunk.caffemodel',
         note="Ours is of BCCD, photographs of blood cells: the numbers may not be held against the paper's.",
