@@ -12,22 +12,35 @@ What it goes by is its own: cfg is neither read nor changed, so detectors of dif
 import copy
 import dataclasses
 import os
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeGuard
 
 import numpy as np
+from google.protobuf import text_format
 
 import caffe
+import whole_file
+from caffe.proto import caffe_pb2
+from caffe_stand_ins.prototxt import lacking, rewrite
 from detection_data.image_file import IMAGE_EXTENSIONS, ImageError, image_scale, read_image
 from detection_data.proposal_methods import METHODS, method_for, propose
 from fast_rcnn.config import cfg_from_dict, settings_of, settings_of_file
-from fast_rcnn.model_card import class_names, read_card
+from fast_rcnn.model_card import ModelCard, ModelCardError, class_names, read_card
 from fast_rcnn.test import detections, im_detect_batch, load_net
 from rpn.proposal_layer import ProposalLayer
 
 THRESH = 0.6
 MAX_PER_IMAGE = 100
+
+# What a net within weights may do: the Python layers of ours that test nets have, and nothing with files
+_PYTHON_LAYERS = {
+    ('rpn.proposal_layer', 'ProposalLayer'),
+    ('caffe_stand_ins.layers', 'RoIPooling'),
+    ('caffe_stand_ins.layers', 'SmoothL1Loss'),
+}
+_OF_FILES = {'Data', 'ImageData', 'WindowData', 'HDF5Data', 'HDF5Output'}
 
 Image = str | os.PathLike | np.ndarray
 
@@ -151,8 +164,9 @@ class Detector:
     ) -> 'Detector':
         """The detector of trained weights, which say by themselves what their classes and settings are.
 
-        prototxt: of the test net; without it, that beside the weights: of their name, test.prototxt or
-        deploy.prototxt. classes: names without the background, for weights of other programs, which name none.
+        prototxt: of the test net; without it, that beside the weights, of their name, test.prototxt or deploy.prototxt;
+        else the one within them: training puts test.prototxt there that is beside its train.prototxt.
+        classes: names without the background, for weights of other programs, which name none.
         settings: a YAML file or a dictionary, {'TEST': {'SCALES': [400]}}, on top of those that the weights bring.
         options: thresh, the least score (0.6; testing takes 0.05); max_per_image (100; 0: all); proposals, the method
         for nets without an RPN: auto, selective search or, where OpenCV has none, random boxes; batch.
@@ -173,8 +187,13 @@ class Detector:
                 cfg_from_dict(settings, 'settings=', own)
             else:
                 cfg_from_dict(settings_of_file(os.fspath(settings)), os.fspath(settings), own)
-        net = load_net(_prototxt_of(path) if prototxt is None else os.fspath(prototxt), path)
-        return cls(net, names, own, **options)
+        found = _prototxt_beside(path) if prototxt is None else os.fspath(prototxt)
+        if found is not None:
+            return cls(load_net(found, path), names, own, **options)
+        with tempfile.TemporaryDirectory() as folder:
+            within = os.path.join(folder, 'test.prototxt')
+            whole_file.write_text(within, _net_within(card, path))
+            return cls(load_net(within, path), names, own, **options)
 
     def __call__(self, images: Image | Iterable[Image], proposals=None):
         """`Detections` of an image, or a list of them: see the class.
@@ -274,18 +293,51 @@ def images_in(folder: str | os.PathLike) -> list[str]:
     return [os.path.join(folder, name) for name in found]
 
 
-def _prototxt_of(caffemodel: str) -> str:
-    """The test prototxt beside weights. Raises FileNotFoundError."""
+def _prototxts_beside(caffemodel: str) -> list[str]:
+    """Where the test prototxt of weights may be, the likeliest first."""
     folder, name = os.path.split(caffemodel)
     stem = name.removesuffix('.h5').removesuffix('.caffemodel')
-    candidates = [os.path.join(folder, each) for each in (f'{stem}.prototxt', 'test.prototxt', 'deploy.prototxt')]
-    there = [path for path in candidates if os.path.isfile(path)]
-    if not there:
+    return [os.path.join(folder, each) for each in (f'{stem}.prototxt', 'test.prototxt', 'deploy.prototxt')]
+
+
+def _prototxt_beside(caffemodel: str) -> str | None:
+    return next((path for path in _prototxts_beside(caffemodel) if os.path.isfile(path)), None)
+
+
+def _net_within(card: ModelCard | None, caffemodel: str) -> str:
+    """The prototxt that weights bring along. Raises FileNotFoundError for none, ModelCardError for one not to be run.
+
+    Weights come from anywhere, and who loads them expects numbers. So the net among them may not name Python code but
+    ours, nor layers that read or write files.
+    """
+    give = "give that of the test net, prototxt='models/.../test.prototxt'"
+    if card is None or not card.net:
         raise FileNotFoundError(
-            f'there is no prototxt beside {caffemodel} (looked for {", ".join(candidates)}): give that of the '
-            "test net, prototxt='models/.../test.prototxt'"
+            f'{caffemodel} brings no test net along, and there is no prototxt beside it (looked for '
+            f'{", ".join(_prototxts_beside(caffemodel))}): {give}'
         )
-    return there[0]
+    net = caffe_pb2.NetParameter()
+    try:
+        text_format.Parse(rewrite(card.net, lacking()), net)
+    except text_format.ParseError as error:
+        raise ModelCardError(
+            f'{caffemodel}: the test net that it brings along is no prototxt ({error}): {give}'
+        ) from None
+    for layer in net.layer:
+        known = (layer.python_param.module, layer.python_param.layer) in _PYTHON_LAYERS
+        if layer.type in _OF_FILES or (layer.type == 'Python' and not known):
+            what = (
+                f'Python {layer.python_param.module}.{layer.python_param.layer}'
+                if layer.type == 'Python'
+                else layer.type
+            )
+            raise ModelCardError(
+                f'{caffemodel}: the test net that it brings along has a layer {layer.name} of type {what}, which is '
+                f'not run unasked. If you trust it, {give}'
+            )
+    if net.layers:
+        raise ModelCardError(f'{caffemodel}: the test net that it brings along has layers of the old form: {give}')
+    return card.net
 
 
 def _is_one(images) -> TypeGuard[Image]:

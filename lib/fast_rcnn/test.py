@@ -325,25 +325,25 @@ def _results(net, outputs: dict, boxes: np.ndarray, im_shape: tuple, settings: A
     scores = scores.reshape(-1, num_classes)
     if not settings.TEST.BBOX_REG:
         return scores, np.tile(boxes.astype(np.float32), (1, num_classes))
-    deltas = _regressions(outputs['bbox_pred'], num_classes)
+    deltas = _regressions(outputs['bbox_pred'], num_classes, settings)
     return scores, clip_boxes(bbox_transform_inv(boxes, deltas), im_shape)
 
 
-def _regressions(predicted: np.ndarray, num_classes: int) -> np.ndarray:
-    """The regressions (R, 4K) out of bbox_pred; with cfg.TEST.AGNOSTIC its class 1, any object, serves every class.
+def _regressions(predicted: np.ndarray, num_classes: int, settings: Any) -> np.ndarray:
+    """The regressions (R, 4K) out of bbox_pred; with TEST.AGNOSTIC its class 1, any object, serves every class.
 
     Raises ConfigError if bbox_pred has other columns than settings and classes say.
     """
-    regressed = 2 if cfg.TEST.AGNOSTIC else num_classes
+    regressed = 2 if settings.TEST.AGNOSTIC else num_classes
     columns = predicted.size // max(len(predicted), 1)
     if len(predicted) and columns != 4 * regressed:
-        agnostic = columns == 8 and not cfg.TEST.AGNOSTIC
+        agnostic = columns == 8 and not settings.TEST.AGNOSTIC
         raise ConfigError(
-            f'bbox_pred has {columns} columns, for {num_classes} classes and TEST.AGNOSTIC {cfg.TEST.AGNOSTIC} there '
+            f'bbox_pred has {columns} columns, for {num_classes} classes and TEST.AGNOSTIC {settings.TEST.AGNOSTIC} there '
             f'should be {4 * regressed}' + (': one box for all classes, so set TEST.AGNOSTIC True' if agnostic else '')
         )
     deltas = predicted.reshape(len(predicted), 4 * regressed)
-    return np.tile(deltas[:, 4:], (1, num_classes)) if cfg.TEST.AGNOSTIC else deltas
+    return np.tile(deltas[:, 4:], (1, num_classes)) if settings.TEST.AGNOSTIC else deltas
 
 
 def _rescored(

@@ -301,12 +301,59 @@ def test_files_that_do_not_fit(model, bare, tmp_path):
         with pytest.raises(ValueError, match='expected'):
             Detector.load(model, **options)
     (tmp_path / 'test.prototxt').unlink()
-    with pytest.raises(
-        FileNotFoundError, match=r'no prototxt beside .*looked for .*cells_iter_5\.prototxt.*test\.proto'
-    ):
+    with pytest.raises(FileNotFoundError, match=r'brings no test net .*looked for .*iter_5\.prototxt.*test\.proto'):
         Detector.load(model)
     with pytest.raises(FileNotFoundError, match='no folder'):
         list(Detector.load(model, GOLDEN / 'detect.prototxt').each(tmp_path / 'nowhere'))
+
+
+def with_net(weights, path, net):
+    """A copy of weights that bring this test net along."""
+    shutil.copy(weights, path)
+    add_card(str(path), ModelCard(CLASSES, 'cells', SETTINGS, net=net))
+    return path
+
+
+def test_weights_bring_their_net_along(model, bare, boxes, tmp_path):
+    """So there is one file to hand on; a prototxt beside it or given comes first."""
+    (tmp_path / 'alone').mkdir()
+    alone = with_net(bare, tmp_path / 'alone' / 'cells.caffemodel', (GOLDEN / 'detect.prototxt').read_text())
+    found = Detector.load(alone, thresh=0.05)(PHOTO, boxes)
+    assert np.array_equal(found.boxes, Detector.load(model, thresh=0.05)(PHOTO, boxes).boxes)
+    (alone.parent / 'test.prototxt').write_text('layer { name: "other" type: "NoSuchType" }')
+    with pytest.raises(Exception, match='NoSuchType'):
+        Detector.load(alone)
+    assert Detector.load(alone, GOLDEN / 'detect.prototxt').classes == CLASSES[1:]
+
+
+@pytest.mark.parametrize(
+    ('layer', 'words'),
+    [
+        (
+            'type: "Python" python_param { module: "os" layer: "system" }',
+            r'of type Python os\.system, which is not run',
+        ),
+        ('type: "Python" python_param { module: \'o\' "s" layer: "x" }', r'of type Python os\.x, which is not run'),
+        ('type: "HDF5Output" hdf5_output_param { file_name: "gone" }', 'of type HDF5Output, which is not run unasked'),
+        ('type: "ImageData" image_data_param { source: "/etc/passwd" }', 'of type ImageData'),
+        ('type: "Pooling', r'is no prototxt \('),
+    ],
+)
+def test_a_net_within_weights_runs_no_foreign_code_and_touches_no_file(bare, tmp_path, layer, words):
+    """Who loads weights expects numbers."""
+    (tmp_path / 'alone').mkdir()
+    text = (GOLDEN / 'detect.prototxt').read_text() + f'\nlayer {{ name: "more" {layer} }}'
+    alone = with_net(bare, tmp_path / 'alone' / 'cells.caffemodel', text)
+    with pytest.raises(ModelCardError, match=words) as caught:
+        Detector.load(alone)
+    assert str(alone) in str(caught.value) and 'prototxt=' in str(caught.value)
+
+
+def test_a_net_within_weights_in_the_old_form_is_refused(bare, tmp_path):
+    (tmp_path / 'alone').mkdir()
+    alone = with_net(bare, tmp_path / 'alone' / 'cells.caffemodel', 'layers { name: "d" type: HDF5_OUTPUT }')
+    with pytest.raises(ModelCardError, match='has layers of the old form'):
+        Detector.load(alone)
 
 
 def test_a_net_that_detects_nothing_is_refused(bare, tmp_path):
