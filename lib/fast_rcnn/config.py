@@ -269,8 +269,8 @@ def cfg_from_file(path: str) -> None:
     cfg_from_dict(settings_of_file(path), source=path)
 
 
-def cfg_from_list(items: list[str]) -> None:
-    """Apply settings given as a list of texts, ['KEY', 'VALUE', ...], as on the command line after --set.
+def cfg_from_list(items: list[str], settings: EasyDict = cfg) -> None:
+    """Apply a list of texts, ['KEY', 'VALUE', ...], as on the command line after --set, to `settings`.
 
     A value is a Python or YAML literal: 0.7, True, true, (400, 500), [400, 500]; for a key that holds a text
     it is taken as it stands. Raises ConfigError, and applies nothing, if any setting is wrong.
@@ -280,7 +280,7 @@ def cfg_from_list(items: list[str]) -> None:
     flat = {}
     for key, text in zip(items[0::2], items[1::2], strict=True):
         flat[key] = text if isinstance(_FLAT_DEFAULTS.get(key), str) else _literal(text)
-    _apply(flat, source='settings')
+    _apply(flat, 'settings', settings)
 
 
 def cfg_from_dict(tree: dict, source: str = 'settings', settings: EasyDict = cfg) -> None:

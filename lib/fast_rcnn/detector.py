@@ -24,14 +24,15 @@ import caffe
 import whole_file
 from caffe.proto import caffe_pb2
 from caffe_stand_ins.prototxt import lacking, rewrite
-from detection_data.image_file import IMAGE_EXTENSIONS, ImageError, image_scale, read_image
+from detection_data.image_file import ImageError, image_scale, read_image
+from detection_data.image_list import listed_images
 from detection_data.proposal_methods import METHODS, method_for, propose
 from fast_rcnn.config import cfg_from_dict, settings_of, settings_of_file
 from fast_rcnn.model_card import ModelCard, ModelCardError, class_names, read_card
 from fast_rcnn.test import detections, im_detect_batch, load_net
 from rpn.proposal_layer import ProposalLayer
 
-THRESH = 0.6
+THRESH, OF_SVMS = 0.6, 0.0  # least scores, where nothing else is said
 MAX_PER_IMAGE = 100
 
 # What a net within weights may do: the Python layers of ours that test nets have, and nothing with files
@@ -113,7 +114,7 @@ class Detector:
         classes: Sequence[str],
         settings: Any = None,
         *,
-        thresh: float = THRESH,
+        thresh: float | None = None,
         max_per_image: int = MAX_PER_IMAGE,
         proposals: str = 'auto',
         batch: int | None = None,
@@ -133,11 +134,13 @@ class Detector:
             )
         if proposals != 'auto' and proposals not in METHODS:
             raise ValueError(f'there is no proposal method {proposals!r}; there are: auto, {", ".join(METHODS)}')
-        if not 0 <= thresh <= 1 or max_per_image < 0:
+        self.settings = settings_of({}) if settings is None else copy.deepcopy(settings)
+        if thresh is None:
+            thresh = OF_SVMS if self.settings.TEST.SVM else THRESH
+        if not (self.settings.TEST.SVM or 0 <= thresh <= 1) or max_per_image < 0:
             raise ValueError(
                 f'thresh is {thresh} and max_per_image {max_per_image}; expected 0 to 1, and 0, for all, or more'
             )
-        self.settings = settings_of({}) if settings is None else copy.deepcopy(settings)
         self.batch = self.settings.TEST.IMS_PER_BATCH if batch is None else batch
         if self.batch < 1:
             raise ValueError(f'batch is {batch}; expected 1 image or more')
@@ -168,7 +171,7 @@ class Detector:
         else the one within them: training puts test.prototxt there that is beside its train.prototxt.
         classes: names without the background, for weights of other programs, which name none.
         settings: a YAML file or a dictionary, {'TEST': {'SCALES': [400]}}, on top of those that the weights bring.
-        options: thresh, the least score (0.6; testing takes 0.05); max_per_image (100; 0: all); proposals, the method
+        options: thresh, the least score (0.6, of SVMs 0; testing takes 0.05); max_per_image (100; 0: all); proposals, the method
         for nets without an RPN: auto, selective search or, where OpenCV has none, random boxes; batch.
 
         The device is the process's: caffe.set_mode_gpu(), caffe.set_mode_cpu(). Raises FileNotFoundError, ValueError
@@ -219,7 +222,7 @@ class Detector:
         With `broken`, an image that cannot be read or used is left out, and broken(image, error) called.
         """
         if isinstance(images, str | os.PathLike):
-            images = images_in(images)
+            images = listed_images([images])
         elif not isinstance(images, Iterable):
             raise TypeError(f'expected a folder or a sequence of images; got {type(images).__name__}')
         waiting: list[tuple[np.ndarray, np.ndarray | None, str | None]] = []
@@ -280,17 +283,6 @@ class Detector:
         for i, (pixels, _, path) in enumerate(waiting):
             per_class = detections(*found[i], self.max_per_image, self.thresh, self.settings)
             yield Detections(per_class, self.classes, (pixels.shape[1], pixels.shape[0]), path)
-
-
-def images_in(folder: str | os.PathLike) -> list[str]:
-    """The image files in a folder, by name. Raises ImageError if there are none, FileNotFoundError."""
-    folder = os.fspath(folder)
-    if not os.path.isdir(folder):
-        raise FileNotFoundError(f'there is no folder {folder}')
-    found = sorted(name for name in os.listdir(folder) if name.lower().endswith(IMAGE_EXTENSIONS))
-    if not found:
-        raise ImageError(f'{folder}: no image in this folder ({", ".join(IMAGE_EXTENSIONS)})')
-    return [os.path.join(folder, name) for name in found]
 
 
 def _prototxts_beside(caffemodel: str) -> list[str]:

@@ -11,6 +11,7 @@ import io
 import json
 import os
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -186,11 +187,12 @@ def follow_classifier(card: ModelCard | None, path: str) -> None:
         )
 
 
-def note_other_settings(card: ModelCard | None, path: str) -> None:
-    """Prints a line for each setting that decides what the net sees and that is not as it was in training."""
+def note_other_settings(card: ModelCard | None, path: str, settings: Any = cfg) -> None:
+    """Prints a line for each of `settings` that decides what the net sees and that is not as it was in training."""
     if card is None:
         return
-    now = _plain({'PIXEL_MEANS': cfg.PIXEL_MEANS, 'TEST.SCALES': cfg.TEST.SCALES, 'TEST.MAX_SIZE': cfg.TEST.MAX_SIZE})
+    test = settings.TEST
+    now = _plain({'PIXEL_MEANS': settings.PIXEL_MEANS, 'TEST.SCALES': test.SCALES, 'TEST.MAX_SIZE': test.MAX_SIZE})
     for key, value in now.items():
         stored = card.settings
         for part in key.split('.'):
