@@ -204,7 +204,8 @@ def main() -> int:
     print(_summary(count, images, time.perf_counter() - started, kinds, args.out))
     if left_out:
         of = len(photographs) + len(videos) + len(cameras)
-        print(f'{len(left_out)} of {of} photographs and videos were left out', file=sys.stderr)
+        what = 'photographs and videos' if videos or cameras else 'photographs'
+        print(f'{len(left_out)} of {of} {what} were left out', file=sys.stderr)
     return int(bool(left_out))
 
 

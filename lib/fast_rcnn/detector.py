@@ -171,8 +171,8 @@ class Detector:
         else the one within them: training puts test.prototxt there that is beside its train.prototxt.
         classes: names without the background, for weights of other programs, which name none.
         settings: a YAML file or a dictionary, {'TEST': {'SCALES': [400]}}, on top of those that the weights bring.
-        options: thresh, the least score (0.6, of SVMs 0; testing takes 0.05); max_per_image (100; 0: all); proposals, the method
-        for nets without an RPN: auto, selective search or, where OpenCV has none, random boxes; batch.
+        options: thresh, the least score (0.6, of SVMs 0; testing takes 0.05); max_per_image (100; 0: all); proposals,
+        the method for nets without an RPN: auto, selective search or, where OpenCV has none, random boxes; batch.
 
         The device is the process's: caffe.set_mode_gpu(), caffe.set_mode_cpu(). Raises FileNotFoundError, ValueError
         (ConfigError, ModelCardError).

@@ -245,7 +245,7 @@ def test_images_that_cannot_be_read(model, boxes, tmp_path):
     with pytest.raises(ImageError, match=r'^the image: an image of 6000 x 1 pixels'):
         detector(np.zeros((1, 6000, 3), np.uint8), boxes)
     (tmp_path / 'empty').mkdir()
-    with pytest.raises(FileNotFoundError, match='no image in the folder .*empty'):
+    with pytest.raises(FileNotFoundError, match=r'no image in the folder .*empty'):
         detector(tmp_path / 'empty')
 
 
@@ -303,7 +303,7 @@ def test_files_that_do_not_fit(model, bare, tmp_path):
     (tmp_path / 'test.prototxt').unlink()
     with pytest.raises(FileNotFoundError, match=r'brings no test net .*looked for .*iter_5\.prototxt.*test\.proto'):
         Detector.load(model)
-    with pytest.raises(FileNotFoundError, match='there is no file .*nowhere'):
+    with pytest.raises(FileNotFoundError, match=r'there is no file .*nowhere'):
         list(Detector.load(model, GOLDEN / 'detect.prototxt').each(tmp_path / 'nowhere'))
 
 

@@ -25,6 +25,7 @@ from fast_rcnn.onnx_detector import detector_model
 
 ROOT = Path(__file__).parent.parent.parent
 PROTOTXT = ROOT / 'models' / 'demo' / 'small' / 'fast_rcnn_ohem' / 'test.prototxt'
+RPN_PROTOTXT = PROTOTXT.parents[1] / 'faster_rcnn_end2end_ohem' / 'test.prototxt'
 CLASSES = ['__background__', 'button', 'ladybird', 'leaf', 'starfish']
 
 
@@ -132,8 +133,8 @@ def test_settings_that_a_file_cannot_follow_are_named(net, settings):
         session(net)
 
 
-def tool(*words, status=0):
-    command = [sys.executable, ROOT / 'tools' / 'export_onnx.py', '--gpu', 'cpu', '--def', PROTOTXT, *words]
+def tool(*words, status=0, prototxt=PROTOTXT):
+    command = [sys.executable, ROOT / 'tools' / 'export_onnx.py', '--gpu', 'cpu', '--def', prototxt, *words]
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == status, done.stderr
     return done
@@ -168,6 +169,52 @@ def test_the_script_of_the_page_needs_nothing_of_this_project(net, images, setti
     assert want
     for line, (_, *box, score) in zip(said, want, strict=True):
         np.testing.assert_allclose([float(v) for v in line[1:]], [score, *box], atol=0.006)
+
+
+@pytest.fixture
+def with_rpn(tmp_path, settings):
+    """Weights of the demo's net with an RPN, that tell boxes apart."""
+    net = caffe.Net(str(RPN_PROTOTXT), caffe.TEST)
+    rng = np.random.default_rng(0)
+    for name, blobs in net.params.items():
+        shape = blobs[0].data.shape
+        blobs[0].data[...] = rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))
+        blobs[0].data[...] *= {'bbox_pred': 0.1, 'rpn_bbox_pred': 0.1, 'cls_score': 2}.get(name, 1)
+    weights = tmp_path / 'rpn.caffemodel'
+    net.save(str(weights))
+    for key, value in (('HAS_RPN', True), ('RPN_MIN_SIZE', 8), ('RPN_POST_NMS_TOP_N', 120)):
+        settings.setattr(cfg.TEST, key, value)
+    add_card(str(weights), ModelCard.of_training(CLASSES, 'demo'))
+    return net, weights
+
+
+@pytest.mark.parametrize('more', [[], ['TEST.RPN_PRE_NMS_TOP_N', '50', 'TEST.RPN_NMS_THRESH', '0.5']])
+def test_a_net_that_proposes_by_itself_needs_the_image_alone(with_rpn, images, settings, tmp_path, more):
+    net, weights = with_rpn
+    for key, value in zip(more[::2], more[1::2], strict=True):
+        settings.setattr(cfg.TEST, key.removeprefix('TEST.'), type(cfg.TEST[key.removeprefix('TEST.')])(value))
+    cfg_file = 'experiments/cfgs/demo_faster_rcnn_ohem.yml'
+    done = tool('--net', weights, '--out', tmp_path / 'detector.onnx', '--cfg', cfg_file, '--det_thresh', 0.3,
+                '--set', 'TEST.RPN_POST_NMS_TOP_N', 120, *more, prototxt=RPN_PROTOTXT)  # fmt: skip
+    assert '4 classes' in done.stdout
+    onnx.checker.check_model(str(tmp_path / 'detector.onnx'), full_check=True)
+    running = onnxruntime.InferenceSession(str(tmp_path / 'detector.onnx'))
+    assert [value.name for value in running.get_inputs()] == ['image']
+    total = 0
+    for image in images:
+        per_class = detector.detections(*detector.im_detect(net, image), 100, 0.3)
+        found, scores, classes = running.run(None, {'image': image})
+        assert classes.tolist() == [k for k, dets in enumerate(per_class, start=1) for _ in dets]
+        want = np.concatenate(per_class)
+        np.testing.assert_allclose(found, want[:, :4], atol=1e-3)
+        np.testing.assert_allclose(scores, want[:, 4], atol=1e-5)
+        total += len(want)
+    assert total > 100
+
+
+def test_settings_and_net_that_disagree_on_who_proposes(with_rpn, tmp_path):
+    done = tool('--net', with_rpn[1], '--out', tmp_path / 'x.onnx', prototxt=RPN_PROTOTXT, status=1)
+    assert 'has a ProposalLayer, but TEST.HAS_RPN is False: give the --cfg of its training' in done.stderr
 
 
 def test_weights_that_name_no_classes(net, tmp_path):
