@@ -97,8 +97,8 @@ class Detector:
     """A net with what it needs to know: `Detector.load` makes one.
 
     detector(image): `Detections` of one image, which is a path, or an array (H, W, 3), uint8, BGR as OpenCV reads it.
-    detector([image, ...]) and detector('folder'): a list of them, one an image, in the order given, of a folder in the
-    order of names. `each` is the same one after another, for more images than memory holds.
+    detector([image, ...]) and detector('folder'): a list of them, one an image, in the order given, of a folder and
+    those below it in the order of names. `each` is the same one after another, for more images than memory holds.
 
     The numbers are those of `fast_rcnn.test.im_detect` and `detections`, byte for byte. Images of one size within
     `batch` that follow each other share a forward pass; with a batch above 1 the last digit may differ.
