@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import numpy as np
@@ -140,27 +141,35 @@ def tool(*words, status=0, prototxt=PROTOTXT):
     return done
 
 
-def test_the_script_of_the_page_needs_nothing_of_this_project(net, images, settings, tmp_path):
+def script_of_the_page():
+    (script,) = re.findall(r'```python\n(.*?)```', (ROOT / 'docs' / 'export.md').read_text(), re.DOTALL)
+    assert len(script.strip().split('\n')) <= 15
+    return script
+
+
+NOTHING_OF_OURS = """import importlib.abc, sys
+class Nothing(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("caffe", "fast_rcnn", "roi_data_layer", "torch"): raise ImportError(name)
+sys.meta_path.insert(0, Nothing())
+"""
+
+
+@pytest.fixture
+def exported_detector(net, settings, tmp_path):
+    """The folder of detector.onnx, which the tool wrote."""
     weights = tmp_path / 'net.caffemodel'
     net.save(str(weights))
     add_card(str(weights), ModelCard.of_training(CLASSES, 'demo'))
     tool('--net', weights, '--out', tmp_path / 'detector.onnx', '--cfg', 'experiments/cfgs/demo_ohem.yml')
-    (script,) = re.findall(r'```python\n(.*?)```', (ROOT / 'docs' / 'export.md').read_text(), re.DOTALL)
-    assert len(script.strip().split('\n')) <= 15
-    (tmp_path / 'detect.py').write_text(
-        'import importlib.abc, sys\n'
-        'class Nothing(importlib.abc.MetaPathFinder):\n'
-        '    def find_spec(self, name, path=None, target=None):\n'
-        '        if name.split(".")[0] in ("caffe", "fast_rcnn", "roi_data_layer", "torch"): raise ImportError(name)\n'
-        'sys.meta_path.insert(0, Nothing())\n' + script
-    )
-    image, boxes = images[0], proposals(images[0], 0)
-    cv2.imwrite(str(tmp_path / 'image.png'), image)
-    np.save(tmp_path / 'boxes.npy', boxes)
-    done = subprocess.run(
-        [sys.executable, '-I', 'detect.py', 'detector.onnx', 'image.png', 'boxes.npy'],
-        cwd=tmp_path, env={}, capture_output=True, text=True,
-    )  # fmt: skip
+    return tmp_path
+
+
+def assert_the_script_finds_the_same(net, python, folder, image, boxes):
+    cv2.imwrite(str(folder / 'image.png'), image)
+    np.save(folder / 'boxes.npy', boxes)
+    command = [*map(str, python), 'detect.py', 'detector.onnx', 'image.png', 'boxes.npy']
+    done = subprocess.run(command, cwd=folder, env={}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     per_class = detector.detections(*detector.im_detect(net, image, boxes), 100, 0.05)
     want = [(CLASSES[k], *det) for k, dets in enumerate(per_class, start=1) for det in dets]
@@ -169,6 +178,28 @@ def test_the_script_of_the_page_needs_nothing_of_this_project(net, images, setti
     assert want
     for line, (_, *box, score) in zip(said, want, strict=True):
         np.testing.assert_allclose([float(v) for v in line[1:]], [score, *box], atol=0.006)
+
+
+def test_the_script_of_the_page_needs_nothing_of_this_project(net, images, exported_detector):
+    (exported_detector / 'detect.py').write_text(NOTHING_OF_OURS + script_of_the_page())
+    boxes = proposals(images[0], 0)
+    assert_the_script_finds_the_same(net, [sys.executable, '-I'], exported_detector, images[0], boxes)
+
+
+@pytest.mark.slow
+def test_the_script_in_an_environment_without_this_project(net, images, exported_detector, tmp_path):
+    """A virtual environment with onnxruntime, NumPy and OpenCV alone."""
+    venv.create(tmp_path / 'venv', with_pip=True)
+    python = tmp_path / 'venv' / 'bin' / 'python'
+    packages = ['onnxruntime', 'numpy', 'opencv-python-headless']
+    done = subprocess.run([str(python), '-m', 'pip', 'install', '-q', *packages], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f'pip installs nothing here: {done.stderr.strip().splitlines()[-1]}')
+    there = subprocess.run([str(python), '-m', 'pip', 'list'], capture_output=True, text=True, env={}).stdout
+    assert 'torch' not in there and 'fast-rcnn-ohem' not in there
+    (exported_detector / 'detect.py').write_text(script_of_the_page())
+    for i, image in enumerate(images):
+        assert_the_script_finds_the_same(net, [python], exported_detector, image, proposals(image, i))
 
 
 @pytest.fixture
