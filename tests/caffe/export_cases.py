@@ -20,8 +20,8 @@ class Case:
     """A net.
 
     name; text: the fields of a `layer`, or whole layers, or nothing; inputs: blob -> its sizes, one after the other,
-    and what its numbers are: 'normal', 'small', 'positive', 'flag' (0 or 1), 'rois', 'im_info', or the number of
-    labels or indices.
+    and what its numbers are: 'normal', 'small', 'positive', 'flag' (0 or 1), 'rois', 'im_info', 'priors', or the
+    number of labels or indices.
     """
 
     name: str
@@ -69,6 +69,9 @@ def numbers(rng, kind: str | int, shape: tuple[int, ...]) -> np.ndarray:
         halves = np.round(corners / 8) * 8  # whole and half pixels of the map: where rounding decides
         corners[::2] = halves[::2]
         return np.column_stack([rng.integers(0, 2, shape[0]), corners]).astype(np.float32)
+    if kind == 'priors':  # boxes within the image, then their variances
+        boxes = np.sort(rng.random((shape[2] // 4, 2, 2)), axis=1).reshape(1, -1)
+        return np.stack([boxes, np.tile([0.1, 0.1, 0.2, 0.2], boxes.size // 4)[None]], axis=1).astype(np.float32)
     if kind == 'im_info':  # height, width and scale of the image
         return np.array([[112, 160, 1.25]], np.float32)
     if kind == 'flag':
@@ -250,6 +253,15 @@ CASES = [
          {'x': pairs([(2, 3, 10, 7), (2, 3, 14, 9)]), 'rois': ([(12, 5), (300, 5)], 'rois')}),
     Case('ROIPooling one bin', 'type: "ROIPooling" roi_pooling_param { pooled_h: 1 pooled_w: 1 spatial_scale: 0.25 }',
          {'x': pairs([(2, 3, 40, 28), (2, 3, 44, 60)]), 'rois': ([(40, 5), (1, 5)], 'rois')}),
+    *(Case(f'DetectionOutput {name}',
+           'type: "DetectionOutput" detection_output_param { num_classes: 3 keep_top_k: 9 '
+           f'nms_param {{ nms_threshold: 0.3 top_k: 8 }} {options} }}',
+           {'c': ([(2, 48 * boxes), (3, 48 * boxes)], 'small'), 's': ([(2, 36), (3, 36)], 'normal'),
+            'p': ([(1, 2, 48)] * 2, 'priors')})
+      for name, options, boxes in (('', 'confidence_threshold: 0.2', 1), ('corners', 'code_type: CORNER', 1),
+                                   ('own boxes', 'share_location: false code_type: CENTER_SIZE', 3),
+                                   ('sizes', 'code_type: CORNER_SIZE variance_encoded_in_target: true', 1),
+                                   ('none', 'confidence_threshold: 99', 1))),
     *(Case(f'ROIAlign {samples}', 'type: "ROIAlign" roi_align_param { pooled_h: 4 pooled_w: 3 spatial_scale: 0.0625 '
            f'sampling_ratio: {samples} }}',
            {'x': pairs([(2, 3, 10, 7), (2, 3, 14, 9)]), 'rois': ([(12, 5), (90, 5)], 'rois')})

@@ -1,11 +1,11 @@
-"""PriorBox, Proposal (caffe.layers.ssd, .proposal): boxes of the cells of a map."""
+"""PriorBox, DetectionOutput, Proposal (caffe.layers.ssd, .ssd_detection, .proposal): boxes of the cells of a map."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from caffe.onnx_export.graph import Dim, Graph
-from caffe.onnx_export.recipes import Place, exports
+from caffe.onnx_export.recipes import NoEquivalentError, Place, exports
 
 
 def _numbers_to(g: Graph, n: Dim) -> str:
@@ -106,3 +106,86 @@ def proposal(at: Place) -> list[str]:
     rois = g.cast(g.op('Gather', boxes, kept), np.float32)
     rois = g.op('Pad', rois, g.ints([0, 1, 0, 0]))
     return [rois, g.op('Unsqueeze', g.op('Gather', scores, kept), g.ints(1))][: at.n_tops]
+
+
+@exports('DetectionOutput', limits='eta 1 only')
+def detection_output(at: Place) -> str:
+    """TopK of each class, NonMaxSuppression, and the best of each image; classes count as images while suppressed."""
+    g, p, nms = at.graph, at.param, at.param.nms_param
+    if nms.eta < 1:
+        raise NoEquivalentError('eta below 1: NonMaxSuppression has one threshold')
+    objects = [c for c in range(p.num_classes) if c != p.background_label_id]
+    num, count = at.dims()[0], g.calculate('Div', at.dims(2)[2], 4)
+    boxes = _decoded(at, num, count)
+    if p.share_location:
+        boxes = g.op('Expand', boxes, g.as_value([num, len(objects), count, 4]))
+    else:
+        boxes = g.op('Gather', boxes, g.ints(objects), axis=1)
+    scores = g.op('Transpose', g.reshape(at.bottoms[1], [num, count, p.num_classes]), perm=[0, 2, 1])
+    scores = g.op('Gather', scores, g.ints(objects), axis=1)
+    boxes, scores = g.reshape(boxes, [-1, count, 4]), g.reshape(scores, [-1, count])
+
+    most = g.as_value([count])
+    if nms.HasField('top_k') and nms.top_k >= 0:
+        most = g.op('Min', most, g.ints(nms.top_k))
+    scores, order = g.ops('TopK', 2, scores, most, axis=1)
+    rows = g.op('Expand', g.op('Unsqueeze', order, g.ints(2)), g.op('Concat', g.op('Shape', order), g.ints(4), axis=0))
+    boxes = g.op('GatherElements', boxes, rows, axis=1)
+    limits = [g.constant([p.confidence_threshold])] if p.HasField('confidence_threshold') else []
+    kept = g.op(
+        'NonMaxSuppression', boxes, g.op('Unsqueeze', scores, g.ints(1)), most,
+        g.constant([min(nms.nms_threshold, 1)]), *limits,
+    )  # fmt: skip
+    place = g.op('Gather', kept, g.constant([0, 2], np.int64), axis=1)
+    image = g.op('Div', g.op('Gather', kept, g.constant(0, np.int64), axis=1), g.ints(len(objects)))
+    number = g.op('Mod', g.op('Gather', kept, g.constant(0, np.int64), axis=1), g.ints(len(objects)))
+    score = g.op('GatherND', scores, place)
+    as_columns = (g.op('Unsqueeze', v, g.ints(1)) for v in (
+        g.cast(image, np.float32), g.op('Gather', g.constant(objects), number), score
+    ))  # fmt: skip
+    found = g.op('Concat', *as_columns, g.op('GatherND', boxes, place), axis=1)
+    if p.keep_top_k >= 0:
+        found = _best_of_each_image(g, found, image, score, num, p.keep_top_k)
+
+    # Without any detection a row of -1 an image
+    images = g.op('Unsqueeze', g.cast(_numbers_to(g, num), np.float32), g.ints(1))
+    none = g.op('Pad', images, g.ints([0, 0, 0, 6]), g.constant(-1))
+    nothing = g.cast(g.op('Equal', g.dim(found, 0), g.ints(0)), np.int64)
+    none = g.op('Slice', none, g.ints(0), g.op('Mul', nothing, g.as_value([num])), g.ints(0))
+    return g.op('Unsqueeze', g.op('Concat', found, none, axis=0), g.ints([0, 1]))
+
+
+def _decoded(at: Place, num: Dim, count: Dim) -> str:
+    """The boxes (N, 1 or classes, P, 4): `caffe.kernels.boxes.decode` in ONNX's operations."""
+    g, p = at.graph, at.param
+    codes = g.reshape(at.x, [num, count, -1, 4] if p.share_location else [num, count, p.num_classes, 4])
+    codes = g.op('Transpose', codes, perm=[0, 2, 1, 3])
+    priors, variances = (
+        g.reshape(part, [-1, 4]) for part in g.ops('Split', 2, g.reshape(at.bottoms[2], [2, -1]), axis=0, num_outputs=2)
+    )
+    if not p.variance_encoded_in_target:
+        codes = g.op('Mul', codes, variances)
+    low, high = g.ops('Split', 2, priors, axis=1, num_outputs=2)
+    size = g.op('Sub', high, low)
+    if at.layer._code == 'CENTER_SIZE':
+        two = g.constant(2)
+        ways, growth = g.ops('Split', 2, codes, axis=3, num_outputs=2)
+        centre = g.op('Add', g.op('Div', g.op('Add', low, high), two), g.op('Mul', ways, size))
+        half = g.op('Div', g.op('Mul', g.op('Exp', growth), size), two)
+        return g.op('Concat', g.op('Sub', centre, half), g.op('Add', centre, half), axis=3)
+    if at.layer._code == 'CORNER_SIZE':
+        codes = g.op('Mul', codes, g.op('Concat', size, size, axis=1))
+    return g.op('Add', priors, codes)
+
+
+def _best_of_each_image(g: Graph, found: str, image: str, score: str, num: Dim, most: int) -> str:
+    """The rows of the `most` highest scores of each image, in the order that they have."""
+    _, order = g.ops('TopK', 2, score, g.op('Shape', score), axis=0)
+    owners = g.op('Gather', image, order)
+    each = g.op('OneHot', owners, g.op('Squeeze', g.as_value([num])), g.constant([0, 1], np.int64), axis=1)
+    rank = g.op('CumSum', each, g.constant(0, np.int64))
+    rank = g.op('GatherElements', rank, g.op('Unsqueeze', owners, g.ints(1)), axis=1)
+    good = g.op('LessOrEqual', g.reshape(rank, [-1]), g.ints(most))
+    rows = g.op('Gather', order, g.op('Squeeze', g.op('NonZero', good), g.ints(0)))
+    rows, _ = g.ops('TopK', 2, rows, g.op('Shape', rows), axis=0, largest=0)
+    return g.op('Gather', found, rows)

@@ -7,7 +7,6 @@ from caffe.proto import caffe_pb2
 
 for _type in ('BoxAnnotatorOHEM', 'SoftmaxWithLossOHEM', 'SmoothL1LossOHEM', 'MultiBoxLoss'):
     no_equivalent(_type, 'it is for training alone')
-no_equivalent('DetectionOutput', 'its recipe is not written; export the net up to its bottoms')
 
 
 @exports('Permute')
