@@ -5,7 +5,7 @@ tools/export_onnx.py --def models/demo/small/fast_rcnn_ohem/test.prototxt \\
     --net output/demo_ohem/demo_train/small_fast_rcnn_ohem_iter_1400.caffemodel \\
     --cfg experiments/cfgs/demo_ohem.yml --out detector.onnx
 
-docs/export.md shows how to run it, with onnxruntime and NumPy alone.
+Settings are those that the weights bring along, then --cfg and --set. docs/export.md shows how to run it, with onnxruntime and NumPy alone.
 """
 
 import _init_paths
@@ -17,6 +17,7 @@ import sys
 import tempfile
 from typing import Any
 
+import _interrupts
 from _command_line import add_flags, configure, parser_of, run
 
 
@@ -100,15 +101,19 @@ def main() -> None:
         import onnx  # noqa: F401
     except ModuleNotFoundError:
         raise ImportError("the package onnx is missing: pip install onnx (the project's extra [export])") from None
+    with _interrupts.ending_at_once():
+        from fast_rcnn.config import cfg, cfg_from_dict
+        from fast_rcnn.model_card import class_names, follow_classifier, note_other_settings, read_card
+
+    card = read_card(args.caffemodel)
+    if card is not None:  # --cfg and --set go on top
+        cfg_from_dict(card.settings, f'what {args.caffemodel} says of its settings')
     configure(args)
 
     import whole_file
     from detection_data.pascal_voc import listed_classes
-    from fast_rcnn.config import cfg
-    from fast_rcnn.model_card import class_names, follow_classifier, note_other_settings, read_card
     from fast_rcnn.onnx_detector import detector_model
 
-    card = read_card(args.caffemodel)
     note_other_settings(card, args.caffemodel)
     follow_classifier(card, args.caffemodel)
     listed = None if args.classes is None else listed_classes(args.classes)

@@ -273,12 +273,64 @@ around (float[r, K] cls_prob, float[r, K4] bbox_pred, float[r, 4] some_boxes, in
     s_k = Gather (best, chosen)
     chosen_shape = Shape (chosen)
     c_k = Expand (k, chosen_shape)
-    b_out = Concat <axis = 0> (b, b_k)
+    %(voted)s
+    b_out = Concat <axis = 0> (b, b_v)
     s_out = Concat <axis = 0> (s, s_k)
     c_out = Concat <axis = 0> (c, c_k)
   }> (num_objects, yes, no_boxes, no_scores, no_classes)
   %(most)s
 }
+"""
+
+# What fast_rcnn.box_voting does, in its types: IoU in float64, weights in float32
+_VOTED = """
+    kept_d = Cast <to = 11> (b_k)
+    voters_d = Cast <to = 11> (sorted)
+    kx1, ky1, kx2, ky2 = Split <axis = 1, num_outputs = 4> (kept_d)
+    turned = Transpose (voters_d)
+    vx1, vy1, vx2, vy2 = Split <axis = 0, num_outputs = 4> (turned)
+    v_right = Min (kx2, vx2)
+    v_left = Max (kx1, vx1)
+    v_bottom = Min (ky2, vy2)
+    v_top = Max (ky1, vy1)
+    v_wide_0 = Sub (v_right, v_left)
+    v_wide_1 = Add (v_wide_0, one_d)
+    v_wide = Max (v_wide_1, zero_d)
+    v_high_0 = Sub (v_bottom, v_top)
+    v_high_1 = Add (v_high_0, one_d)
+    v_high = Max (v_high_1, zero_d)
+    v_shared = Mul (v_wide, v_high)
+    kw_0 = Sub (kx2, kx1)
+    kw = Add (kw_0, one_d)
+    kh_0 = Sub (ky2, ky1)
+    kh = Add (kh_0, one_d)
+    k_area = Mul (kw, kh)
+    vw_0 = Sub (vx2, vx1)
+    vw = Add (vw_0, one_d)
+    vh_0 = Sub (vy2, vy1)
+    vh = Add (vh_0, one_d)
+    v_area = Mul (vw, vh)
+    v_both = Add (k_area, v_area)
+    v_union = Sub (v_both, v_shared)
+    v_meet = Greater (v_shared, zero_d)
+    v_divisor = Where (v_meet, v_union, one_d)
+    v_iou = Div (v_shared, v_divisor)
+    v_agree_b = GreaterOrEqual (v_iou, vote_limit)
+    v_agree = Cast <to = 1> (v_agree_b)
+    v_score = Max (best, zero_f)
+    v_weights = Mul (v_agree, v_score)
+    v_total = ReduceSum <keepdims = 1> (v_weights, one_i)
+    v_weights_d = Cast <to = 11> (v_weights)
+    v_sums = MatMul (v_weights_d, voters_d)
+    v_some = Greater (v_total, zero_f)
+    v_by = Where (v_some, v_total, one_f)
+    v_by_d = Cast <to = 11> (v_by)
+    v_means_d = Div (v_sums, v_by_d)
+    v_means = Cast <to = 1> (v_means_d)
+    b_v = Where (v_some, v_means, b_k)
+"""
+_UNVOTED = """
+    b_v = Identity (b_k)
 """
 
 _MOVED = """
@@ -386,7 +438,7 @@ def detector_model(
         'classes': list(classes), 'pixel_means': np.asarray(cfg.PIXEL_MEANS).ravel().tolist(),
         'scale': int(cfg.TEST.SCALES[0]), 'max_size': int(cfg.TEST.MAX_SIZE), 'nms': float(cfg.TEST.NMS),
         'thresh': float(thresh), 'max_per_image': int(max_per_image), 'dedup_boxes': float(cfg.DEDUP_BOXES),
-        'bbox_reg': bool(cfg.TEST.BBOX_REG),
+        'bbox_reg': bool(cfg.TEST.BBOX_REG), 'bbox_vote': bool(cfg.TEST.BBOX_VOTE),
     }  # fmt: skip
     dedup = _DEDUP if cfg.DEDUP_BOXES > 0 else _NO_DEDUP
     before = _BEFORE % {
@@ -397,6 +449,7 @@ def detector_model(
     after = _AFTER % {
         'moved': _MOVED if cfg.TEST.BBOX_REG else _UNMOVED,
         'most': _MOST if max_per_image > 0 else _ALL,
+        'voted': _VOTED if cfg.TEST.BBOX_VOTE else _UNVOTED,
     }
     first, last = (onnx.parser.parse_graph(text) for text in (before, after))
     middle = list(onnx.parser.parse_graph(_RPN).node) if rpn else []
@@ -435,7 +488,6 @@ def _check_settings() -> None:
     wrong = {
         'TEST.SCALES': len(cfg.TEST.SCALES) > 1 and 'one scale',
         'TEST.BBOX_ITERATIONS': cfg.TEST.BBOX_ITERATIONS > 1 and '1',
-        'TEST.BBOX_VOTE': cfg.TEST.BBOX_VOTE and 'False',
         'TEST.SVM': cfg.TEST.SVM and 'False: a model of softmax',
         'TEST.AGNOSTIC': cfg.TEST.AGNOSTIC and 'False',
     }
@@ -468,6 +520,7 @@ def _constants(settings: dict) -> dict[str, np.ndarray]:
         'target_size': np.array([settings['scale']], np.float64),
         'max_size': np.array([settings['max_size']], np.float64),
         'pixel_means': np.array(settings['pixel_means'], np.float64), 'one_d': np.array([1], np.float64),
+        'zero_d': np.array(0, np.float64), 'vote_limit': np.array(cfg.TEST.BBOX_VOTE_THRESH, np.float64),
         'half_d': np.array(0.5, np.float64), 'one_f': np.array(1, np.float32), 'half_f': np.array(0.5, np.float32),
         'zero_f': np.array(0, np.float32), 'one_i': np.array([1], np.int64), 'two_i': np.array([2], np.int64),
         'zero_i': np.array([0], np.int64), 'one': np.array(1, np.int64), 'zero': np.array(0, np.int64),

@@ -98,7 +98,9 @@ def test_the_same_detections_on_twenty_images(net, images, settings, thresh, mos
     assert total > 100
 
 
-@pytest.mark.parametrize('change', [('TEST.BBOX_REG', False), ('DEDUP_BOXES', 0.0), ('TEST.NMS', 0.5)])
+@pytest.mark.parametrize(
+    'change', [('TEST.BBOX_REG', False), ('DEDUP_BOXES', 0.0), ('TEST.NMS', 0.5), ('TEST.BBOX_VOTE', True)]
+)
 def test_settings_are_followed(net, images, settings, change):
     group, key = (cfg.TEST, change[0][5:]) if change[0].startswith('TEST.') else (cfg, change[0])
     settings.setattr(group, key, change[1])
@@ -129,8 +131,8 @@ def test_the_file_says_what_it_is(net, settings):
 
 def test_settings_that_a_file_cannot_follow_are_named(net, settings):
     settings.setattr(cfg.TEST, 'SCALES', (192, 300))
-    settings.setattr(cfg.TEST, 'BBOX_VOTE', True)
-    with pytest.raises(ConfigError, match=r'TEST.SCALES \(it takes one scale\), TEST.BBOX_VOTE'):
+    settings.setattr(cfg.TEST, 'SVM', True)
+    with pytest.raises(ConfigError, match=r'TEST.SCALES \(it takes one scale\), TEST.SVM'):
         session(net)
 
 
@@ -224,9 +226,9 @@ def test_a_net_that_proposes_by_itself_needs_the_image_alone(with_rpn, images, s
     net, weights = with_rpn
     for key, value in zip(more[::2], more[1::2], strict=True):
         settings.setattr(cfg.TEST, key.removeprefix('TEST.'), type(cfg.TEST[key.removeprefix('TEST.')])(value))
-    cfg_file = 'experiments/cfgs/demo_faster_rcnn_ohem.yml'
-    done = tool('--net', weights, '--out', tmp_path / 'detector.onnx', '--cfg', cfg_file, '--det_thresh', 0.3,
-                '--set', 'TEST.RPN_POST_NMS_TOP_N', 120, *more, prototxt=RPN_PROTOTXT)  # fmt: skip
+    more = ['--set', *more] if more else []
+    done = tool('--net', weights, '--out', tmp_path / 'detector.onnx', '--det_thresh', 0.3, *more,
+                prototxt=RPN_PROTOTXT)  # fmt: skip
     assert '4 classes' in done.stdout
     onnx.checker.check_model(str(tmp_path / 'detector.onnx'), full_check=True)
     running = onnxruntime.InferenceSession(str(tmp_path / 'detector.onnx'))
@@ -244,7 +246,8 @@ def test_a_net_that_proposes_by_itself_needs_the_image_alone(with_rpn, images, s
 
 
 def test_settings_and_net_that_disagree_on_who_proposes(with_rpn, tmp_path):
-    done = tool('--net', with_rpn[1], '--out', tmp_path / 'x.onnx', prototxt=RPN_PROTOTXT, status=1)
+    off = ['--set', 'TEST.HAS_RPN', False]
+    done = tool('--net', with_rpn[1], '--out', tmp_path / 'x.onnx', *off, prototxt=RPN_PROTOTXT, status=1)
     assert 'has a ProposalLayer, but TEST.HAS_RPN is False: give the --cfg of its training' in done.stderr
 
 
