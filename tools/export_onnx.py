@@ -5,7 +5,8 @@ tools/export_onnx.py --def models/demo/small/fast_rcnn_ohem/test.prototxt \\
     --net output/demo_ohem/demo_train/small_fast_rcnn_ohem_iter_1400.caffemodel \\
     --cfg experiments/cfgs/demo_ohem.yml --out detector.onnx
 
-Settings are those that the weights bring along, then --cfg and --set. docs/export.md shows how to run it, with onnxruntime and NumPy alone.
+Settings are those that the weights bring along, then --cfg and --set. docs/export.md shows how to run it, with
+onnxruntime and NumPy alone. A net with an RPN takes the image alone.
 """
 
 import _init_paths
