@@ -458,12 +458,12 @@ def detector_model(
     names = {name: name for name in outside}
     if rpn:
         _names(net.graph, (rpn.probs, rpn.deltas), True)
-        names |= {'probs': rpn.probs, 'deltas': rpn.deltas}
     values = {**_constants(settings), **(_constants_of_rpn(rpn) if rpn else {})}
     constants = [numpy_helper.from_array(value, name) for name, value in values.items()]
     _rename([*first.node, *last.node], names)
     own = {name for node in middle for name in node.output} - {'rois', 'some_boxes', 'inverse'}
-    _rename(middle, names | {name: f'{_PREFIX}rpn/{name}' for name in own})
+    of_net = {'probs': rpn.probs, 'deltas': rpn.deltas} if rpn else {}
+    _rename(middle, names | of_net | {name: f'{_PREFIX}rpn/{name}' for name in own})
     of_pixels, of_rois = _parted(net.graph.node)
     for constant in constants:
         constant.name = _PREFIX + constant.name
