@@ -12,10 +12,15 @@ _TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|#[^\n]*|[{}]')
 _PARAMETERS = {'ROIPooling': 'roi_pooling_param', 'SmoothL1Loss': 'smooth_l1_loss_param'}
 
 
+def lacking() -> list[str]:
+    """The layer types with a stand-in that this Caffe lacks."""
+    known = caffe.layer_type_list() if hasattr(caffe, 'layer_type_list') else list(_PARAMETERS)
+    return [name for name in _PARAMETERS if name not in known]
+
+
 def prototxt_with_stand_ins(path: str, folder: str) -> str:
     """The net prototxt to load: `path`, or a rewritten copy in `folder` where Caffe lacks one of its layer types."""
-    known = caffe.layer_type_list() if hasattr(caffe, 'layer_type_list') else list(_PARAMETERS)
-    missing = [name for name in _PARAMETERS if name not in known]
+    missing = lacking()
     if not missing:
         return path
     with open(path, encoding='utf-8') as stream:

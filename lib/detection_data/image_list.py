@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from detection_data.image_file import IMAGE_EXTENSIONS
 
@@ -13,8 +13,8 @@ LIST_EXTENSION = '.txt'
 _LARGEST_LIST = 1 << 26  # bytes
 
 
-def listed_images(words: Sequence[str]) -> list[str]:
-    """The image files that `words` mean, in their order, each once.
+def listed_images(words: Iterable[str | os.PathLike], extensions: Sequence[str] = IMAGE_EXTENSIONS) -> list[str]:
+    """The image files that `words` mean, those with one of `extensions`, in their order, each once.
 
     A word is a file; a pattern such as 'photos/*.jpg' or 'photos/**/*.png'; a folder, of which all images are taken,
     those in folders below it too; or a text file (.txt) with one of these a line, relative to the text file's folder.
@@ -22,22 +22,22 @@ def listed_images(words: Sequence[str]) -> list[str]:
     """
     found: dict[str, str] = {}
     for word in words:
-        for path in _of_word(os.fspath(word)):
+        for path in _of_word(os.fspath(word), tuple(extensions)):
             found.setdefault(os.path.realpath(path), path)
     return list(found.values())
 
 
-def _of_word(word: str) -> list[str]:
+def _of_word(word: str, extensions: tuple[str, ...]) -> list[str]:
     if os.path.isdir(word):
-        inside = [path for path in walk(word) if path.lower().endswith(IMAGE_EXTENSIONS)]
+        inside = [path for path in walk(word) if path.lower().endswith(extensions)]
         if not inside:
-            raise ValueError(f'{word}: no image in this folder or below it ({", ".join(IMAGE_EXTENSIONS)})')
+            raise ValueError(f'{word}: no image in this folder or below it ({", ".join(extensions)})')
         return inside
     if os.path.isfile(word):
-        return _in_list(word) if word.lower().endswith(LIST_EXTENSION) else [word]
+        return _in_list(word, extensions) if word.lower().endswith(LIST_EXTENSION) else [word]
     if glob.has_magic(word):
         matching = sorted(glob.glob(os.path.expanduser(word), recursive=True))
-        images = [path for path in matching if path.lower().endswith(IMAGE_EXTENSIONS) and os.path.isfile(path)]
+        images = [path for path in matching if path.lower().endswith(extensions) and os.path.isfile(path)]
         if images:
             return images
         raise FileNotFoundError(
@@ -55,7 +55,7 @@ def walk(root: str) -> Iterator[str]:
                 yield os.path.join(folder, file)
 
 
-def _in_list(path: str) -> list[str]:
+def _in_list(path: str, extensions: tuple[str, ...]) -> list[str]:
     try:
         with open(path, encoding='utf-8-sig') as file:
             text = file.read(_LARGEST_LIST)
@@ -70,7 +70,7 @@ def _in_list(path: str) -> list[str]:
         if name.lower().endswith(LIST_EXTENSION):
             raise ValueError(f'{path}, line {number}: {name} is a list itself')
         try:
-            found += _of_word(target)
+            found += _of_word(target, extensions)
         except (OSError, ValueError) as error:
             raise type(error)(f'{path}, line {number}: {error}') from None
     if not found:

@@ -46,6 +46,17 @@ def propose(
     raise ValueError(f'unknown proposal method {method!r}; expected one of {", ".join(METHODS)}')
 
 
+def method_for(wanted: str, width: int) -> tuple[str, int | None]:
+    """The method by which to propose boxes in an image of so many pixels across, and the `resize_to` for it.
+
+    Of 'auto' that is selective search, at a width of 500 pixels at most, as Fast R-CNN's boxes were made; random boxes
+    where OpenCV lacks it. Any other is taken as it is.
+    """
+    if wanted != 'auto':
+        return wanted, None
+    return ('selective_search', 500 if width > 500 else None) if hasattr(cv2, 'ximgproc') else ('random', None)
+
+
 def selective_search(
     image: np.ndarray,
     mode: str = 'fast',

@@ -266,20 +266,11 @@ def cfg_from_file(path: str) -> None:
     Raises ConfigError, naming the file and the key, and applies nothing, if any setting is wrong;
     FileNotFoundError if there is no such file.
     """
-    if not os.path.isfile(path):
-        raise FileNotFoundError(
-            f'no settings file {path}; give a YAML file, such as experiments/cfgs/fast_rcnn_ohem.yml'
-        )
-    try:
-        with open(path, encoding='utf-8') as stream:
-            tree = _plain_values(stream.read(_LARGEST_FILE + 1))
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f'{path}: not valid YAML: {_problem(error)}') from None
-    cfg_from_dict({} if tree is None else tree, source=path)
+    cfg_from_dict(settings_of_file(path), source=path)
 
 
-def cfg_from_list(items: list[str]) -> None:
-    """Apply settings given as a list of texts, ['KEY', 'VALUE', ...], as on the command line after --set.
+def cfg_from_list(items: list[str], settings: EasyDict = cfg) -> None:
+    """Apply a list of texts, ['KEY', 'VALUE', ...], as on the command line after --set, to `settings`.
 
     A value is a Python or YAML literal: 0.7, True, true, (400, 500), [400, 500]; for a key that holds a text
     it is taken as it stands. Raises ConfigError, and applies nothing, if any setting is wrong.
@@ -289,16 +280,40 @@ def cfg_from_list(items: list[str]) -> None:
     flat = {}
     for key, text in zip(items[0::2], items[1::2], strict=True):
         flat[key] = text if isinstance(_FLAT_DEFAULTS.get(key), str) else _literal(text)
-    _apply(flat, source='settings')
+    _apply(flat, 'settings', settings)
 
 
-def cfg_from_dict(tree: dict, source: str = 'settings') -> None:
-    """Apply the nested dictionary `tree` to `cfg`; `source` is named in errors. Raises ConfigError as
+def cfg_from_dict(tree: dict, source: str = 'settings', settings: EasyDict = cfg) -> None:
+    """Apply the nested dictionary `tree` to `settings`; `source` is named in errors. Raises ConfigError as
     `cfg_from_file`.
     """
     if not isinstance(tree, dict):
         raise ConfigError(f'{source}: expected settings as KEY: VALUE lines, got {type(tree).__name__} {_shown(tree)}')
-    _apply(_flatten(tree), source)
+    _apply(_flatten(tree), source, settings)
+
+
+def settings_of(tree: dict, source: str = 'settings') -> EasyDict:
+    """The defaults with the nested dictionary `tree` applied, of the form of `cfg`, which stays as it is.
+
+    Raises ConfigError as `cfg_from_file`.
+    """
+    settings = EasyDict(copy.deepcopy(_DEFAULTS))
+    cfg_from_dict(tree, source, settings)
+    return settings
+
+
+def settings_of_file(path: str) -> dict:
+    """The settings in the YAML file `path`, as a nested dictionary, unchecked. Raises as `cfg_from_file`."""
+    if not os.path.isfile(path):
+        raise FileNotFoundError(
+            f'no settings file {path}; give a YAML file, such as experiments/cfgs/fast_rcnn_ohem.yml'
+        )
+    try:
+        with open(path, encoding='utf-8') as stream:
+            tree = _plain_values(stream.read(_LARGEST_FILE + 1))
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f'{path}: not valid YAML: {_problem(error)}') from None
+    return {} if tree is None else tree
 
 
 def changed_settings() -> dict[str, object]:
@@ -431,11 +446,11 @@ def _literal(text):
         return text
 
 
-def _apply(flat: dict, source: str) -> None:
+def _apply(flat: dict, source: str, settings: EasyDict = cfg) -> None:
     checked = {key: _checked(key, value, source) for key, value in flat.items()}
     for key, value in checked.items():
         *sections, name = key.split('.')
-        node = cfg
+        node = settings
         for section in sections:
             node = node[section]
         node[name] = value

@@ -1,4 +1,4 @@
-"""What a model says of itself: class names in order, the data set, settings. It travels inside the weights' file.
+"""What a model says of itself, inside the weights' file: class names in order, data set, settings, its test net.
 
 In a .caffemodel it is one more field of NetParameter, behind the others, of a number that no Caffe uses: a message of
 protobuf may be added to by adding to its end, and readers pass over fields that they do not know. In HDF5 it is a
@@ -11,6 +11,7 @@ import io
 import json
 import os
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,7 @@ _FIELD = 50407  # of NetParameter; Caffe's end at 100
 _DATASET = 'model_card'
 _FORM = 'fast-rcnn-ohem model card'
 _MOST = 2**22  # bytes of a card: thousands of class names have room
+_MOST_OF_NET = 2**20  # characters of a prototxt
 _HDF5 = b'\x89HDF\r\n\x1a\n'
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
@@ -41,13 +43,17 @@ class ModelCard:
     """What detection needs of cfg: PIXEL_MEANS, DEDUP_BOXES and all of TEST, as plain numbers, texts and lists."""
     validation: dict = dataclasses.field(default_factory=dict)
     """Of the best model of a training: imdb, iteration and mAP, by which it is the best (see `validation`)."""
+    net: str = ''
+    """The prototxt of the test net, as it was when training began; '' where it is not known."""
 
     @classmethod
-    def of_training(cls, classes: Sequence[str], dataset: str, validation: dict | None = None) -> 'ModelCard':
+    def of_training(
+        cls, classes: Sequence[str], dataset: str, validation: dict | None = None, net: str = ''
+    ) -> 'ModelCard':
         """The card of a model that is trained now, by softmax, with the settings of `cfg`."""
         settings = _plain({key: cfg[key] for key in ('PIXEL_MEANS', 'DEDUP_BOXES', 'TEST')})
         settings['TEST']['SVM'] = False
-        return cls(tuple(classes), dataset, settings, dict(validation or {}))
+        return cls(tuple(classes), dataset, settings, dict(validation or {}), net)
 
     @property
     def svm(self) -> bool | None:
@@ -56,11 +62,12 @@ class ModelCard:
 
     def of_svms(self) -> 'ModelCard':
         """The card of the same net with SVMs in place of its classifier."""
-        return dataclasses.replace(self.remade(), settings={**self.settings, 'TEST': {**self._test, 'SVM': True}})
+        settings = {**self.settings, 'TEST': {**self._test, 'SVM': True}}
+        return dataclasses.replace(self.remade(), settings=settings, net=self.net)
 
     def remade(self) -> 'ModelCard':
-        """The card of a net that was made of this one: what was measured of this one is not true of it."""
-        return dataclasses.replace(self, validation={})
+        """The card of a net that was made of this one: what is known of this one alone is not true of it."""
+        return dataclasses.replace(self, validation={}, net='')
 
     @property
     def _test(self) -> dict:
@@ -106,6 +113,16 @@ def read_card(path: str) -> ModelCard | None:
         raise ModelCardError(
             f'{path}: what the file says of its class names is damaged ({type(error).__name__}: {error}); copy it again'
         ) from None
+
+
+def test_net_beside(train_net: str) -> str:
+    """The text of the test net that belongs to a train net, test.prototxt beside train.prototxt; '' if none does."""
+    folder, name = os.path.split(train_net)
+    path = os.path.join(folder, name.replace('train', 'test'))
+    if 'train' not in name or not os.path.isfile(path) or os.path.getsize(path) > _MOST_OF_NET:
+        return ''
+    with open(path, encoding='utf-8', errors='replace') as file:
+        return file.read()
 
 
 def read_card_of_state(path: str) -> ModelCard | None:
@@ -170,11 +187,12 @@ def follow_classifier(card: ModelCard | None, path: str) -> None:
         )
 
 
-def note_other_settings(card: ModelCard | None, path: str) -> None:
-    """Prints a line for each setting that decides what the net sees and that is not as it was in training."""
+def note_other_settings(card: ModelCard | None, path: str, settings: Any = cfg) -> None:
+    """Prints a line for each of `settings` that decides what the net sees and that is not as it was in training."""
     if card is None:
         return
-    now = _plain({'PIXEL_MEANS': cfg.PIXEL_MEANS, 'TEST.SCALES': cfg.TEST.SCALES, 'TEST.MAX_SIZE': cfg.TEST.MAX_SIZE})
+    test = settings.TEST
+    now = _plain({'PIXEL_MEANS': settings.PIXEL_MEANS, 'TEST.SCALES': test.SCALES, 'TEST.MAX_SIZE': test.MAX_SIZE})
     for key, value in now.items():
         stored = card.settings
         for part in key.split('.'):
@@ -209,7 +227,8 @@ def _parsed(text: bytes) -> ModelCard:
         raise ValueError('no list of class names')
     if len(set(classes)) < len(classes):
         raise ValueError('a class is named twice')
-    return ModelCard(tuple(classes), str(stored.get('dataset', '')), settings, validation)
+    net = str(stored.get('net', ''))
+    return ModelCard(tuple(classes), str(stored.get('dataset', '')), settings, validation, net)
 
 
 # ---- protobuf's wire format, as much of it as finding a field takes (protobuf.dev, "Encoding")

@@ -1,6 +1,8 @@
 """Testing: detect objects in images, and evaluate the detections on a data set.
 
 As test.py of Fast R-CNN and py-faster-rcnn, for proposals computed beforehand or, with cfg.TEST.HAS_RPN, the net's own.
+
+Functions with a parameter `settings` go by those, of the form of cfg: they are cfg unless others are given.
 """
 
 import itertools
@@ -10,6 +12,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -51,7 +54,9 @@ def load_net(prototxt: str, caffemodel: str) -> caffe.Net:
     return net
 
 
-def im_detect(net: caffe.Net, im: np.ndarray, boxes: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+def im_detect(
+    net: caffe.Net, im: np.ndarray, boxes: np.ndarray | None = None, settings: Any = cfg
+) -> tuple[np.ndarray, np.ndarray]:
     """Class scores and boxes for the proposals `boxes` (R, 4) in the image `im` (H, W, 3), BGR, uint8.
 
     `net` has the inputs data and rois, and the outputs cls_prob and, if cfg.TEST.BBOX_REG, bbox_pred. With
@@ -63,30 +68,30 @@ def im_detect(net: caffe.Net, im: np.ndarray, boxes: np.ndarray | None = None) -
     paper's "+M") or over iterations (cfg.TEST.BBOX_ITERATIONS above 1; see `_rescored`). Raises ConfigError
     if boxes are to be scored again that cannot move, or if settings and net disagree on who proposes.
     """
-    return im_detect_batch(net, [im], None if boxes is None else [boxes])[0]
+    return im_detect_batch(net, [im], None if boxes is None else [boxes], settings)[0]
 
 
 def im_detect_batch(
-    net: caffe.Net, images: list[np.ndarray], proposals: list[np.ndarray] | None = None
+    net: caffe.Net, images: list[np.ndarray], proposals: list[np.ndarray] | None = None, settings: Any = cfg
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """What `im_detect` returns for each of `images`, all of one shape, in one forward pass a scale."""
-    check_settings(net, proposals)
+    check_settings(net, proposals, settings)
     shape = images[0].shape
-    if not cfg.TEST.HAS_RPN and proposals is not None:
+    if not settings.TEST.HAS_RPN and proposals is not None:
         boxes = np.concatenate(proposals)
         owners = np.repeat(np.arange(len(images)), [len(part) for part in proposals])
     num_classes = net.blobs['cls_prob'].data.shape[1]
     parts = [
         (np.zeros(0, np.int64), np.zeros((0, num_classes), np.float32), np.zeros((0, 4 * num_classes), np.float32))
     ]
-    for scales in _scale_groups(shape) if cfg.TEST.HAS_RPN or len(boxes) else ():
-        data = _image_pyramids(images, scales)
-        if cfg.TEST.HAS_RPN:
-            found = [_propose_and_score(net, shape, scales.item(), data)]
+    for scales in _scale_groups(shape, settings) if settings.TEST.HAS_RPN or len(boxes) else ():
+        data = _image_pyramids(images, scales, settings)
+        if settings.TEST.HAS_RPN:
+            found = [_propose_and_score(net, shape, scales.item(), data, settings)]
         else:
-            found = [(owners, *_score(net, shape, owners, boxes, scales, data))]
-        for _ in range(1, cfg.TEST.BBOX_ITERATIONS):
-            found.append(_rescored(net, shape, *found[-1], scales))
+            found = [(owners, *_score(net, shape, owners, boxes, scales, settings, data))]
+        for _ in range(1, settings.TEST.BBOX_ITERATIONS):
+            found.append(_rescored(net, shape, *found[-1], scales, settings))
         parts += found
     owners, scores, predicted = (np.concatenate(column) for column in zip(*parts, strict=True))
     return [(scores[owners == i], predicted[owners == i]) for i in range(len(images))]
@@ -167,14 +172,16 @@ def detect(
     return all_boxes
 
 
-def detections(scores: np.ndarray, boxes: np.ndarray, max_per_image: int, thresh: float) -> list[np.ndarray]:
+def detections(
+    scores: np.ndarray, boxes: np.ndarray, max_per_image: int, thresh: float, settings: Any = cfg
+) -> list[np.ndarray]:
     """One image's detections, class by class from class 1 on, out of what `im_detect` returns. See `test_net`."""
     per_class = []
     for cls in range(1, scores.shape[1]):
         rows = np.flatnonzero(scores[:, cls] > thresh)
         dets = np.column_stack((boxes[rows, 4 * cls : 4 * cls + 4], scores[rows, cls])).astype(np.float32)
-        kept = dets[nms(dets, cfg.TEST.NMS)]
-        per_class.append(vote(kept, dets, cfg.TEST.BBOX_VOTE_THRESH) if cfg.TEST.BBOX_VOTE else kept)
+        kept = dets[nms(dets, settings.TEST.NMS)]
+        per_class.append(vote(kept, dets, settings.TEST.BBOX_VOTE_THRESH) if settings.TEST.BBOX_VOTE else kept)
     found = np.concatenate([dets[:, 4] for dets in per_class])
     if 0 < max_per_image < len(found):
         weakest = np.sort(found)[-max_per_image]
@@ -206,28 +213,28 @@ def _batches_of_a_shape(imdb) -> Iterator[dict[int, np.ndarray]]:
     yield from waiting.values()
 
 
-def check_settings(net, proposals: list | None) -> None:
-    """Raises ConfigError or ValueError if cfg.TEST, the net and whether there are proposals do not go together."""
-    if cfg.TEST.BBOX_ITERATIONS > 1 and not cfg.TEST.BBOX_REG:
+def check_settings(net, proposals: list | None, settings: Any = cfg) -> None:
+    """Raises ConfigError or ValueError if settings, the net and whether there are proposals do not go together."""
+    if settings.TEST.BBOX_ITERATIONS > 1 and not settings.TEST.BBOX_REG:
         raise ConfigError(
-            f'TEST.BBOX_ITERATIONS is {cfg.TEST.BBOX_ITERATIONS}, but with TEST.BBOX_REG False no box moves: '
+            f'TEST.BBOX_ITERATIONS is {settings.TEST.BBOX_ITERATIONS}, but with TEST.BBOX_REG False no box moves: '
             'set the former to 1, or the latter True'
         )
-    if ('im_info' in net.blobs) != cfg.TEST.HAS_RPN:
+    if ('im_info' in net.blobs) != settings.TEST.HAS_RPN:
         raise ConfigError(
             'the net has no input im_info, so it proposes no boxes itself: set TEST.HAS_RPN False'
-            if cfg.TEST.HAS_RPN
+            if settings.TEST.HAS_RPN
             else 'the net has an input im_info, so it proposes boxes itself: set TEST.HAS_RPN True'
         )
-    if not cfg.TEST.HAS_RPN:
+    if not settings.TEST.HAS_RPN:
         if proposals is None:
             raise ValueError('the net proposes no boxes itself (TEST.HAS_RPN is False): give proposals')
-    elif len(cfg.TEST.SCALES) > 1 and cfg.TEST.SCALE_CHOICE == 'nearest':
+    elif len(settings.TEST.SCALES) > 1 and settings.TEST.SCALE_CHOICE == 'nearest':
         raise ConfigError(
-            f'TEST.SCALES are {cfg.TEST.SCALES}, and a net with an RPN proposes boxes at each: set TEST.SCALE_CHOICE '
-            "'all', or give one scale"
+            f'TEST.SCALES are {settings.TEST.SCALES}, and a net with an RPN proposes boxes at each: set '
+            "TEST.SCALE_CHOICE 'all', or give one scale"
         )
-    elif cfg.TEST.BBOX_ITERATIONS > 1 and _first_roi_layer(net) is None:
+    elif settings.TEST.BBOX_ITERATIONS > 1 and _first_roi_layer(net) is None:
         raise ConfigError(
             'TEST.BBOX_ITERATIONS above 1 with an RPN needs a pycaffe that names the bottoms of layers: set it to 1'
         )
@@ -245,25 +252,31 @@ def _image_of(imdb, i: int) -> np.ndarray:
     return image
 
 
-def _scale_groups(im_shape: tuple) -> list[np.ndarray]:
+def _scale_groups(im_shape: tuple, settings: Any) -> list[np.ndarray]:
     """The factors by which the image is resized, in groups that run through the net as one pyramid.
 
     'nearest': one group, every RoI goes to one of its levels. 'all': a group for each factor, so that memory
     does not grow with the number of scales; those that MAX_SIZE makes equal run once.
     """
-    factors = [image_scale(im_shape[0], im_shape[1], size, cfg.TEST.MAX_SIZE) for size in cfg.TEST.SCALES]
-    if cfg.TEST.SCALE_CHOICE == 'nearest':
+    factors = [image_scale(im_shape[0], im_shape[1], size, settings.TEST.MAX_SIZE) for size in settings.TEST.SCALES]
+    if settings.TEST.SCALE_CHOICE == 'nearest':
         return [np.array(factors)]
     return [np.array([factor]) for factor in dict.fromkeys(factors)]
 
 
-def _image_pyramids(images: list[np.ndarray], scales: np.ndarray) -> np.ndarray:
+def _image_pyramids(images: list[np.ndarray], scales: np.ndarray, settings: Any) -> np.ndarray:
     """Each of `images` resized by each of `scales` (levels,): (images * levels, 3, H, W) float32."""
-    return stacked([resized(im, scale, cfg.PIXEL_MEANS) for im in images for scale in scales])
+    return stacked([resized(im, scale, settings.PIXEL_MEANS) for im in images for scale in scales])
 
 
 def _score(
-    net, im_shape: tuple, owners: np.ndarray, boxes: np.ndarray, scales: np.ndarray, data: np.ndarray | None = None
+    net,
+    im_shape: tuple,
+    owners: np.ndarray,
+    boxes: np.ndarray,
+    scales: np.ndarray,
+    settings: Any,
+    data: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The scores (R, K) of `boxes` (R, 4), R > 0, and where the net moves them (R, 4K).
 
@@ -271,9 +284,9 @@ def _score(
     the features that it still holds from the last call.
     """
     rois = _project(owners, boxes, scales)
-    if cfg.DEDUP_BOXES > 0:
+    if settings.DEDUP_BOXES > 0:
         # Proposals that fall on the same cells of the feature map give the same result: compute one of them
-        cells = np.column_stack((rois[:, 0], np.round(rois[:, 1:] * cfg.DEDUP_BOXES)))
+        cells = np.column_stack((rois[:, 0], np.round(rois[:, 1:] * settings.DEDUP_BOXES)))
         _, index, inverse = np.unique(cells.dot([1, 1e3, 1e6, 1e9, 1e12]), return_index=True, return_inverse=True)
         rois, boxes = rois[index], boxes[index]
     net.blobs['rois'].reshape(*rois.shape)
@@ -283,14 +296,14 @@ def _score(
     else:
         net.blobs['rois'].data[...] = rois
         outputs = net.forward(start=_first_roi_layer(net))
-    scores, predicted = _results(net, outputs, boxes, im_shape)
-    if cfg.DEDUP_BOXES > 0:
+    scores, predicted = _results(net, outputs, boxes, im_shape, settings)
+    if settings.DEDUP_BOXES > 0:
         scores, predicted = scores[inverse], predicted[inverse]
     return scores, predicted
 
 
 def _propose_and_score(
-    net, im_shape: tuple, scale: float, data: np.ndarray
+    net, im_shape: tuple, scale: float, data: np.ndarray, settings: Any
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What a net with an RPN finds in the images `data`, which are resized by `scale`.
 
@@ -301,38 +314,46 @@ def _propose_and_score(
         net.blobs[name].reshape(*array.shape)
     outputs = net.forward(data=data, im_info=im_info)
     rois = net.blobs['rois'].data
-    return rois[:, 0].astype(np.int64), *_results(net, outputs, rois[:, 1:] / np.float32(scale), im_shape)
+    boxes = rois[:, 1:] / np.float32(scale)
+    return rois[:, 0].astype(np.int64), *_results(net, outputs, boxes, im_shape, settings)
 
 
-def _results(net, outputs: dict, boxes: np.ndarray, im_shape: tuple) -> tuple[np.ndarray, np.ndarray]:
+def _results(net, outputs: dict, boxes: np.ndarray, im_shape: tuple, settings: Any) -> tuple[np.ndarray, np.ndarray]:
     """Scores (R, K) and moved boxes (R, 4K), out of what the net has put out for `boxes` (R, 4)."""
     num_classes = net.blobs['cls_prob'].data.shape[1]
-    scores = np.array(net.blobs['cls_score'].data if cfg.TEST.SVM else outputs['cls_prob']).reshape(-1, num_classes)
-    if not cfg.TEST.BBOX_REG:
+    scores = np.array(net.blobs['cls_score'].data if settings.TEST.SVM else outputs['cls_prob'])
+    scores = scores.reshape(-1, num_classes)
+    if not settings.TEST.BBOX_REG:
         return scores, np.tile(boxes.astype(np.float32), (1, num_classes))
-    deltas = _regressions(outputs['bbox_pred'], num_classes)
+    deltas = _regressions(outputs['bbox_pred'], num_classes, settings)
     return scores, clip_boxes(bbox_transform_inv(boxes, deltas), im_shape)
 
 
-def _regressions(predicted: np.ndarray, num_classes: int) -> np.ndarray:
-    """The regressions (R, 4K) out of bbox_pred; with cfg.TEST.AGNOSTIC its class 1, any object, serves every class.
+def _regressions(predicted: np.ndarray, num_classes: int, settings: Any) -> np.ndarray:
+    """The regressions (R, 4K) out of bbox_pred; with TEST.AGNOSTIC its class 1, any object, serves every class.
 
     Raises ConfigError if bbox_pred has other columns than settings and classes say.
     """
-    regressed = 2 if cfg.TEST.AGNOSTIC else num_classes
+    regressed = 2 if settings.TEST.AGNOSTIC else num_classes
     columns = predicted.size // max(len(predicted), 1)
     if len(predicted) and columns != 4 * regressed:
-        agnostic = columns == 8 and not cfg.TEST.AGNOSTIC
+        agnostic = columns == 8 and not settings.TEST.AGNOSTIC
         raise ConfigError(
-            f'bbox_pred has {columns} columns, for {num_classes} classes and TEST.AGNOSTIC {cfg.TEST.AGNOSTIC} there '
-            f'should be {4 * regressed}' + (': one box for all classes, so set TEST.AGNOSTIC True' if agnostic else '')
+            f'bbox_pred has {columns} columns, for {num_classes} classes and TEST.AGNOSTIC {settings.TEST.AGNOSTIC} '
+            f'there should be {4 * regressed}' + (': one box for all classes, so set TEST.AGNOSTIC True' if agnostic else '')
         )
     deltas = predicted.reshape(len(predicted), 4 * regressed)
-    return np.tile(deltas[:, 4:], (1, num_classes)) if cfg.TEST.AGNOSTIC else deltas
+    return np.tile(deltas[:, 4:], (1, num_classes)) if settings.TEST.AGNOSTIC else deltas
 
 
 def _rescored(
-    net, im_shape: tuple, owners: np.ndarray, scores: np.ndarray, boxes: np.ndarray, scales: np.ndarray
+    net,
+    im_shape: tuple,
+    owners: np.ndarray,
+    scores: np.ndarray,
+    boxes: np.ndarray,
+    scales: np.ndarray,
+    settings: Any,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One more iteration of "+B": the high-scoring of the moved `boxes` (R, 4K), scored and moved again.
 
@@ -340,12 +361,12 @@ def _rescored(
     -inf, which no threshold lets pass. Returns their owners, scores and boxes. Gidaris and Komodakis, section 4;
     the OHEM paper, section 6.
     """
-    rows, classes = np.nonzero(scores[:, 1:] > cfg.TEST.BBOX_RESCORE_THRESH)
+    rows, classes = np.nonzero(scores[:, 1:] > settings.TEST.BBOX_RESCORE_THRESH)
     if len(rows) == 0:
         return owners[:0], scores[:0], boxes[:0]
     classes += 1
     again = boxes.reshape(len(boxes), -1, 4)[rows, classes]
-    new_scores, new_boxes = _score(net, im_shape, owners[rows], again, scales)
+    new_scores, new_boxes = _score(net, im_shape, owners[rows], again, scales, settings)
     only = np.full_like(new_scores, -np.inf)
     each = np.arange(len(rows))
     only[each, classes] = new_scores[each, classes]

@@ -29,6 +29,7 @@ import tempfile
 import threading
 import warnings
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ from fast_rcnn.agreement import check_agreement, digest_of_roidb, digest_of_text
 from fast_rcnn.config import cfg
 from fast_rcnn.diagnosis import Explosion, no_box_loss, not_finite, what_to_try
 from fast_rcnn.division import divide, set_solver
-from fast_rcnn.model_card import ModelCard, ModelCardError, add_card, read_card_of_state
+from fast_rcnn.model_card import ModelCard, ModelCardError, add_card, read_card_of_state, test_net_beside
 from fast_rcnn.output_folder import files_of, output_folder
 from fast_rcnn.progress import Progress
 from fast_rcnn.record import TrainingRecord
@@ -70,6 +71,7 @@ class TrainingInterrupted(KeyboardInterrupt):
     """
 
     by_all_ranks = True
+    model = ''  # the path of the model for testing that was written
 
 
 def get_training_roidb(imdb) -> Roidb:
@@ -91,13 +93,14 @@ def train_net(
     scale_batch: bool = False,
     wire: str = 'float32',
     validation: Validation | None = None,
+    after: Callable[[int, dict[str, float]], Any] | None = None,
 ) -> list[str]:
-    """Train a net and return the models written. See `SolverWrapper` for the parameters and errors."""
+    """Train a net and return the models written. See `SolverWrapper` and `train_model` for parameters and errors."""
     wrapper = SolverWrapper(
         solver_prototxt, roidb, output_dir, pretrained_model, snapshot, tensorboard, scale_batch, wire, validation
     )
     try:
-        return wrapper.train_model(max_iters)
+        return wrapper.train_model(max_iters, after)
     finally:
         wrapper.close()
 
@@ -199,6 +202,7 @@ class SolverWrapper:
         self.data_layer.set_roidb(roidb)
         self._classes = getattr(roidb, 'classes', ())
         self._dataset = getattr(roidb, 'name', '')
+        self._test_net = test_net_beside(self.solver_param.net or self.solver_param.train_net)
         self._mining = _first(layers, HardRoiMiningLayer)
         self._rois = _first(layers, ProposalTargetLayer)
         self._numbered: list[Any] = [layers[i] for i in range(len(layers)) if hasattr(layers[i], 'set_position')]
@@ -285,9 +289,10 @@ class SolverWrapper:
             f'Correct num_output of {name}, and num_classes.'
         )
 
-    def train_model(self, max_iters: int) -> list[str]:
+    def train_model(self, max_iters: int, after: Callable[[int, dict[str, float]], Any] | None = None) -> list[str]:
         """Train up to iteration `max_iters`, with a snapshot at its end; returns the models written (paths).
 
+        After each iteration `after`(its number, its losses by name) is called; where that returns True, it is the last.
         Raises FloatingPointError when a loss is not a finite number, and TrainingInterrupted after Ctrl-C, SIGTERM
         or SIGHUP, once the iteration is done and a snapshot written; a second Ctrl-C stops at once.
         """
@@ -327,12 +332,16 @@ class SolverWrapper:
                 self.solver.step(1)
                 losses = _losses(self.solver.net)
                 self._check(losses)
-                of_ranks = ranks.gather({'stop': bool(stop), 'losses': losses, 'passes': record.passes()})
+                asked = after is not None and after(self.solver.iter, losses) is True
+                of_ranks = ranks.gather(
+                    {'stop': bool(stop), 'enough': asked, 'losses': losses, 'passes': record.passes()}
+                )
                 entry = None
                 if of_ranks is not None:
                     passes = [rank['passes'] for rank in of_ranks]
                     entry = record.line(of_ranks[-1]['losses'], passes, self._of_division())
                 stops = ranks.from_root(of_ranks and any(rank['stop'] for rank in of_ranks))
+                asked = ranks.from_root(of_ranks and any(rank['enough'] for rank in of_ranks))
                 found = None
                 if self._is_validated(max_iters) and not stops:
                     found = self._validate(stop)
@@ -341,16 +350,18 @@ class SolverWrapper:
                     entry |= {'val': found} if found else {}
                     record.add(entry)
                     progress.show(entry)
-                enough = found is not None and self._validation.is_enough(self.solver.iter)
+                enough = asked or (found is not None and self._validation.is_enough(self.solver.iter))
                 if self.solver.iter % cfg.TRAIN.SNAPSHOT_ITERS == 0 or stops or enough:
                     self._snapshot_at_root()
                     saved_at = self.solver.iter
                 if stops:
-                    raise TrainingInterrupted(
+                    stopped = TrainingInterrupted(
                         f'interrupted at iteration {self.solver.iter}; to go on, resume from {self._state_path()}: '
                         'the same command of tools/train_net.py with --snapshot and this file in place of --weights, '
                         'before --set'
                     )
+                    stopped.model = self._model_paths[-1] if self._model_paths else ''
+                    raise stopped
                 if enough:
                     break
             if saved_at != self.solver.iter:
@@ -474,7 +485,9 @@ class SolverWrapper:
             add_card(path, card)
 
     def _card(self, validation: dict | None = None) -> ModelCard | None:
-        return ModelCard.of_training(self._classes, self._dataset, validation) if self._classes else None
+        if not self._classes:
+            return None
+        return ModelCard.of_training(self._classes, self._dataset, validation, self._test_net)
 
     def _check_classes(self, snapshot: str | None, roidb) -> None:
         card = None if snapshot is None else read_card_of_state(snapshot)

@@ -46,6 +46,17 @@ def parameters(layer, **kinds: type | tuple) -> dict:
     """
     text = getattr(layer, 'param_str', '') or getattr(layer, 'param_str_', '')
     name = type(layer).__name__
+    found = param_str_of(text, name)
+    for key, value in found.items():
+        if key not in kinds:
+            raise ValueError(f'{name}: param_str has no parameter {key!r}; there are: {", ".join(kinds)}')
+        if not isinstance(value, kinds[key]) or isinstance(value, bool):
+            raise ValueError(f'{name}: {key} in param_str is {value!r}, of a type that it cannot have')
+    return found
+
+
+def param_str_of(text: str, name: str) -> dict:
+    """A param_str as a dictionary; `name` is the layer's type in messages. Raises ValueError if it is none."""
     try:
         found = yaml.load(text, _Loader)  # a SafeLoader: makes plain values only
     except yaml.YAMLError as error:
@@ -53,11 +64,6 @@ def parameters(layer, **kinds: type | tuple) -> dict:
     found = {} if found is None else found
     if not isinstance(found, dict):
         raise ValueError(f'{name}: param_str gives parameters as in "\'feat_stride\': 16"; got {text!r}')
-    for key, value in found.items():
-        if key not in kinds:
-            raise ValueError(f'{name}: param_str has no parameter {key!r}; there are: {", ".join(kinds)}')
-        if not isinstance(value, kinds[key]) or isinstance(value, bool):
-            raise ValueError(f'{name}: {key} in param_str is {value!r}, of a type that it cannot have')
     return found
 
 

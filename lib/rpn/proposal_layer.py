@@ -23,6 +23,8 @@ class ProposalLayer(RPNLayer):
     """
 
     scores = None
+    settings = None
+    """Those to go by in place of cfg's: of the form of cfg.TEST. A `Detector` has its own."""
 
     def setup(self, bottom, top):
         found = parameters(self, feat_stride=int, scales=list, ratios=list)
@@ -50,9 +52,10 @@ class ProposalLayer(RPNLayer):
         im_info = bottom[2].data
         height, width = bottom[0].data.shape[2:]
         grid = anchor_grid(self._anchors, height, width, self._stride)
+        settings = cfg[self._phase] if self.settings is None else self.settings
         rois, roi_scores = [], []
         for image in range(len(scores)):
-            boxes, box_scores = propose(scores[image], deltas[image], grid, im_info[image], cfg[self._phase])
+            boxes, box_scores = propose(scores[image], deltas[image], grid, im_info[image], settings)
             rois.append(np.column_stack((np.full(len(boxes), image, np.float32), boxes)))
             roi_scores.append(box_scores[:, None])
         self.position += 1

@@ -20,7 +20,8 @@ class Case:
     """A net.
 
     name; text: the fields of a `layer`, or whole layers, or nothing; inputs: blob -> its sizes, one after the other,
-    and what its numbers are: 'normal', 'positive', 'flag' (0 or 1), 'rois', or the number of labels or indices.
+    and what its numbers are: 'normal', 'small', 'positive', 'flag' (0 or 1), 'rois', 'im_info', 'priors', or the
+    number of labels or indices.
     """
 
     name: str
@@ -68,10 +69,15 @@ def numbers(rng, kind: str | int, shape: tuple[int, ...]) -> np.ndarray:
         halves = np.round(corners / 8) * 8  # whole and half pixels of the map: where rounding decides
         corners[::2] = halves[::2]
         return np.column_stack([rng.integers(0, 2, shape[0]), corners]).astype(np.float32)
+    if kind == 'priors':  # boxes within the image, then their variances
+        boxes = np.sort(rng.random((shape[2] // 4, 2, 2)), axis=1).reshape(1, -1)
+        return np.stack([boxes, np.tile([0.1, 0.1, 0.2, 0.2], boxes.size // 4)[None]], axis=1).astype(np.float32)
+    if kind == 'im_info':  # height, width and scale of the image
+        return np.array([[112, 160, 1.25]], np.float32)
     if kind == 'flag':
         return (rng.random(shape) > 0.3).astype(np.float32)
     x = rng.standard_normal(shape).astype(np.float32)
-    return np.abs(x) + 0.1 if kind == 'positive' else x
+    return np.abs(x) + 0.1 if kind == 'positive' else x / 4 if kind == 'small' else x
 
 
 def elementwise(kind: str, options: str = '', values: str = 'normal') -> Case:
@@ -198,6 +204,29 @@ CASES = [
     Case('shuffle-channel', 'type: "ShuffleChannel" shuffle_channel_param { group: 2 }', {'x': (Image, 'normal')}),
     Case('axpy', 'type: "Axpy"',
          {'s': ([(2, 4), (1, 4)], 'normal'), 'x': (Image, 'normal'), 'y': (Image, 'normal')}),
+    Case('Normalize', 'type: "Normalize" norm_param { across_spatial: false channel_shared: false eps: 0.001 }',
+         {'x': (Image, 'normal')}),
+    Case('Normalize all', 'type: "Normalize" norm_param { across_spatial: true channel_shared: true }',
+         {'x': (Image, 'normal')}),
+    Case('BN', 'type: "BN" bn_param { eps: 0.001 }', {'x': (Image, 'normal')}),
+    Case('BN frozen', 'type: "BN" bn_param { frozen: true }', {'x': (Image, 'normal')}, phase=caffe.TRAIN),
+    Case('BN of the batch', 'type: "BN" bn_param { eps: 0.001 }', {'x': (Image, 'normal')}, phase=caffe.TRAIN),
+    Case('BN SegNet', 'type: "BN" bn_param { scale_filler { value: 1 } }', {'x': (Image, 'normal')}),
+    Case('BN SegNet inference', 'type: "BN" bn_param { bn_mode: INFERENCE }', {'x': (Image, 'normal')}),
+    *(Case(f'Interp {options}', f'type: "Interp" interp_param {{ {options} }}', {'x': (Image, 'normal')})
+      for options in ('height: 17 width: 5', 'zoom_factor: 3', 'shrink_factor: 2',
+                      'pad_beg: -1 pad_end: -2 zoom_factor: 2',
+                      'shrink_factor: 3 zoom_factor: 4', 'height: 1 width: 1')),
+    Case('Interp as another', 'type: "Interp"',
+         {'x': (Image, 'normal'), 'y': ([(1, 2, 13, 6), (1, 2, 5, 20)], 'normal')}),
+    *(Case(f'PriorBox {name}', f'type: "PriorBox" prior_box_param {{ min_size: 30 {options} }}',
+           {'x': ([(1, 2, 5, 4), (1, 2, 7, 9)], 'normal'), 'image': ([(1, 3, 40, 32), (1, 3, 60, 71)], 'normal')})
+      for name, options in (('ratios', 'max_size: 60 aspect_ratio: 2 aspect_ratio: 3 flip: true clip: true '
+                             'variance: 0.1 variance: 0.1 variance: 0.2 variance: 0.2'),
+                            ('step', 'step: 8 offset: 0.3'),
+                            ('sizes', 'img_size: 300 flip: false aspect_ratio: 1.7'))),
+    Case('PriorBox fixed', 'type: "PriorBox" prior_box_param { min_size: 9 img_size: 64 step: 8 }',
+         {'x': (Image[:1], 'normal')}),
     elementwise('ReLU6'), elementwise('ReLU6', 'relu6_param { negative_slope: 0.2 }'),
     filtered('Convolution', 'axis: 2 kernel_size: 2', [(2, 3, 4, 5, 6), (1, 2, 4, 6, 5)]),
     filtered('Convolution', 'kernel_size: 3', tops=2),
@@ -224,6 +253,29 @@ CASES = [
          {'x': pairs([(2, 3, 10, 7), (2, 3, 14, 9)]), 'rois': ([(12, 5), (300, 5)], 'rois')}),
     Case('ROIPooling one bin', 'type: "ROIPooling" roi_pooling_param { pooled_h: 1 pooled_w: 1 spatial_scale: 0.25 }',
          {'x': pairs([(2, 3, 40, 28), (2, 3, 44, 60)]), 'rois': ([(40, 5), (1, 5)], 'rois')}),
+    *(Case(f'DetectionOutput {name}',
+           'type: "DetectionOutput" detection_output_param { num_classes: 3 keep_top_k: 9 '
+           f'nms_param {{ nms_threshold: 0.3 top_k: 8 }} {options} }}',
+           {'c': ([(2, 48 * boxes), (3, 48 * boxes)], 'small'), 's': ([(2, 36), (3, 36)], 'normal'),
+            'p': ([(1, 2, 48)] * 2, 'priors')})
+      for name, options, boxes in (('', 'confidence_threshold: 0.2', 1), ('corners', 'code_type: CORNER', 1),
+                                   ('own boxes', 'share_location: false code_type: CENTER_SIZE', 3),
+                                   ('sizes', 'code_type: CORNER_SIZE variance_encoded_in_target: true', 1),
+                                   ('none', 'confidence_threshold: 99', 1))),
+    *(Case(f'ROIAlign {samples}', 'type: "ROIAlign" roi_align_param { pooled_h: 4 pooled_w: 3 spatial_scale: 0.0625 '
+           f'sampling_ratio: {samples} }}',
+           {'x': pairs([(2, 3, 10, 7), (2, 3, 14, 9)]), 'rois': ([(12, 5), (90, 5)], 'rois')})
+      for samples in (0, 1, 2)),
+    Case('PSROIPooling',
+         'type: "PSROIPooling" psroi_pooling_param { spatial_scale: 0.0625 output_dim: 2 group_size: 3 }',
+         {'x': pairs([(2, 18, 10, 7), (2, 18, 14, 9)]), 'rois': ([(12, 5), (90, 5)], 'rois')}),
+    *(Case(f'Proposal {name}', f'type: "Proposal" proposal_param {{ feat_stride: 16 {options} }}',
+           {'x': ([(1, 18, 7, 10), (1, 18, 9, 6)], 'normal'), 'c': ([(1, 36, 7, 10), (1, 36, 9, 6)], 'small'),
+            'i': ([(1, 3)] * 2, 'im_info')}, tops)
+      for name, options, tops in (('', '', 1),
+                                  ('few', 'pre_nms_topn: 40 post_nms_topn: 7 nms_thresh: 0.5 min_size: 40', 2),
+                                  ('all', 'pre_nms_topn: 0 post_nms_topn: 0 nms_thresh: 0.9 min_size: 0', 2),
+                                  ('none', 'min_size: 5000', 2))),
     Case('LSTMUnit', 'type: "LSTMUnit"', {'c': pairs([(1, 3, 5), (1, 2, 5)]), 'g': pairs([(1, 3, 20), (1, 2, 20)]),
                                           'cont': ([(1, 3), (1, 2)], 'flag')}, 2),
     *(Case(f'{kind}{name}', f'type: "{kind}" recurrent_param {{ num_output: 5 {FILL} {options} }}',

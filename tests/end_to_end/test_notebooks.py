@@ -66,9 +66,10 @@ def test_is_committed_with_its_outputs(path: Path):
     assert str(ROOT) not in path.read_text(), 'it names this computer'
 
 
-def test_there_are_three():
+def test_there_are_four():
     assert [path.stem for path in NOTEBOOKS] == [
         'compare_sampling',
+        'detect_and_train',
         'inspect_hard_rois',
         'net_surgery_and_blobs',
     ]
