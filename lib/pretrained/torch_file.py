@@ -41,11 +41,14 @@ def read_torch_file(path: str) -> dict[str, np.ndarray]:
     if not isinstance(content, dict):
         raise WeightsError(f'{path}: it holds a {type(content).__name__}, expected a state dict: tensors by name')
     tensors = {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
-    return {
-        name.removeprefix(_PARALLEL): tensor.detach().to(torch.float32).numpy()
-        for name, tensor in tensors.items()
-        if tensor.is_floating_point()
-    }
+    try:
+        return {
+            name.removeprefix(_PARALLEL): tensor.detach().to(torch.float32).numpy()
+            for name, tensor in tensors.items()
+            if tensor.is_floating_point()
+        }
+    except (TypeError, RuntimeError, NotImplementedError) as error:  # sparse, quantised, or without any numbers
+        raise WeightsError(f'{path}: its tensors are not plain arrays ({_first_line(error)})') from None
 
 
 def _first_line(error: Exception) -> str:

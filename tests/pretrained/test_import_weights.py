@@ -211,6 +211,7 @@ def bad_files(folder, arrays):
     torch.save(whole | {'features.0.0.weight': torch.full((32, 3, 3, 3), np.nan)}, folder / 'nan.pth')
     torch.save(whole | {'features.0.0.weight': torch.ones(32, 4, 3, 3)}, folder / 'shape.pth')
     torch.save(whole | {'features.9.conv.2.weight': torch.ones(64, 100, 1, 1)}, folder / 'shape2.pth')
+    torch.save({'conv1.weight': torch.eye(3).to_sparse()}, folder / 'sparse.pth')
     torch.save({'encoder.0.weight': torch.ones(3)}, folder / 'other.pth')
     data = (folder / 'gap.pth').read_bytes()
     (folder / 'cut.pth').write_bytes(data[: len(data) // 2])
@@ -236,6 +237,7 @@ def bad_files(folder, arrays):
         'nan.pth': 'features.0.0.weight has numbers that are not finite',
         'shape.pth': 'its arrays are of other shapes',
         'shape2.pth': "layer 'block9/linear': weights of shapes",
+        'sparse.pth': 'its tensors are not plain arrays',
         'other.pth': 'its arrays are called encoder.0.weight, ...: not one of VGG16 of torchvision',
         'cut.pth': 'not a file that torch.save wrote',
         'x.safetensors': 'not a safetensors file, or not the whole of one',
