@@ -95,6 +95,8 @@ def main() -> None:
             f'the weights to start from, {args.pretrained_model}, do not exist; '
             'data/scripts/fetch_imagenet_models.sh fetches the ImageNet models'
         )
+    if args.prototxt is not None and args.val in (None, 'none'):
+        raise ValueError('--def names the net for testing on --val: give that too')
     if args.snapshot is not None and args.pretrained_model is not None:
         raise ValueError('--snapshot resumes with the weights that the state names: leave out --weights')
     configure(args)
