@@ -97,6 +97,8 @@ def main() -> None:
             'data/scripts/fetch_imagenet_models.sh fetches the ImageNet models, tools/import_weights.py makes them of '
             "torchvision's, timm's and Keras's files"
         )
+    if args.prototxt is not None and args.val in (None, 'none'):
+        raise ValueError('--def names the net for testing on --val: give that too')
     if args.snapshot is not None and args.pretrained_model is not None:
         raise ValueError('--snapshot resumes with the weights that the state names: leave out --weights')
     configure(args)

@@ -180,6 +180,31 @@ def test_an_interrupted_run_leaves_a_snapshot_and_says_how_to_go_on(solver, roid
     assert signal.getsignal(number) is before
 
 
+@pytest.mark.parametrize(
+    ('every', 'said'),
+    [
+        (10, r'^interrupted in iteration 3; no snapshot was written$'),
+        (2, r'^interrupted in iteration 3; to go on, resume from .*/tiny_resume_iter_2\.solverstate \(--snapshot\)$'),
+    ],
+)
+def test_a_second_ctrl_c_stops_at_once_and_names_the_last_snapshot(solver, roidb, tmp_path, every, said):
+    cfg.TRAIN.SNAPSHOT_ITERS = every
+    wrapper = SolverWrapper(solver(), roidb, str(tmp_path))
+    step = wrapper.solver.step
+
+    def step_and_press_ctrl_c_twice(n):
+        step(n)
+        if wrapper.solver.iter == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    wrapper.solver.step = step_and_press_ctrl_c_twice
+    with pytest.raises(KeyboardInterrupt, match=said) as stopped:
+        wrapper.train_model(10)
+    assert not isinstance(stopped.value, TrainingInterrupted)
+    assert not (tmp_path / 'tiny_iter_3.caffemodel').exists()
+
+
 def test_a_loss_that_is_not_a_number_stops_training(solver, roidb, tmp_path):
     wrapper = SolverWrapper(solver(), roidb, str(tmp_path))
     wrapper.solver.net.params['fc'][0].data[0, 0] = np.nan

@@ -156,6 +156,7 @@ def test_ctrl_c_twice_in_training(tiny, tmp_path):
     said = process.communicate(timeout=300)[0]
     assert process.returncode == 130, said[-2000:]
     assert 'Traceback' not in said
+    assert re.search(r'^train_net\.py: interrupted', said, re.M)
     assert_all_end(process.pid)
 
 

@@ -50,6 +50,7 @@ def test_a_copied_cfg_with_the_demo_s_folder_is_warned_of(tiny, tmp_path):
             ('--val', 'folder:{data}:test', '--def', 'models/demo/small/faster_rcnn_end2end_ohem/test.prototxt'),
             'tests another net',
         ),
+        (('--def', 'models/demo/small/fast_rcnn_ohem/test.prototxt'), '--def names the net for testing on --val'),
         (('--val', 'voc_2007_tset'), 'nearest names: voc_2007_test'),
         (('--weights', '{data}/classes.txt'), 'classes.txt'),
     ],

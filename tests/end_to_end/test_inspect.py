@@ -459,11 +459,12 @@ def test_detections_on_photographs_by_themselves(trained, tiny, tmp_path):
     before = mine.read_bytes()
     assert 'would be written over it' in run(*common, '--images', mine, '--cfg', CFG, status=1).stderr
     assert mine.read_bytes() == before
-    same = tmp_path / photo.name
-    shutil.copy(photo, same)
-    run(*common, '--images', photo, same, '--cfg', CFG)  # of one name: their paths tell the pictures apart
+    for sub in ('one', 'two'):  # of one name: their paths tell the pictures apart
+        (tmp_path / 'many' / sub).mkdir(parents=True)
+        shutil.copy(photo, tmp_path / 'many' / sub)
+    run(*common, '--images', tmp_path / 'many', '--cfg', CFG)
     assert len(json.loads((tmp_path / 'out' / 'detections.json').read_text())) == 2
-    assert len(list((tmp_path / 'out').glob(f'*{photo.name}.png'))) == 2
+    assert all((tmp_path / 'out' / f'{sub}_{photo.name}.png').is_file() for sub in ('one', 'two'))
 
 
 def training(tiny, tmp_path, *settings, solver=SMALL / 'fast_rcnn_ohem' / 'solver.prototxt'):
