@@ -15,9 +15,9 @@ import time
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'tools'))
-import numpy as np
-
 import _init_paths  # noqa: F401
+
+import numpy as np
 
 
 def median_seconds(function, repeats: int) -> float:

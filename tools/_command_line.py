@@ -56,9 +56,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def configure(args: argparse.Namespace) -> None:
     """Applies --cfg, --set and --gpu to `cfg` and to Caffe, and prints what came of it."""
-    with _interrupts.ending_at_once():
-        import caffe
-        from fast_rcnn.config import cfg, cfg_from_file, cfg_from_list
+    import caffe
+    from fast_rcnn.config import cfg, cfg_from_file, cfg_from_list
 
     print(f'Called with: {shlex.join(sys.argv[1:])}')
     if args.cfg_file is not None:

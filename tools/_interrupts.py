@@ -1,40 +1,44 @@
 """Ctrl-C while a tool starts and ends: one line and status 130, no traceback of a half-imported package.
 
-In between it raises KeyboardInterrupt, as ever.
+In between it raises KeyboardInterrupt, as ever. Imported before anything else, so it imports next to nothing itself.
 """
 
 from __future__ import annotations
 
-import contextlib
+import _signal as signal  # what is below the module signal, which takes ten times as long to import
 import os
-import signal
 import sys
-from collections.abc import Iterator
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing's takes a while to import
+    from types import FrameType
 
 
 def end_at_once() -> None:
     """From now on Ctrl-C ends the process at once; unless the shell had it ignored, as for a background process."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    if signal.getsignal(signal.SIGINT) in (signal.default_int_handler, _raise_unless_importing):
         signal.signal(signal.SIGINT, _end)
 
 
 def raise_again() -> None:
-    """From now on Ctrl-C raises KeyboardInterrupt again."""
+    """From now on Ctrl-C raises KeyboardInterrupt again; within imports it goes on to end the process at once."""
     if signal.getsignal(signal.SIGINT) is _end:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, _raise_unless_importing)
 
 
-@contextlib.contextmanager
-def ending_at_once() -> Iterator[None]:
-    """Meanwhile Ctrl-C ends the process at once. For imports: some packages make another error of KeyboardInterrupt."""
-    end_at_once()
-    try:
-        yield
-    finally:
-        raise_again()
+def _raise_unless_importing(number: int, frame: FrameType | None) -> None:
+    """Within an import the process ends: packages make another error of KeyboardInterrupt there, or go on after it."""
+    within = frame
+    while within is not None:
+        if within.f_code.co_filename.startswith('<frozen importlib'):
+            _end(number, frame)
+        within = within.f_back
+    raise KeyboardInterrupt
 
 
-def _end(number: int, frame: object) -> None:
-    with contextlib.suppress(OSError):  # not by print, in the middle of which this may come
-        os.write(2, f'{os.path.basename(sys.argv[0])}: interrupted\n'.encode())
+def _end(number: int, frame: FrameType | None) -> None:
+    try:  # noqa: SIM105 - contextlib is not imported yet
+        os.write(2, f'{os.path.basename(sys.argv[0])}: interrupted\n'.encode())  # not by print: this may come within
+    except OSError:
+        pass
     os._exit(130)

@@ -11,13 +11,14 @@ tools/demo.py --gpu cpu --def models/demo/small/fast_rcnn_ohem/test.prototxt \\
 boxes were made; random boxes where OpenCV lacks it. A net with an RPN proposes by itself (TEST.HAS_RPN in --cfg).
 """
 
+import _init_paths  # noqa: F401
+
 import argparse
 import json
 import os
 import sys
 from collections import Counter
 
-import _init_paths  # noqa: F401
 from _command_line import add_flags, configure, parser_of, run
 from _project import add_project_flags, model_to_test, need, pictures_of, project_of
 

@@ -5,12 +5,13 @@ tools/eval_recall.py --imdb voc_2007_test --method selective_search
 tools/eval_recall.py --imdb folder:data/demo:test --max_boxes 300
 """
 
+import _init_paths  # noqa: F401
+
 import argparse
 import json
 
 import numpy as np
 
-import _init_paths  # noqa: F401
 import ranks
 import whole_file
 from _command_line import parser_of, run

@@ -8,13 +8,14 @@ tools/export_onnx.py --def models/demo/small/fast_rcnn_ohem/test.prototxt \\
 docs/export.md shows how to run it, with onnxruntime and NumPy alone.
 """
 
+import _init_paths
+
 import argparse
 import os
 import subprocess
 import sys
 import tempfile
 
-import _init_paths
 from _command_line import add_flags, configure, parser_of, run
 
 

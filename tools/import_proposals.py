@@ -11,6 +11,8 @@ MCG of COCO (MCG-COCO-val2014-boxes.tgz, unpacked), one file an image; train wit
     tools/import_proposals.py --imdb coco_2014_minival --source MCG-COCO-val2014-boxes --method mcg
 """
 
+import _init_paths  # noqa: F401
+
 import argparse
 import os
 from collections.abc import Iterator
@@ -18,7 +20,6 @@ from collections.abc import Iterator
 import numpy as np
 from tqdm import tqdm
 
-import _init_paths  # noqa: F401
 from _command_line import parser_of, run
 from detection_data import proposals_mat
 from detection_data.factory import get_imdb

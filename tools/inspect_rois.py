@@ -11,11 +11,12 @@ Either kind of snapshot will do. Those for testing (_iter_N) predict plain box r
 and said.
 """
 
+import _init_paths  # noqa: F401
+
 import argparse
 import os
 from typing import Any
 
-import _init_paths  # noqa: F401
 from _command_line import add_flags, configure, parser_of, run
 
 

@@ -8,13 +8,14 @@ export them; without --labels they are looked for among the photographs. Photogr
 What is written goes to projects/NAME, whose README has the next commands.
 """
 
+import _init_paths  # noqa: F401
+
 import argparse
 import os
 import re
 import sys
 from collections import Counter
 
-import _init_paths  # noqa: F401
 import whole_file
 from _command_line import parser_of, run
 

@@ -7,10 +7,11 @@ tools/plot_training.py output/demo_ohem/demo_train/small_fast_rcnn_ohem_record.j
 loss_per_roi.json that experiments/loss_per_roi.py measures on snapshots.
 """
 
+import _init_paths  # noqa: F401
+
 import argparse
 import os
 
-import _init_paths  # noqa: F401
 from _command_line import parser_of, run
 
 

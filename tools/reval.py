@@ -4,10 +4,11 @@
 tools/reval.py output/demo_ohem/demo_test/small_fast_rcnn_ohem_iter_1000 --imdb folder:data/demo:test --nms
 """
 
+import _init_paths  # noqa: F401
+
 import argparse
 import os
 
-import _init_paths  # noqa: F401
 from _command_line import parser_of, run
 
 

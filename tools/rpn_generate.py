@@ -12,6 +12,8 @@ How many boxes there are is up to TEST.RPN_PRE_NMS_TOP_N, RPN_POST_NMS_TOP_N and
 What is finished is kept: the same command goes on after an interruption.
 """
 
+import _init_paths  # noqa: F401
+
 import argparse
 import hashlib
 import json
@@ -22,7 +24,6 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-import _init_paths  # noqa: F401
 from _command_line import add_flags, configure, parser_of, run
 
 PIECE = 100  # images

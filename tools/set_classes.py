@@ -4,10 +4,11 @@
 tools/set_classes.py models/pascal_voc/VGG16/fast_rcnn_ohem/train.prototxt --classes 2 --out train.prototxt
 """
 
+import _init_paths  # noqa: F401
+
 import argparse
 import os
 
-import _init_paths  # noqa: F401
 import whole_file
 from _command_line import parser_of, run
 

@@ -6,11 +6,12 @@ tools/test_net.py --gpu cpu --def models/demo/small/fast_rcnn_ohem/test.prototxt
     --imdb folder:data/demo:test --cfg experiments/cfgs/demo_ohem.yml
 """
 
+import _init_paths  # noqa: F401
+
 import argparse
 import os
 import time
 
-import _init_paths  # noqa: F401
 from _command_line import add_flags, configure, parser_of, run
 from _project import add_project_flags, make_proposals, model_to_test, need, project_of
 

@@ -8,6 +8,8 @@ The image is noise, the RoIs are random boxes around random objects, the weights
 downloaded, and the work is that of a real step. A net with an RPN proposes RoIs itself: how many is said.
 """
 
+import _init_paths  # noqa: F401
+
 import argparse
 import json
 import os
@@ -20,7 +22,6 @@ from typing import NamedTuple
 import numpy as np
 from google.protobuf import text_format
 
-import _init_paths  # noqa: F401
 import whole_file
 from _command_line import add_flags, configure, parser_of, run
 from whole_file.picture import write_picture

@@ -11,6 +11,8 @@ Every stage is a command of its own, printed before it runs, and may be interrup
 The detector is copied to output/<EXP_DIR>/<data set>/<net_name>_faster_rcnn_final.caffemodel.
 """
 
+import _init_paths  # noqa: F401
+
 import argparse
 import contextlib
 import glob
@@ -23,7 +25,6 @@ import signal
 import subprocess
 import sys
 
-import _init_paths  # noqa: F401
 import whole_file
 from _command_line import add_flags, configure, parser_of, run
 

@@ -8,10 +8,11 @@ Several ranks share the passes (iter_size) of an iteration: --gpu 0,1 starts two
 CPU; torchrun --nnodes 2 --nproc-per-node 4 tools/train_net.py ... starts them on several machines. docs/scaling.md
 """
 
+import _init_paths  # noqa: F401
+
 import argparse
 import os
 
-import _init_paths  # noqa: F401
 import ranks
 from _command_line import add_flags, configure, parser_of, run
 from _project import add_project_flags, make_proposals, need, project_of

@@ -9,6 +9,8 @@ Reads the detections.npz that tools/test_net.py has saved. Writes a sheet of the
 no proposal, low score, wrong class, box off, or that its detection counts for a neighbour.
 """
 
+import _init_paths  # noqa: F401
+
 import argparse
 import json
 import os
@@ -16,7 +18,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-import _init_paths  # noqa: F401
 import whole_file
 from _command_line import parser_of, run
 

@@ -25,6 +25,7 @@ from demo_things import CLASSES, DISTRACTORS, Brush, hue, noise
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'tools'))
 import _init_paths  # noqa: F401
+
 import whole_file
 from _command_line import run
 from whole_file.picture import write_picture

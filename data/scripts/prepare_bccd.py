@@ -17,6 +17,7 @@ import xml.etree.ElementTree as ElementTree
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'tools'))
 import _init_paths  # noqa: F401
+
 import whole_file
 from _command_line import run
 

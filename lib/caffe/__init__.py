@@ -3,6 +3,11 @@
 Knows nothing of detection. What is the same as in Caffe, what is better and what differs: docs/pycaffe.md.
 """
 
+from caffe import interrupts
+
+if interrupts.is_command():
+    interrupts.end_at_once()  # until caffe.__main__.main
+
 from caffe import io, layers, pil_image
 from caffe._caffe import (
     Blob,

@@ -13,6 +13,7 @@ import traceback
 from typing import NoReturn
 
 import ranks
+from caffe import interrupts
 from caffe.command import device, draw, export, summary, test, time, train, upgrade
 
 COMMANDS = {
@@ -48,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Runs one command. Returns the exit status: 0, 1 for an error (one line on stderr), 130 for Ctrl-C."""
     _open_closed_streams()
+    interrupts.raise_again()
     argv = sys.argv[1:] if argv is None else argv
     # gflags takes -solver for --solver, and so do people's scripts.
     argv = [f'-{word}' if re.match(r'-[a-z]{2}', word) else word for word in argv]
@@ -90,4 +92,6 @@ def _one_line(error: Exception) -> str:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    status = main()
+    interrupts.end_at_once()
+    sys.exit(status)

@@ -1,4 +1,4 @@
-"""Worker processes: they leave signals from the terminal to their parent, and end with it, however it ends."""
+"""Worker processes: they leave signals that stop a command to their parent, and end with it, however it ends."""
 
 import multiprocessing
 import os
@@ -10,8 +10,12 @@ from contextlib import contextmanager
 
 import cv2
 
-# What a terminal sends to all processes of a command. SIGTERM is not among them: a broken pool ends its workers by it.
-_FROM_TERMINAL = {getattr(signal, name) for name in ('SIGINT', 'SIGHUP') if hasattr(signal, name)}
+# What a terminal or a batch system sends to all processes of a command. SIGTERM is also what a broken pool ends its
+# workers by: these look who sends it, where that can be told (not on macOS)
+_CAN_TELL = hasattr(signal, 'sigwaitinfo')
+_TO_ALL = {
+    getattr(signal, name) for name in ('SIGINT', 'SIGHUP', *(['SIGTERM'] if _CAN_TELL else [])) if hasattr(signal, name)
+}
 
 
 class WorkerPool(ProcessPoolExecutor):
@@ -37,7 +41,7 @@ class WorkerPool(ProcessPoolExecutor):
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _FROM_TERMINAL)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _TO_ALL)
     try:
         yield
     finally:
@@ -46,7 +50,8 @@ def _signals_held() -> Iterator[None]:
 
 def _start(initializer: Callable[..., None] | None, initargs: tuple) -> None:
     cv2.setNumThreads(1)  # the processes are the parallelism
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    for reason in (_end_with_parent, *([_end_when_parent_says] if _CAN_TELL else [])):
+        threading.Thread(target=reason, daemon=True).start()
     if initializer is not None:
         initializer(*initargs)
 
@@ -56,4 +61,11 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None  # a worker has one
     parent.join()
+    os._exit(1)
+
+
+def _end_when_parent_says() -> None:
+    """SIGTERM of the parent ends a worker; of others it does not: the parent may need it for a snapshot."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
     os._exit(1)

@@ -25,9 +25,25 @@ def training(tiny, tmp_path, *settings, iters=2):
     ]  # fmt: skip
 
 
+_started: list[subprocess.Popen] = []
+
+
 def start(command, **more):
     """The process, in a group of its own as a shell's jobs are."""
-    return subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, text=True, start_new_session=True, **more)
+    process = subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, text=True, start_new_session=True, **more)
+    _started.append(process)
+    return process
+
+
+@pytest.fixture(autouse=True)
+def ended():
+    """No test that fails leaves a training of a million iterations behind."""
+    yield
+    while _started:
+        process = _started.pop()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def until(process, text):
@@ -83,14 +99,11 @@ def test_training_goes_on_without_its_log(tiny, tmp_path, redirection):
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP])
-def test_a_snapshot_is_taken_when_the_terminal_closes(tiny, tmp_path, number):
+def test_a_snapshot_is_taken_when_a_terminal_closes_or_a_batch_system_stops_all(tiny, tmp_path, number):
     command = training(tiny, tmp_path, 'TRAIN.USE_PREFETCH', 'True', 'TRAIN.PREFETCH_WORKERS', '1', iters=10**6)
     process = start(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     until(process, 'Iteration 0, loss')
-    if number == signal.SIGHUP:
-        os.killpg(process.pid, number)  # as a terminal does: to the workers too
-    else:
-        process.send_signal(number)
+    os.killpg(process.pid, number)  # as a terminal or a batch system does: to the workers too
     said = process.communicate(timeout=300)[0]
     assert process.returncode == 130, said[-2000:]
     assert re.search(r'interrupted at iteration \d+; to go on, resume from \S+\.solverstate', said)
@@ -106,16 +119,22 @@ def test_a_hang_up_that_is_to_be_ignored_is_ignored(tiny, tmp_path):
     assert process.returncode == 0
 
 
-@pytest.mark.parametrize('tool', ['train_net', 'test_net', 'make_proposals'])
+@pytest.mark.parametrize('tool', ['train_net', 'test_net', 'make_proposals', 'caffe'])
 def test_ctrl_c_while_a_tool_starts(tool, tiny, tmp_path):
     """At several places on the way, some of them within imports."""
     commands = {
         'train_net': training(tiny, tmp_path, iters=10**6),
         'test_net': [sys.executable, 'tools/test_net.py', '--gpu', 'cpu', '--def', str(NET), '--net', 'x', '--wait'],
+        'caffe': [sys.executable, '-m', 'caffe', 'device'],
         'make_proposals': [sys.executable, 'tools/make_proposals.py', '--imdb', f'folder:{tiny}:train', '--help'],
     }
     # that a part of this package has been imported, or what is printed
-    marks = {'train_net': [' numpy.', ' torch.', ' cv2.'], 'test_net': ['Waiting for x'], 'make_proposals': [' numpy.']}
+    marks = {
+        'train_net': [' _interrupts', ' numpy.', ' torch.', ' cv2.', ' detection_data.factory'],
+        'test_net': ['Waiting for x'],
+        'make_proposals': [' argparse'],
+        'caffe': [' caffe.interrupts', ' numpy.', ' torch.', ' caffe.command.flags'],
+    }
     for mark in marks[tool]:
         command = [sys.executable, '-u', '-X', 'importtime', *commands[tool][1:]]
         process = start(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
