@@ -1,7 +1,8 @@
 """Half-written files of processes that were killed: what they are called, and how the next process removes them.
 
 Whoever writes a half-written file holds a lock on it (flock), which the system takes away when that process ends,
-however it ends. So a file that nobody locks is left over, whichever machine that shares the disk wrote it.
+however it ends. So a file that nobody locks is left over, whichever machine that shares the disk wrote it. Versions
+before 0.1.0 gave half-written files other names and held no lock: these go where Linux says that nobody has them open.
 """
 
 from __future__ import annotations
@@ -9,12 +10,17 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import secrets
 import shutil
 from typing import BinaryIO
 
 SUFFIX = '.half-written'
 _NAME_BYTES = 255 - len('.') - len('.01234567') - len(SUFFIX)  # of a file's name, that most disks take
+# .NAME.xxxxxxxx.tmp, NAME.PID.tmp, NAME.part of earlier versions; no others: X.tgz.part is a download to go on with
+_EARLIER = re.compile(
+    r'\..+\.[0-9a-f]{8}\.tmp|.+\.(h5|png|json|txt)\.\d+\.(tmp|boxes)|.+\.(npz|prototxt|json|csv)\.part|.+\.part\.png'
+)
 _looked_through: set[str] = set()
 
 
@@ -65,10 +71,14 @@ def remove_leftovers(folder: str) -> list[str]:
     """Removes what is half-written in a folder and no process writes any more; the paths of what was removed."""
     try:
         with os.scandir(folder) as entries:
-            found = [entry for entry in entries if entry.name.startswith('.') and entry.name.endswith(SUFFIX)]
+            found = [entry for entry in entries if _is_ours(entry.name) or _EARLIER.fullmatch(entry.name)]
     except OSError:  # no such folder, or a closed one: writing to it says so
         return []
     return [entry.path for entry in sorted(found, key=lambda e: e.name) if _removed(entry)]
+
+
+def _is_ours(name: str) -> bool:
+    return name.startswith('.') and name.endswith(SUFFIX)
 
 
 def _removed(entry: os.DirEntry) -> bool:
@@ -80,6 +90,8 @@ def _removed(entry: os.DirEntry) -> bool:
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not _is_ours(entry.name):
+            _check_nobody_else_has_open(descriptor)
         if is_folder:
             shutil.rmtree(entry.path)
         else:
@@ -89,3 +101,11 @@ def _removed(entry: os.DirEntry) -> bool:
     finally:
         os.close(descriptor)
     return True
+
+
+def _check_nobody_else_has_open(descriptor: int) -> None:
+    """Raise OSError if another process has the file open, or if that cannot be told: elsewhere than on Linux."""
+    if not hasattr(fcntl, 'F_SETLEASE'):
+        raise OSError('only Linux tells who has a file open')
+    fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)  # granted only if there is no other descriptor of the file
+    fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)

@@ -1,7 +1,6 @@
 """The one way to read an image: what of it is kept, and what is said of one that cannot be read."""
 
 import os
-import resource
 import struct
 import subprocess
 import sys
@@ -214,9 +213,24 @@ def test_an_image_is_scaled_by_rows_as_it_is_whole(monkeypatch):
         np.testing.assert_allclose(by_rows, whole, atol=1e-3)
 
 
-def test_scaling_a_large_image_takes_no_float_copy_of_it():
-    image = np.zeros((6000, 5000, 3), np.uint8)  # 30 megapixels: 360 MB as float32
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert image_blob.resized(image, 0.1, np.zeros((1, 1, 3))).shape == (600, 500, 3)
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    assert grown < 200_000 * (1 if sys.platform != 'darwin' else 1024)
+@pytest.mark.parametrize('width, height', [(11_250, 8_450), (15_500, 11_620)], ids=['95 megapixels', '180 megapixels'])
+def test_reading_and_scaling_a_large_image_takes_no_float_copy_of_it(width, height, tmp_path):
+    """Measured in a process of its own, whose peak is nobody else's. As float32 it would take four times its bytes."""
+    cv2.imwrite(str(tmp_path / 'l.jpg'), np.full((height, width, 3), 90, np.uint8))
+    program = (
+        'import resource, sys, numpy as np\n'
+        'from roi_data_layer.image_blob import image_scale, read_image, resized, stacked\n'
+        'before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n'
+        'image = read_image(sys.argv[1])\n'
+        'scale = image_scale(*image.shape[:2], 600, 1000)\n'
+        'blob = stacked([resized(image[:, ::-1], scale, np.zeros((1, 1, 3)))])\n'
+        'print(*blob.shape, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)'
+    )
+    env = {**os.environ, 'PYTHONPATH': str(Path(__file__).parents[2] / 'lib')}
+    command = [sys.executable, '-c', program, str(tmp_path / 'l.jpg')]
+    *shape, grown = map(
+        int, subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.split()
+    )
+    assert shape == [1, 3, 600, round(600 * width / height)]
+    unit = 1 if sys.platform == 'darwin' else 1024
+    assert grown * unit < 1.3 * 3 * width * height

@@ -107,3 +107,25 @@ def test_a_writer_whose_new_file_was_taken_for_a_leftover_makes_another(tmp_path
     whole_file.write(tmp_path / 'file', b'new')
     assert len(taken) == 1 and (tmp_path / 'file').read_bytes() == b'new'
     assert os.listdir(tmp_path) == ['file']
+
+
+EARLIER = [
+    '.vgg16_iter_9.caffemodel.0123abcd.tmp', 'proposals.h5.4711.tmp', 'proposals.h5.4711.boxes', 'results.json.12.tmp',
+    'detections.npz.part', 'train.prototxt.part', 'loss.part.png',
+]  # fmt: skip
+OTHERS = ['VOC2007.tgz.part', 'weights.caffemodel.part', 'notes.tmp', '.x.tmp', 'a.0123abcd.tmp', 'clip.mp4.12.tmp']
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='only Linux tells who has a file open')
+def test_what_earlier_versions_left_is_removed_unless_somebody_has_it_open(tmp_path):
+    for name in [*EARLIER, *OTHERS]:
+        (tmp_path / name).write_bytes(b'half')
+    reading = 'import sys; f = open(sys.argv[1], "r+b"); print("open", flush=True); sys.stdin.readline()'
+    command = [sys.executable, '-c', reading, str(tmp_path / EARLIER[0])]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b'open\n'
+        whole_file.write(tmp_path / 'new', b'new')
+        assert sorted(os.listdir(tmp_path)) == sorted([*OTHERS, EARLIER[0], 'new'])
+        other.communicate(b'\n')
+    remove_leftovers(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == sorted([*OTHERS, 'new'])
