@@ -10,13 +10,17 @@ from typing import NoReturn
 from caffe.backward_path import find_backward_path
 from caffe.blob import Blob
 from caffe.files.prototxt import NetSource, PrototxtError
+from caffe.kernels.host_memory import check_room
 from caffe.layer import Layer, LayerError, check_types, native_type
 from caffe.layers.python import check_backward, python_layer_class
 from caffe.learnable import LearnableParams
 from caffe.net_rules import included_layers, state_text, why_left_out
 from caffe.node import Node, raise_located
+from caffe.process import device
 from caffe.proto import caffe_pb2
 from caffe.splits import insert_splits
+
+_HAND_ON = ('Split', 'Reshape', 'Flatten', 'Dropout')  # whose tops may have the memory of their bottoms
 
 
 @dataclass
@@ -60,6 +64,7 @@ def build(param: caffe_pb2.NetParameter, source: NetSource) -> Graph:
             layer_param.phase = param.state.phase
         place = _Place(param, source, included[origin], layer_param)
         _add_layer(graph, layer_param, place, unread)
+    _check_room_for_all(graph, source)
     graph.outputs = sorted(unread)  # as Caffe's std::set has them
     find_backward_path(graph.nodes, param.force_backward)
     for node in graph.nodes:
@@ -128,6 +133,22 @@ def _add_layer(graph: Graph, param: caffe_pb2.LayerParameter, place: _Place, unr
     _register_params(graph, layer, param, place)
     names = list(param.bottom), list(param.top)
     graph.nodes.append(Node(layer, param.name, place.where, bottoms, tops, *names, losses))
+
+
+def _check_room_for_all(graph: Graph, source: NetSource) -> None:
+    """Each blob was held against the memory that is left; here what they take together in a forward pass."""
+    if device.has_own_memory():
+        return
+    own = {id(top): top for node in graph.nodes if node.layer.type not in _HAND_ON for top in node.tops}
+    largest = max(own.values(), key=lambda top: top.count, default=None)
+    if largest is None:
+        return
+    name = next(name for name, blob in graph.blobs.items() if blob is largest)
+    total = 4 * sum(top.count for top in own.values())
+    try:
+        check_room(total, f'{source.path}: this net of {len(own)} blobs, the largest {name!r} of {largest.shape},')
+    except ValueError as error:
+        raise LayerError(f'{error}. Take smaller images, or fewer of them at a time') from None
 
 
 def _layer_type(param: caffe_pb2.LayerParameter, place: _Place) -> type[Layer]:

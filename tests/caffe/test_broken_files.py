@@ -8,6 +8,7 @@ import pytest
 
 import caffe
 from caffe.files import model_file
+from caffe.kernels import host_memory
 from caffe.kernels.host_memory import check_room
 
 BROKEN = Path(__file__).parent / 'broken'
@@ -70,6 +71,23 @@ def test_more_memory_than_there_is_left_is_refused_before_it_is_touched():
     ):
         check_room(2**50, 'a blob of shape (7,)')
     check_room(2**20, 'a small one')
+
+
+def test_blobs_that_together_need_more_than_there_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(host_memory, '_left', lambda: 4 * 2**30)
+    path = tmp_path / 'net.prototxt'
+    shape = 'dim: 1 dim: 64 dim: 2048 dim: 2048'  # 1 GiB
+    layers = [f'layer {{ name: "in" type: "Input" top: "b0" input_param {{ shape {{ {shape} }} }} }}']
+    layers += [f'layer {{ name: "r{k}" type: "Power" bottom: "b{k}" top: "b{k + 1}" }}' for k in range(4)]
+    for n in (4, 5):
+        path.write_text('\n'.join(layers[:n]))
+        if n == 4:
+            caffe.Net(str(path), caffe.TEST)  # just fits, and nothing is touched yet
+    said = (
+        r"this net of 5 blobs, the largest 'b0' of \(1, 64, 2048, 2048\), needs 5\.0 GiB of memory; 4\.0 GiB are left"
+    )
+    with pytest.raises(caffe.LayerError, match=said):
+        caffe.Net(str(path), caffe.TEST)
 
 
 def test_what_torch_raises_in_a_native_layer_is_placed_and_what_a_python_layer_raises_stays(tmp_path, monkeypatch):
