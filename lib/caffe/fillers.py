@@ -51,6 +51,8 @@ def fan(shape: tuple[int, ...], variance_norm: int) -> float:
 
 
 def _constant(values: torch.Tensor, param, generator: torch.Generator) -> None:
+    if math.isinf(param.value):
+        raise LayerError(f'filler constant: value must be finite, got {param.value:g}')
     values.fill_(param.value)
 
 

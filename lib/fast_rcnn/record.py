@@ -71,8 +71,14 @@ def read_record(path: str, needed: Sequence[str] = ()) -> list[dict]:
             entry = json.loads(line)
             _check_entry(entry, needed)
         except (ValueError, RecursionError) as error:
-            if number == len(lines):  # a whole line ends in a newline
+            is_log = number == 1 and not line.lstrip('\0 ').startswith('{')
+            if number == len(lines) and not is_log:  # a whole line ends in a newline
                 break
+            if is_log:
+                raise ValueError(
+                    f'{path}, line {number}: not a line of a training record, which train_net.py writes beside its '
+                    'snapshots as <prefix>_record.jsonl. Is it a log? That has no numbers of single RoIs'
+                ) from None
             raise ValueError(f'{path}, line {number}: not a line of a training record: {error}') from None
         entries.append(entry)
     return entries

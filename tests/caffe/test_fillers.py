@@ -93,6 +93,8 @@ def test_values_reach_a_simulated_device():
         ((1, 1, 2, 3), {'type': 'bilinear'}, 'filter must be square'),
         ((2,), {'type': 'uniform', 'min': 2, 'max': 1}, 'min 2 is larger than max 1'),
         ((2,), {'type': 'constant', 'value': np.nan}, 'filler constant: value is nan, a number is expected'),
+        ((2,), {'type': 'constant', 'value': -np.inf}, 'filler constant: value must be finite, got -inf'),
+        ((2,), {'type': 'gaussian', 'std': np.inf}, 'filler gaussian: mean and std must be finite, got 0 and inf'),
         ((2,), {'type': 'gaussian', 'std': np.nan}, 'filler gaussian: std is nan'),
         ((2,), {'type': 'gaussian', 'mean': np.inf}, 'filler gaussian: mean and std must be finite, got inf and 1'),
         ((2,), {'type': 'uniform', 'max': np.inf}, 'filler uniform: from min 0 to max inf is more than float32'),
