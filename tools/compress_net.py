@@ -11,11 +11,12 @@ With --def-svd the prototxt goes there; one that is there already, such as Fast 
 models/VGG16/compressed/test.prototxt, says the ranks itself: leave out --rank.
 """
 
+import _init_paths  # noqa: F401
+
 import argparse
 import os
 import tempfile
 
-import _init_paths  # noqa: F401
 from _command_line import add_flags, configure, parser_of, run
 
 

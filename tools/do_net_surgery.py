@@ -15,11 +15,12 @@ weights than those the file names. Layers that nothing is copied into keep what 
 Flags and file are those of python_utils/do_net_surgery.py in A-Fast-RCNN's code.
 """
 
+import _init_paths  # noqa: F401
+
 import argparse
 import json
 import os
 
-import _init_paths  # noqa: F401
 import whole_file
 from _command_line import add_flags, configure, parser_of, run
 

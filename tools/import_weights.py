@@ -10,13 +10,14 @@ The first convolution is changed so that it takes BGR pixels less cfg.PIXEL_MEAN
 convolutions. Where the file has ImageNet's classifier, it has to recognise a picture before anything is written.
 """
 
+import _init_paths  # noqa: F401
+
 import argparse
 import os
 from collections.abc import Sequence
 
 import numpy as np
 
-import _init_paths  # noqa: F401
 from _command_line import parser_of, run
 
 # A photograph that comes with matplotlib, and its class of ImageNet

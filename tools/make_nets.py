@@ -7,11 +7,12 @@ tools/make_nets.py --net ResNet-50 --method rfcn_end2end_ohem --classes 3 --out 
 Without --method all those in models/pascal_voc and models/coco are written again, as lib/detection_nets has them.
 """
 
+import _init_paths  # noqa: F401
+
 import argparse
 import dataclasses
 import os
 
-import _init_paths  # noqa: F401
 import whole_file
 from _command_line import parser_of, run
 

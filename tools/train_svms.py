@@ -10,10 +10,11 @@ tools/test_net.py and tools/demo.py know by the file that it scores by SVMs (TES
 where TRAIN.USE_FLIPPED is True; --set TRAIN.USE_FLIPPED False does without, as R-CNN did, in half the time.
 """
 
+import _init_paths  # noqa: F401
+
 import argparse
 import os
 
-import _init_paths  # noqa: F401
 from _command_line import add_flags, configure, parser_of, run
 
 
