@@ -12,6 +12,7 @@ objects in them. Its exit status is 1 if training would refuse the set, 0 if not
 import _init_paths  # noqa: F401
 
 import argparse
+import math
 import os
 import sys
 
@@ -19,7 +20,7 @@ from tqdm import tqdm
 
 from _command_line import parser_of, run
 from detection_data.factory import get_imdb, joined_names
-from detection_data.findings import format_report, look_at
+from detection_data.findings import SHOWN, format_report, look_at
 from detection_data.image_file import write_turned
 from fast_rcnn.config import cfg, cfg_from_file, cfg_from_list
 from inspection.draw import draw_objects
@@ -44,6 +45,7 @@ def main() -> int:
         metavar='FOLDER',
         help='write copies, turned as shown, of images whose annotations are for that; the originals stay as they are',
     )
+    parser.add_argument('--all', action='store_true', help='name every place of each kind, not the first three')
     parser.add_argument('--jobs', type=int, default=os.cpu_count() or 1, help='threads that read images')
     parser.add_argument(
         '--show', metavar='FOLDER', help='draw images and objects as training sees them, by the settings, into it'
@@ -61,10 +63,11 @@ def main() -> int:
     if args.cfg is not None:
         cfg_from_file(args.cfg)
     cfg_from_list(args.set_cfgs)
+    shown = math.inf if args.all else SHOWN
     refused = False
     for name in joined_names(args.imdb):
         with tqdm(unit='image', desc=name, disable=None, leave=False) as bar:
-            report = look_at(name, args.method, args.jobs, bar.update, cfg.TRAIN.SCALES, cfg.TRAIN.MAX_SIZE)
+            report = look_at(name, args.method, args.jobs, bar.update, cfg.TRAIN.SCALES, cfg.TRAIN.MAX_SIZE, shown)
         print(format_report(report))
         if args.fix is not None and report.turned:
             write_copies(report.turned, args.fix)

@@ -21,7 +21,7 @@ from detection_data.image_file import ImageError, damage_of, image_scale, read_h
 from detection_data.imdb import imdb
 from detection_data.labels import NOTED, PUT_RIGHT, REFUSED, RawObject, flag_value
 
-SHOWN = 3  # places of each kind
+SHOWN = 3  # places of each kind, unless all are asked for
 AT_A_TIME = 512  # images looked at together
 LARGE = 30_000_000  # pixels; of such images one is read at a time, whatever the number of threads
 
@@ -74,6 +74,7 @@ class Report:
         name: of the set.
         images: how many.
         objects: class -> how many, in the order of the classes.
+        shown: how many places of each kind are kept.
         places: kind (see KINDS) -> the first few places.
         counts: kind -> how many.
         advice: sentences about the set as a whole.
@@ -81,6 +82,7 @@ class Report:
     """
 
     name: str
+    shown: float = SHOWN
     images: int = 0
     objects: Counter = field(default_factory=Counter)
     places: dict[str, list[str]] = field(default_factory=dict)
@@ -90,7 +92,7 @@ class Report:
 
     def add(self, kind: str, place: str) -> None:
         self.counts[kind] += 1
-        if len(self.places.setdefault(kind, [])) < SHOWN:
+        if len(self.places.setdefault(kind, [])) < self.shown:
             self.places[kind].append(place)
 
     @property
@@ -106,6 +108,7 @@ def look_at(
     seen: Callable | None = None,
     scales: Sequence[int] = (600,),
     max_size: int = 1000,
+    shown: float = SHOWN,
 ) -> Report:
     """Look at every image and annotation of a data set that is not joined.
 
@@ -113,11 +116,12 @@ def look_at(
     * method: whose proposals to look at; 'gt' for none.
     * jobs: threads that decode images.
     * seen: called with the number of images done, now and then.
+    * shown: places of each kind that the report keeps.
     * scales, max_size: to what images will be scaled, see ``image_file.image_scale``.
 
     Raises as ``get_imdb`` does for a name or folder that does not exist.
     """
-    report = Report(name)
+    report = Report(name, shown)
     data_set, problem = None, None
     try:
         data_set = factory.get_imdb(name)

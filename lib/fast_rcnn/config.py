@@ -346,6 +346,11 @@ def get_output_dir(imdb, net=None) -> str:
 
 def output_dir_of(imdb, net=None) -> str:
     """The folder that `get_output_dir` makes, without making it."""
+    if os.pardir in cfg.EXP_DIR.split(os.sep):
+        raise ConfigError(
+            f"EXP_DIR is {cfg.EXP_DIR!r}, which leaves the folder output by '..'; give a name, an absolute path, or "
+            'ROOT_DIR, in which output lies'
+        )
     parts = [cfg.ROOT_DIR, 'output', cfg.EXP_DIR, imdb.name]
     if net is not None:
         parts.append(net if isinstance(net, str) else net.name)

@@ -219,6 +219,11 @@ def normalise_regression(net: caffe.Net, means: np.ndarray, stds: np.ndarray, ki
         }
         kind = min(losses, key=losses.__getitem__)
         because = f' (box loss {losses["plain"]:.3g} if plain, {losses["normalised"]:.3g} if normalised)'
+        if losses['plain'] == losses['normalised'] and (means.any() or (divisor != 1).any()):
+            because = (
+                f', which is assumed: the box loss is {losses[kind]:.3g} either way. Snapshots _iter_N are plain, '
+                '_resume_iter_N normalised; --bbox_pred says which this is'
+            )
     if kind == 'plain':
         regressor = layer_of(net, 'bbox_pred')
         if regressor is None:

@@ -209,7 +209,9 @@ def _check_scales(entry: dict) -> None:
 
 def _say_what_is_not_learned(name: str, classes: Sequence[str], objects: np.ndarray, left_out: np.ndarray) -> None:
     """Print which classes have no object to learn from; ValueError if none has. Counts are by class."""
-    if objects.sum() and objects.sum() == left_out.sum():
+    if not objects.sum():
+        raise ValueError(f'{name}: no object in any of its images: there is nothing to learn but background')
+    if objects.sum() == left_out.sum():
         raise ValueError(
             f'{name}: all of its {objects.sum()} objects are difficult, or crowds: there is nothing to learn but '
             'background. Is <difficult> (iscrowd) meant? tools/check_dataset.py shows what there is'
@@ -217,6 +219,10 @@ def _say_what_is_not_learned(name: str, classes: Sequence[str], objects: np.ndar
     for c in range(1, len(classes)):
         if objects[c] and objects[c] == left_out[c]:
             print(f'{name}: all {objects[c]} objects of class {classes[c]} are difficult, or crowds: it is not learned')
+    without = [classes[c] for c in range(1, len(classes)) if not objects[c]]
+    if without:
+        shown = ', '.join(without[:10]) + (f' and {len(without) - 10} more' if len(without) > 10 else '')
+        print(f'{name}: no object of class {shown}: not learned')
 
 
 def _what_it_has(overlaps: np.ndarray) -> str:

@@ -19,7 +19,8 @@ SUFFIX = '.half-written'
 _NAME_BYTES = 255 - len('.') - len('.01234567') - len(SUFFIX)  # of a file's name, that most disks take
 # .NAME.xxxxxxxx.tmp, NAME.PID.tmp, NAME.part of earlier versions; no others: X.tgz.part is a download to go on with
 _EARLIER = re.compile(
-    r'\..+\.[0-9a-f]{8}\.tmp|.+\.(h5|png|json|txt)\.\d+\.(tmp|boxes)|.+\.(npz|prototxt|json|csv)\.part|.+\.part\.png'
+    r'\..+\.(caffemodel|solverstate|h5|binaryproto|prototxt)\.[0-9a-f]{8}\.tmp|'
+    r'.+\.(h5|png|json|txt)\.\d+\.(tmp|boxes)|.+\.(npz|prototxt|json|csv)\.part|.+\.part\.png'
 )
 _looked_through: set[str] = set()
 

@@ -227,5 +227,7 @@ def test_the_tool_prints_a_table_and_its_status_tells(right):
     done = run('--imdb', f'{name}+folder:{right.root}:bad', '--method', 'gt')
     assert done.returncode == 1 and done.stderr == ''
     assert '       5  refuses   box of zero width or height' in done.stdout and 'and 2 more' in done.stdout
+    done = run('--imdb', f'folder:{right.root}:bad', '--method', 'gt', '--all')
+    assert all(f'z{k}.xml: object 1' in done.stdout for k in range(5)) and 'more' not in done.stdout
     assert run('--imdb', f'folder:{right.root}:none').returncode == 1
     assert 'not found' in run('--imdb', f'folder:{right.root}:none').stderr

@@ -132,6 +132,21 @@ def test_a_class_whose_objects_are_all_difficult_is_said(folder, trained_on, cap
     assert not report.refused
 
 
+def test_a_class_without_objects_is_said(folder, trained_on, capsys):
+    voc(folder, annotation([('cat', 1, 1, 20, 30)]))
+    trained_on(get_imdb(f'folder:{folder.root}:train'))
+    assert 'no object of class dog: not learned' in capsys.readouterr().out
+    assert checked(folder)[1] == {'empty class': 1}
+
+
+def test_a_set_without_objects_is_refused(folder, trained_on):
+    voc(folder, annotation([]))
+    with pytest.raises(ValueError, match='no object in any of its images: there is nothing to learn but background'):
+        trained_on(get_imdb(f'folder:{folder.root}:train'))
+    report, counts = checked(folder)
+    assert counts['nothing to learn'] == 1 and report.refused
+
+
 def test_a_set_whose_objects_are_all_difficult_is_refused(folder, trained_on):
     voc(folder, annotation([('dog', 11, 6, 60, 40, True)]))
     with pytest.raises(ValueError, match='all of its 1 objects are difficult, or crowds: there is nothing to learn'):

@@ -117,6 +117,12 @@ def test_output_folder(tmp_path):
 
     cfg.ROOT_DIR, cfg.EXP_DIR = str(tmp_path), 'mine'
     assert get_output_dir(Imdb, 'vgg16_iter_1') == str(tmp_path / 'output/mine/voc_2007_test/vgg16_iter_1')
+    cfg.EXP_DIR = '../../elsewhere'
+    with pytest.raises(
+        ConfigError, match=r"EXP_DIR is '\.\./\.\./elsewhere', which leaves the folder output by '\.\.'"
+    ):
+        get_output_dir(Imdb)
+    assert not (tmp_path.parent / 'elsewhere').exists()
     assert (tmp_path / 'output/mine/voc_2007_test').is_dir()
 
 

@@ -142,6 +142,22 @@ def test_plain_weights_are_normalised_as_they_are_told():
     assert net.params['bbox_pred'][0].data.tolist() == [[4.0, 8.0], [0.0, 0.0]]
 
 
+def test_a_reading_that_cannot_be_told_is_said_to_be_assumed():
+    from stand_in_data import Blob
+
+    net = Net([[2.0, 4.0], [6.0, 8.0]], [1.0, 2.0])
+    net.forward = lambda: None
+    net.blobs = {
+        'cls_prob_readonly': Blob([[0.5, 0.5]]), 'bbox_pred_readonly': Blob(np.ones((1, 8))), 'rois': Blob([[0, 1, 1, 9, 9]]),
+        'labels': Blob([0]), **{name: Blob(np.zeros((1, 8))) for name in
+                                ('bbox_targets', 'bbox_inside_weights', 'bbox_outside_weights')},
+    }  # fmt: skip
+    # background alone: the box loss is 0 whatever is predicted
+    said = normalise_regression(net, np.full(8, 0.5), np.full(8, 0.1), 'auto')
+    assert said.startswith('the weights predict normalised regressions, which is assumed: the box loss is 0 either way')
+    assert '--bbox_pred says which this is' in said
+
+
 def test_plain_weights_of_a_net_without_bbox_pred_are_refused():
     net = Net([[2.0, 4.0]], [1.0])
     net.params['boxes'] = net.params.pop('bbox_pred')
