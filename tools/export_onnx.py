@@ -18,7 +18,6 @@ import sys
 import tempfile
 from typing import Any
 
-import _interrupts
 from _command_line import add_flags, configure, parser_of, run
 
 
@@ -102,9 +101,8 @@ def main() -> None:
         import onnx  # noqa: F401
     except ModuleNotFoundError:
         raise ImportError("the package onnx is missing: pip install onnx (the project's extra [export])") from None
-    with _interrupts.ending_at_once():
-        from fast_rcnn.config import cfg, cfg_from_dict
-        from fast_rcnn.model_card import class_names, follow_classifier, note_other_settings, read_card
+    from fast_rcnn.config import cfg, cfg_from_dict
+    from fast_rcnn.model_card import class_names, follow_classifier, note_other_settings, read_card
 
     card = read_card(args.caffemodel)
     if card is not None:  # --cfg and --set go on top

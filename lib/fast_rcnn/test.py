@@ -338,9 +338,10 @@ def _regressions(predicted: np.ndarray, num_classes: int, settings: Any) -> np.n
     columns = predicted.size // max(len(predicted), 1)
     if len(predicted) and columns != 4 * regressed:
         agnostic = columns == 8 and not settings.TEST.AGNOSTIC
+        advice = ': one box for all classes, so set TEST.AGNOSTIC True' if agnostic else ''
         raise ConfigError(
             f'bbox_pred has {columns} columns, for {num_classes} classes and TEST.AGNOSTIC {settings.TEST.AGNOSTIC} '
-            f'there should be {4 * regressed}' + (': one box for all classes, so set TEST.AGNOSTIC True' if agnostic else '')
+            f'there should be {4 * regressed}{advice}'
         )
     deltas = predicted.reshape(len(predicted), 4 * regressed)
     return np.tile(deltas[:, 4:], (1, num_classes)) if settings.TEST.AGNOSTIC else deltas
