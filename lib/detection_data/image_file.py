@@ -8,9 +8,11 @@ scaled to 8, grey, palette and CMYK become BGR, transparency is left out; of sev
 
 from __future__ import annotations
 
+import io
 import os
 import threading
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
@@ -28,6 +30,9 @@ _PNG = b'\x89PNG\r\n\x1a\n'
 _EXIF_ORIENTATION = 0x0112
 _PLAIN_MODES = ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'RGBX', 'CMYK', 'YCbCr')
 _header_lock = threading.Lock()
+
+Source = str | os.PathLike | BinaryIO
+"""Where an image file is: its path, or the file itself, at its beginning."""
 
 
 class ImageError(ValueError):
@@ -64,7 +69,7 @@ def read_image(path: str | os.PathLike, size: tuple[int, int] | None = None) -> 
         except cv2.error:  # OpenCV 5 raises where 4 returned None
             image = None
     if image is None:
-        image = _read_by_pillow(path, header)
+        image = _read_by_pillow(path, header, path)
     height, width = image.shape[:2]
     if size is not None and tuple(size) != (width, height):
         raise ImageError(
@@ -72,6 +77,16 @@ def read_image(path: str | os.PathLike, size: tuple[int, int] | None = None) -> 
             'would be misplaced. Was the image replaced? Correct the <size> of the annotation, or the image.'
         )
     return image
+
+
+def decode_image(data: bytes, name: str) -> np.ndarray:
+    """What `read_image` makes of a file with these bytes, for an image that lies in no file; errors call it `name`."""
+    header = _checked_header(io.BytesIO(data), len(data), name)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), _READ) if data else None
+    except cv2.error:
+        image = None
+    return _read_by_pillow(io.BytesIO(data), header, name) if image is None else image
 
 
 def read_image_size(path: str | os.PathLike) -> tuple[int, int]:
@@ -88,10 +103,13 @@ def read_image_size(path: str | os.PathLike) -> tuple[int, int]:
     return width, height
 
 
-def read_header(path: str | os.PathLike) -> Header | None:
-    """What the header of an image file says, without the pixels being read; None if it is of no known kind."""
+def read_header(path: Source, formats: Sequence[str] | None = None) -> Header | None:
+    """What the header of an image file says, without the pixels being read; None if it is of no known kind.
+
+    formats: those that are tried, by Pillow's names; all unless given.
+    """
     try:
-        with _opened(path) as image:
+        with _opened(path, formats) as image:
             orientation = 1 if image.format == 'TIFF' else _orientation(image)
             return Header(image.format or '', *image.size, image.mode, orientation)
     except Exception:  # Pillow raises many kinds for a damaged file
@@ -112,7 +130,7 @@ def _orientation(image: Image.Image) -> int:
     return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
 
 
-def damage_of(path: str | os.PathLike) -> str | None:
+def damage_of(path: Source) -> str | None:
     """What is damaged or missing in an image file, None if nothing is: OpenCV fills it in, and says nothing."""
     try:
         with _opened(path) as image:
@@ -148,13 +166,13 @@ def image_scale(height: int, width: int, target_size: int, max_size: int) -> flo
     return scale
 
 
-def _opened(path: str | os.PathLike) -> Image.Image:
+def _opened(path: Source, formats: Sequence[str] | None = None) -> Image.Image:
     """The file opened by Pillow, whatever its size: whole photographs of 180 megapixels are no attack."""
     with _header_lock:
         before = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = None
         try:
-            return Image.open(path)
+            return Image.open(path, formats=formats)
         finally:
             Image.MAX_IMAGE_PIXELS = before
 
@@ -164,40 +182,44 @@ def _plausible_header(path: str) -> Header | None:
     if not os.path.isfile(path):
         raise ImageError(f'{path}: cannot be read as an image: there is no such file')
     try:
-        open(path, 'rb').close()
+        with open(path, 'rb') as f:
+            return _checked_header(f, os.path.getsize(path), path)
     except PermissionError:
         raise ImageError(
             f'{path}: cannot be read as an image: this user may not read it; change its permissions'
         ) from None
-    bytes_there = os.path.getsize(path)
+
+
+def _checked_header(f: BinaryIO, bytes_there: int, name: str) -> Header | None:
+    """The header of an open file; ImageError if there is nothing in it, or less than it says."""
     if bytes_there == 0:
-        raise ImageError(f'{path}: cannot be read as an image: the file is empty')
-    if _has_endless_chunk(path, bytes_there):
+        raise ImageError(f'{name}: cannot be read as an image: the file is empty')
+    if _has_endless_chunk(f, bytes_there):
         raise ImageError(
-            f'{path}: cannot be read as an image: it has a chunk that is longer than its {bytes_there} bytes; the file '
+            f'{name}: cannot be read as an image: it has a chunk that is longer than its {bytes_there} bytes; the file '
             'is damaged'
         )
-    header = read_header(path)
+    f.seek(0)
+    header = read_header(f)
     if header and header.width * header.height > _PIXELS_A_BYTE.get(header.format, _MOST_PIXELS_A_BYTE) * bytes_there:
         raise ImageError(
-            f'{path}: cannot be read as an image: its header says {header.width} x {header.height} pixels, which its '
+            f'{name}: cannot be read as an image: its header says {header.width} x {header.height} pixels, which its '
             f'{bytes_there} bytes cannot hold; the file is damaged'
         )
     return header
 
 
-def _has_endless_chunk(path: str, bytes_there: int) -> bool:
+def _has_endless_chunk(f: BinaryIO, bytes_there: int) -> bool:
     """Whether a PNG states a chunk longer than the whole file, for which OpenCV 5 would take memory before it looks."""
-    with open(path, 'rb') as f:
-        place = len(_PNG)
-        if f.read(place) != _PNG:
-            return False
-        while len(length := f.read(4)) == 4:
-            size = int.from_bytes(length, 'big')
-            if size > bytes_there:
-                return True
-            place += size + 12  # length, type and check sum
-            f.seek(place)
+    place = len(_PNG)
+    if f.read(place) != _PNG:
+        return False
+    while len(length := f.read(4)) == 4:
+        size = int.from_bytes(length, 'big')
+        if size > bytes_there:
+            return True
+        place += size + 12  # length, type and check sum
+        f.seek(place)
     return False
 
 
@@ -205,11 +227,11 @@ def _too_large(header: Header) -> bool:
     return header.width * header.height > _MOST_PIXELS or max(header.width, header.height) > _LONGEST_SIDE
 
 
-def _read_by_pillow(path: str, header: Header | None) -> np.ndarray:
+def _read_by_pillow(path: Source, header: Header | None, name: str) -> np.ndarray:
     """What OpenCV could not read; ImageError if Pillow cannot either."""
     if header is not None and _too_large(header):
         raise ImageError(
-            f'{path}: cannot be read as an image: {header.width} x {header.height} pixels are more than OpenCV reads, '
+            f'{name}: cannot be read as an image: {header.width} x {header.height} pixels are more than OpenCV reads, '
             f'2^30 in all and 2^20 a side; scale it down'
         )
     try:
@@ -221,4 +243,4 @@ def _read_by_pillow(path: str, header: Header | None) -> np.ndarray:
     except Exception as e:  # Pillow raises many kinds for a damaged file
         none = isinstance(e, Image.UnidentifiedImageError)
         reason = 'not an image of a known kind' if none else str(e) or type(e).__name__
-    raise ImageError(f'{path}: cannot be read as an image: {reason}; replace the file, or take it out of the set')
+    raise ImageError(f'{name}: cannot be read as an image: {reason}; replace the file, or take it out of the set')
