@@ -1,0 +1,130 @@
+#!/usr/bin/env python3
+"""Serves a trained detector over HTTP: POST an image to /detect, JSON comes back; / is a page to drop a picture on.
+
+tools/serve.py --gpu cpu --def models/demo/small/fast_rcnn_ohem/test.prototxt \\
+    --net output/demo_ohem/demo_train/small_fast_rcnn_ohem_iter_1400.caffemodel --cfg experiments/cfgs/demo_ohem.yml
+curl --data-binary @photo.jpg http://127.0.0.1:8000/detect
+
+It listens at this machine alone unless --host says otherwise. Ctrl-C or SIGTERM ends it, after what is running.
+A net with an RPN proposes by itself; for others --proposals says how. docs/serving.md has the rest.
+"""
+
+import argparse
+import os
+
+import _init_paths  # noqa: F401
+from _command_line import add_flags, configure, parser_of, run
+from _project import add_project_flags, need, newest_model, project_of
+
+LEAST_SCORE = 0.05  # of what a request may ask for
+
+
+def parse_args() -> argparse.Namespace:
+    parser = parser_of(__doc__)
+    add_project_flags(parser)
+    parser.add_argument('--def', dest='prototxt', metavar='FILE', help='test prototxt')
+    parser.add_argument('--net', dest='caffemodel', metavar='FILE', help='trained weights (.caffemodel)')
+    parser.add_argument(
+        '--classes', metavar='FILE', help='names of the classes, one a line (default: those that the weights name)'
+    )
+    parser.add_argument('--host', default='127.0.0.1', metavar='ADDRESS', help='where to listen (default: 127.0.0.1)')
+    parser.add_argument('--port', type=int, default=8000, metavar='N', help='(default: 8000; 0: any that is free)')
+    parser.add_argument(
+        '--proposals',
+        choices=('auto', 'selective_search', 'selective_search_quality', 'random'),
+        default='auto',
+        help='where objects are looked for (default: auto, selective search; random boxes where OpenCV has none)',
+    )
+    parser.add_argument(
+        '--det_thresh',
+        type=float,
+        default=0.6,
+        help='least score of a detection, where a request does not say another (default: 0.6)',
+    )
+    limits = parser.add_argument_group('limits (docs/serving.md says what each is for)')
+    for flag, default, kind, what in (
+        ('--max_bytes', 16 * 2**20, int, 'of a request'),
+        ('--max_pixels', 40_000_000, int, 'of an image'),
+        ('--batch', 8, int, 'images that go through the net together'),
+        ('--queue', 32, int, 'images that wait'),
+        ('--connections', 64, int, 'open at the same time'),
+        ('--send_seconds', 20.0, float, 'for a client to send a request'),
+        ('--answer_seconds', 60.0, float, 'for the server to answer it'),
+    ):
+        limits.add_argument(flag, type=kind, default=default, metavar='N', help=f'{what} (default: {default:g})')
+    add_flags(parser)
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = parse_args()
+    try:
+        from serving.app import make_app
+        from serving.limits import Limits
+        from serving.metrics import Metrics
+        from serving.server import address_of, is_loopback, listen, serve
+    except ModuleNotFoundError as error:
+        raise ImportError(f'{error}: the server needs more: pip install "fast-rcnn-ohem[serve]"') from None
+    limits = Limits(
+        bytes=args.max_bytes,
+        pixels=args.max_pixels,
+        batch=args.batch,
+        queue=args.queue,
+        connections=args.connections,
+        send_seconds=args.send_seconds,
+        answer_seconds=args.answer_seconds,
+    )
+    if not 0 <= args.det_thresh <= 1:
+        raise ValueError(f'--det_thresh is {args.det_thresh}; expected 0 to 1')
+    project = project_of(args)
+    if project is not None:
+        args.prototxt = args.prototxt or project.path(args.method, 'test.prototxt')
+    need(args, prototxt='--def', **({} if project else {'caffemodel': '--net'}))
+    listener = listen(args.host, args.port)  # before the net is loaded: a port that is taken is known at once
+    detector = detector_of(args, project, limits.batch)
+    import numpy as np
+
+    detector(np.zeros((120, 160, 3), np.uint8))  # what does not fit shows now, and memory is there
+    metrics = Metrics()
+    name = os.path.basename(args.caffemodel)
+    app = make_app(detector, name, detector.classes, args.det_thresh, limits, metrics)
+    if not is_loopback(listener):
+        print(
+            f'Note: whoever reaches {args.host} may send images and look at /metrics: there is no password and no '
+            'encryption. For a network that is not yours put a proxy with both before it'
+        )
+    print(f'{name} is served at {address_of(listener)} (Ctrl-C ends it)', flush=True)
+    status = serve(app, listener, limits, metrics)
+    print('Goodbye', flush=True)
+    return status
+
+
+def detector_of(args: argparse.Namespace, project, batch: int):
+    """The detector that the flags name, with the settings that its weights bring, then --cfg, then --set."""
+    for path in filter(None, (args.prototxt, args.caffemodel, args.classes)):
+        if not os.path.isfile(path):
+            raise FileNotFoundError(f'there is no file {path}')
+    from detection_data.pascal_voc import listed_classes
+    from fast_rcnn.config import cfg, cfg_from_dict, cfg_from_file, cfg_from_list
+    from fast_rcnn.detector import Detector
+    from fast_rcnn.model_card import class_names, read_card
+    from fast_rcnn.test import load_net
+
+    if project is not None and args.caffemodel is None:
+        cfg_from_file(args.cfg_file)  # where results are is a setting, too
+        cfg_from_list([word for word in args.set_cfgs if word != '--debug'])
+        args.caffemodel = newest_model(project, args.method)
+    card = read_card(args.caffemodel)
+    if card is not None:
+        cfg_from_dict(card.settings, args.caffemodel)
+    configure(args)
+    listed = None if args.classes is None else listed_classes(args.classes)
+    names = class_names(card, args.caffemodel, listed, args.classes)
+    if names is None:
+        raise ValueError(f'{args.caffemodel} does not name its classes: give a file of their names as --classes')
+    net = load_net(args.prototxt, args.caffemodel)
+    return Detector(net, names, cfg, thresh=LEAST_SCORE, proposals=args.proposals, batch=batch)
+
+
+if __name__ == '__main__':
+    run(main)
