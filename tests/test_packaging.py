@@ -15,7 +15,10 @@ except ImportError:  # Python 3.10, where pytest brings it
 ROOT = Path(__file__).parent.parent
 PYPROJECT = tomllib.loads((ROOT / 'pyproject.toml').read_text())
 PROJECT = PYPROJECT['project']
-DISTRIBUTIONS = {'cv2': 'opencv-contrib-python-headless', 'google': 'protobuf', 'yaml': 'pyyaml', 'PIL': 'pillow'}
+DISTRIBUTIONS = {
+    'cv2': 'opencv-contrib-python-headless', 'google': 'protobuf', 'yaml': 'pyyaml', 'PIL': 'pillow',
+    'python_multipart': 'python-multipart', 'prometheus_client': 'prometheus-client',
+}  # fmt: skip
 OPTIONAL = {'triton', 'tensorboard', 'grpc_tools', 'onnx', 'sklearn'}  # used where they are
 
 
@@ -45,16 +48,24 @@ def test_the_engine_alone_needs_the_dependencies_and_no_more():
 def test_the_detector_needs_its_extra_besides():
     engine, extra = names(PROJECT['dependencies']), names(PROJECT['optional-dependencies']['detector'])
     folders = [
-        f'lib/{path.name}' for path in (ROOT / 'lib').iterdir() if path.name not in ('caffe', 'ranks', 'whole_file')
+        f'lib/{path.name}'
+        for path in (ROOT / 'lib').iterdir()
+        if path.name not in ('caffe', 'ranks', 'whole_file', 'serving')
     ]
     needed = third_party(*folders, 'tools')
     assert needed - engine == extra
 
 
+def test_the_server_needs_its_extra_besides():
+    extras = PROJECT['optional-dependencies']
+    detector = names(PROJECT['dependencies']) | names(extras['detector'])
+    assert third_party('lib/serving') - detector == names(extras['serve'])
+
+
 def test_make_installs_all_of_it():
     pinned = names(line for line in (ROOT / 'requirements.txt').read_text().splitlines() if not line.startswith('#'))
     extras = PROJECT['optional-dependencies']
-    asked = [*PROJECT['dependencies'], *extras['detector'], *extras['export'], *extras['svm'], *extras['test']]
+    asked = [*PROJECT['dependencies'], *extras['detector'], *extras['export'], *extras['svm'], *extras['serve'], *extras['test']]
     needed = names(asked) - {PROJECT['name']}
     assert {name.lower() for name in needed} <= {name.lower() for name in pinned}
 

@@ -49,6 +49,7 @@ ARROWS = {
     'transform': {'caffe', 'fast_rcnn'},
     'detection_nets': {'caffe'},
     'pretrained': {'caffe', 'detection_data', 'detection_nets'},
+    'serving': {'detection_data'},
     'inspection': {'caffe', 'caffe_stand_ins', 'detection_data', 'fast_rcnn', 'roi_data_layer', 'rpn'},
 }
 DETECTOR = [f'lib/{package}' for package in ARROWS if package != 'caffe']

@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import os
 import threading
-from collections.abc import Sequence
 from typing import BinaryIO, NamedTuple
 
 import cv2
@@ -103,7 +102,7 @@ def read_image_size(path: str | os.PathLike) -> tuple[int, int]:
     return width, height
 
 
-def read_header(path: Source, formats: Sequence[str] | None = None) -> Header | None:
+def read_header(path: Source, formats: tuple[str, ...] | None = None) -> Header | None:
     """What the header of an image file says, without the pixels being read; None if it is of no known kind.
 
     formats: those that are tried, by Pillow's names; all unless given.
@@ -166,7 +165,7 @@ def image_scale(height: int, width: int, target_size: int, max_size: int) -> flo
     return scale
 
 
-def _opened(path: Source, formats: Sequence[str] | None = None) -> Image.Image:
+def _opened(path: Source, formats: tuple[str, ...] | None = None) -> Image.Image:
     """The file opened by Pillow, whatever its size: whole photographs of 180 megapixels are no attack."""
     with _header_lock:
         before = Image.MAX_IMAGE_PIXELS

@@ -147,9 +147,10 @@ def make_app(
 async def _answer(request: Request, batcher: Batcher, data: bytes, header, turn: bool, limits: Limits) -> Answer:
     """Waits for the answer, but no longer than for its client, nor than is allowed (Refusal 504)."""
     answer = asyncio.wrap_future(batcher.submit(data, header, turn))
-    gone = asyncio.ensure_future(request.receive())
+    gone: asyncio.Future = asyncio.ensure_future(request.receive())
+    both: set[asyncio.Future] = {answer, gone}
     try:
-        await asyncio.wait({answer, gone}, timeout=limits.answer_seconds, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(both, timeout=limits.answer_seconds, return_when=asyncio.FIRST_COMPLETED)
         if answer.done():
             return answer.result()
         if gone.done():

@@ -6,6 +6,7 @@ Nothing a client says of a file is used, neither its name nor its type, and noth
 import asyncio
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import python_multipart
 from fastapi import Request
@@ -145,7 +146,8 @@ class _Form:
         self._in_file = False
         self._field = self._value = b''
 
-    def callbacks(self) -> dict:
+    def callbacks(self) -> Any:
+        """As `MultipartParser` takes them."""
         names = ('part_begin', 'header_begin', 'header_field', 'header_value', 'header_end', 'part_data', 'end')
         return {f'on_{name}': getattr(self, name) for name in names}
 

@@ -1,6 +1,7 @@
 """The bytes of a request as an image: what its header claims is judged before a pixel is decoded."""
 
 import io
+import re
 
 import cv2
 import numpy as np
@@ -10,6 +11,7 @@ from serving.limits import Limits, Refusal
 
 # TIFF is left out: it has the most ways to say one thing and be another, and no camera or browser sends it
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'GIF')
+_BEGINNING = re.compile(rb'\xff\xd8\xff|\x89PNG\r\n\x1a\n|RIFF....WEBP|BM|GIF8', re.DOTALL)
 
 # EXIF's orientation -> what turns the stored pixels upright: quarter turns clockwise, then mirrored left to right
 _TURNS = {2: (0, True), 3: (2, False), 4: (2, True), 5: (1, True), 6: (1, False), 7: (3, True), 8: (3, False)}
@@ -17,8 +19,14 @@ _ROTATIONS = {1: cv2.ROTATE_90_CLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CO
 
 
 def header_of(data: bytes, limits: Limits) -> Header:
-    """The header of an image file. Raises Refusal: 415 unless it is of FORMATS, 413 for more than `limits.pixels`."""
+    """The header of an image file.
+
+    Raises Refusal: 415 unless it is of FORMATS, 422 if it begins so and goes on otherwise, 413 for more than
+    `limits.pixels`.
+    """
     header = read_header(io.BytesIO(data), FORMATS)
+    if header is None and _BEGINNING.match(data):
+        raise Refusal(422, 'the image is damaged: its header cannot be read')
     if header is None:
         raise Refusal(415, f'this is no image of a kind that is read here: {", ".join(FORMATS)}')
     if header.width * header.height > limits.pixels:

@@ -6,7 +6,6 @@ import ipaddress
 import os
 import signal
 import socket
-import sys
 from collections.abc import Iterator
 
 import uvicorn
@@ -31,7 +30,7 @@ def listen(host: str, port: int) -> socket.socket:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(found[4][:2], family=found[0], backlog=128)
     except OSError as error:
-        words = error.strerror or str(error)
+        words = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
         raise ValueError(f'cannot listen at {host}, port {port}: {words}. Give another --host or --port') from None
 
 
@@ -93,7 +92,10 @@ class _Server(uvicorn.Server):
             os._exit(status or 143)
         self.should_exit = True
         self.status = status
-        running = sum(not each.done() for each in self.server_state.tasks)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        cycles = [getattr(each, 'cycle', None) for each in self.server_state.connections]
+        running = sum(each is not None and not each.response_complete for each in cycles)
         what = {0: 'nothing is running', 1: 'finishing 1 request'}.get(running, f'finishing {running} requests')
-        with contextlib.suppress(OSError):
-            os.write(sys.stdout.fileno(), f'Shutting down: {what} (again to end at once)\n'.encode())
+        print(f'Shutting down: {what} (again to end at once)', flush=True)
+        await super().shutdown(sockets)
