@@ -206,7 +206,6 @@ def test_a_body_that_states_no_length_is_counted(client):
 @pytest.mark.parametrize(
     'request_of, status, words',
     [
-        (form(), 422, 'no file'),
         (form(('note', None, b'hello')), 422, 'no file'),
         (form(('a', 'a.png', picture()), ('b', 'b.png', picture())), 422, '2 files; expected one'),
         (form(*[('note', None, b'')] * 17), 422, 'more than 16 parts'),
