@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Serves a trained detector over HTTP: POST an image to /detect, JSON comes back; / is a page to drop a picture on.
 
-tools/serve.py --gpu cpu --def models/demo/small/fast_rcnn_ohem/test.prototxt \\
-    --net output/demo_ohem/demo_train/small_fast_rcnn_ohem_iter_1400.caffemodel --cfg experiments/cfgs/demo_ohem.yml
+tools/serve.py --gpu cpu --net output/demo_ohem/demo_train/small_fast_rcnn_ohem_iter_1400.caffemodel
 curl --data-binary @photo.jpg http://127.0.0.1:8000/detect
 
 It listens at this machine alone unless --host says otherwise. Ctrl-C or SIGTERM ends it, after what is running.
-A net with an RPN proposes by itself; for others --proposals says how. docs/serving.md has the rest.
+The net, its classes and settings are those that the weights bring along; --def, --classes, --cfg and --set go before
+them. A net with an RPN proposes by itself; for others --proposals says how. docs/serving.md has the rest.
 """
 
 import argparse
@@ -22,7 +22,7 @@ LEAST_SCORE = 0.05  # of what a request may ask for
 def parse_args() -> argparse.Namespace:
     parser = parser_of(__doc__)
     add_project_flags(parser)
-    parser.add_argument('--def', dest='prototxt', metavar='FILE', help='test prototxt')
+    parser.add_argument('--def', dest='prototxt', metavar='FILE', help='test prototxt (default: that of the weights)')
     parser.add_argument('--net', dest='caffemodel', metavar='FILE', help='trained weights (.caffemodel)')
     parser.add_argument(
         '--classes', metavar='FILE', help='names of the classes, one a line (default: those that the weights name)'
@@ -79,7 +79,7 @@ def main() -> int:
     project = project_of(args)
     if project is not None:
         args.prototxt = args.prototxt or project.path(args.method, 'test.prototxt')
-    need(args, prototxt='--def', **({} if project else {'caffemodel': '--net'}))
+    need(args, **({} if project else {'caffemodel': '--net'}))
     listener = listen(args.host, args.port)  # before the net is loaded: a port that is taken is known at once
     detector = detector_of(args, project, limits.batch)
     import numpy as np
@@ -104,26 +104,25 @@ def detector_of(args: argparse.Namespace, project, batch: int):
     for path in filter(None, (args.prototxt, args.caffemodel, args.classes)):
         if not os.path.isfile(path):
             raise FileNotFoundError(f'there is no file {path}')
-    from detection_data.pascal_voc import listed_classes
-    from fast_rcnn.config import cfg, cfg_from_dict, cfg_from_file, cfg_from_list
-    from fast_rcnn.detector import Detector
-    from fast_rcnn.model_card import class_names, read_card
-    from fast_rcnn.test import load_net
-
-    if project is not None and args.caffemodel is None:
-        cfg_from_file(args.cfg_file)  # where results are is a setting, too
-        cfg_from_list([word for word in args.set_cfgs if word != '--debug'])
-        args.caffemodel = newest_model(project, args.method)
-    card = read_card(args.caffemodel)
-    if card is not None:
-        cfg_from_dict(card.settings, args.caffemodel)
     configure(args)
-    listed = None if args.classes is None else listed_classes(args.classes)
-    names = class_names(card, args.caffemodel, listed, args.classes)
-    if names is None:
-        raise ValueError(f'{args.caffemodel} does not name its classes: give a file of their names as --classes')
-    net = load_net(args.prototxt, args.caffemodel)
-    return Detector(net, names, cfg, thresh=LEAST_SCORE, proposals=args.proposals, batch=batch)
+    if project is not None:
+        args.caffemodel = args.caffemodel or newest_model(project, args.method)
+
+    from detection_data.pascal_voc import listed_classes
+    from fast_rcnn import Detector
+    from fast_rcnn.config import cfg_from_list
+
+    detector = Detector.load(
+        args.caffemodel,
+        args.prototxt,
+        classes=None if args.classes is None else listed_classes(args.classes),
+        settings=args.cfg_file,
+        thresh=LEAST_SCORE,
+        proposals=args.proposals,
+        batch=batch,
+    )
+    cfg_from_list(args.set_cfgs, detector.settings)
+    return detector
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""No raw exception, crash, hang or gigabyte over damaged files, and nothing lost by signals."""
+"""No raw exception, crash, hang or gigabyte over damaged files, and nothing lost by signals, and a server that stands."""
 
 import subprocess
 import sys
@@ -27,3 +27,15 @@ def test_a_training_stopped_at_each_of_its_writes():
 @pytest.mark.parametrize('kind', ['binaryproto', 'settings_yml', 'labels_coco'])
 def test_some_damaged_files(kind):
     ends_well(HERE / 'reading.py', '--kinds', kind, '--inputs', 60)
+
+
+@pytest.mark.slow
+def test_bad_requests_of_every_kind():
+    pytest.importorskip('uvicorn')
+    ends_well(HERE / 'bad_requests.py')
+
+
+def test_some_bad_requests():
+    pytest.importorskip('uvicorn')
+    kinds = ['truncated', 'flipped_bits', 'wrong_type', 'huge_body', 'form', 'bad_http']
+    ends_well(HERE / 'bad_requests.py', '--count', 30, '--kinds', *kinds)
