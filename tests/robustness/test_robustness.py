@@ -1,4 +1,4 @@
-"""No raw exception, crash, hang or gigabyte over damaged files, and nothing lost by signals, and a server that stands."""
+"""No raw exception, crash, hang or gigabyte over damaged files, nothing lost by signals, and a server that stands."""
 
 import subprocess
 import sys
