@@ -8,6 +8,7 @@ scaled to 8, grey, palette and CMYK become BGR, transparency is left out; of sev
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import threading
@@ -81,10 +82,10 @@ def read_image(path: str | os.PathLike, size: tuple[int, int] | None = None) -> 
 def decode_image(data: bytes, name: str) -> np.ndarray:
     """What `read_image` makes of a file with these bytes, for an image that lies in no file; errors call it `name`."""
     header = _checked_header(io.BytesIO(data), len(data), name)
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), _READ) if data else None
-    except cv2.error:
-        image = None
+    image = None
+    if not (header and header.format == 'TIFF' and _is_turned_tiff(io.BytesIO(data))):  # as in read_image
+        with contextlib.suppress(cv2.error):
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), _READ)
     return _read_by_pillow(io.BytesIO(data), header, name) if image is None else image
 
 
@@ -115,7 +116,7 @@ def read_header(path: Source, formats: tuple[str, ...] | None = None) -> Header 
         return None
 
 
-def _is_turned_tiff(path: str) -> bool:
+def _is_turned_tiff(path: Source) -> bool:
     with _opened(path) as image:
         return _orientation(image) != 1
 

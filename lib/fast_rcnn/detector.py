@@ -35,6 +35,8 @@ from rpn.proposal_layer import ProposalLayer
 THRESH, OF_SVMS = 0.6, 0.0  # least scores, where nothing else is said
 MAX_PER_IMAGE = 100
 
+_NARROW = 32  # pixels of a scaled image, of which layers that pool may have none left
+
 # What a net within weights may do: the Python layers of ours that test nets have, and nothing with files
 _PYTHON_LAYERS = {
     ('rpn.proposal_layer', 'ProposalLayer'),
@@ -277,12 +279,28 @@ class Detector:
         for group in by_shape.values():
             images = [waiting[i][0] for i in group]
             boxes = [proposed for proposed in (waiting[i][1] for i in group) if proposed is not None]
-            with self._lock:
-                results = im_detect_batch(self.net, images, None if self.proposes else boxes, self.settings)
+            try:
+                with self._lock:
+                    results = im_detect_batch(self.net, images, None if self.proposes else boxes, self.settings)
+            except ValueError as error:
+                self._blame_narrowness(waiting[group[0]], error)
+                raise
             found.update(zip(group, results, strict=True))
         for i, (pixels, _, path) in enumerate(waiting):
             per_class = detections(*found[i], self.max_per_image, self.thresh, self.settings)
             yield Detections(per_class, self.classes, (pixels.shape[1], pixels.shape[0]), path)
+
+    def _blame_narrowness(self, prepared: tuple[np.ndarray, np.ndarray | None, str | None], error: Exception) -> None:
+        """Raises ImageError in place of a layer's error where the image is so narrow that no pixels were left to it."""
+        pixels, _, path = prepared
+        test = self.settings.TEST
+        height, width = pixels.shape[:2]
+        scale = min(image_scale(height, width, size, test.MAX_SIZE) for size in test.SCALES)
+        if min(height, width) * scale < _NARROW:
+            raise ImageError(
+                f'{path or "the image"}: {width} x {height} pixels, scaled to {width * scale:.0f} x '
+                f'{height * scale:.0f}, are too narrow for the net'
+            ) from error
 
 
 def _prototxts_beside(caffemodel: str) -> list[str]:

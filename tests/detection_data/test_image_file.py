@@ -12,7 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detection_data.image_file import ImageError, damage_of, image_scale, read_header, read_image, read_image_size
+from detection_data.image_file import (
+    ImageError,
+    damage_of,
+    decode_image,
+    image_scale,
+    read_header,
+    read_image,
+    read_image_size,
+)
 from roi_data_layer import image_blob
 
 # Four flat quarters, so that lossy kinds keep them: BGR
@@ -234,3 +242,23 @@ def test_reading_and_scaling_a_large_image_takes_no_float_copy_of_it(width, heig
     assert shape == [1, 3, 600, round(600 * width / height)]
     unit = 1 if sys.platform == 'darwin' else 1024
     assert grown * unit < 1.3 * 3 * width * height
+
+
+@pytest.mark.parametrize('name', ['a.jpg', 'a.png', 'a.bmp', 'a.tif', 'a.webp', 'a.gif', 'cmyk.jpg', 'deep.png'])
+def test_bytes_are_read_as_the_file_is(tmp_path, name):
+    path = saved(tmp_path / name, {'cmyk.jpg': 'CMYK', 'deep.png': 'I;16'}.get(name, 'RGB'))
+    np.testing.assert_array_equal(decode_image(path.read_bytes(), 'it'), read_image(path))
+
+
+def test_bytes_of_a_turned_tiff_are_read_as_the_file_is(tmp_path):
+    turned(tmp_path / 'a.tif', 6)
+    np.testing.assert_array_equal(decode_image((tmp_path / 'a.tif').read_bytes(), 'it'), read_image(tmp_path / 'a.tif'))
+
+
+@pytest.mark.parametrize(
+    'content, reason',
+    [(b'', 'the file is empty'), (b'hello', 'not an image'), (png_header(10**5, 10**5), 'cannot hold')],
+)
+def test_bytes_that_cannot_be_read_are_called_by_their_name(content, reason):
+    with pytest.raises(ImageError, match=f'^the upload: cannot be read as an image: .*{reason}'):
+        decode_image(content, 'the upload')

@@ -271,6 +271,14 @@ def test_an_image_of_pillow_s_is_told_how_to_become_one(model):
         Detector.load(model)(Image.new('RGB', (9, 9)))
 
 
+def test_an_image_of_which_the_net_leaves_no_pixel(model):
+    detector = Detector.load(model, settings={'TEST': {'SCALES': [120], 'MAX_SIZE': 200}}, proposals='random')
+    with pytest.raises(
+        ImageError, match=r'^the image: 80 x 16000 pixels, scaled to 1 x 200, are too narrow for the net$'
+    ):
+        detector(np.zeros((16000, 80, 3), np.uint8))
+
+
 def test_proposals_that_do_not_fit(model, boxes):
     detector = Detector.load(model)
     with pytest.raises(ValueError, match=r'proposals= has shape \(4,\); expected \(R, 4\)'):
