@@ -14,7 +14,7 @@ import os
 
 import _init_paths  # noqa: F401
 from _command_line import add_flags, configure, parser_of, run
-from _project import add_project_flags, need, newest_model, project_of
+from _project import add_project_flags, model_to_test, need, project_of
 
 LEAST_SCORE = 0.05  # of what a request may ask for
 
@@ -106,7 +106,7 @@ def detector_of(args: argparse.Namespace, project, batch: int):
             raise FileNotFoundError(f'there is no file {path}')
     configure(args)
     if project is not None:
-        args.caffemodel = args.caffemodel or newest_model(project, args.method)
+        args.caffemodel = args.caffemodel or model_to_test(project, args.method)
 
     from detection_data.pascal_voc import listed_classes
     from fast_rcnn import Detector

@@ -1,7 +1,8 @@
 """The queue of images, and the one thread that detects in what has come together.
 
-A net holds one batch at a time, so one thread runs it, and whatever came meanwhile makes the next batch: a lone image
-never waits for others. Files wait as they came, compressed; pixels there are of one batch alone.
+A net holds one batch at a time, so one thread runs it, and what came meanwhile makes the next ones: a lone image never
+waits for others. A batch is the image that waits longest, and those of its size, which share its forward pass. Files
+wait as they came, compressed; pixels there are of one batch alone.
 """
 
 import logging
@@ -62,8 +63,10 @@ class _Job:
     since: float = field(default_factory=time.perf_counter)
 
     @property
-    def pixels(self) -> int:
-        return self.header.width * self.header.height
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the image that the net is to see."""
+        width, height = self.header.width, self.header.height
+        return (height, width) if self.turn and self.header.orientation > 4 else (width, height)
 
 
 class Batcher:
@@ -129,7 +132,7 @@ class Batcher:
                 self._busy_since = None
 
     def _next(self) -> list[_Job] | None:
-        """What has come, up to a batch; None at the end."""
+        """The next batch, empty where those who waited have left; None at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closing)
             if self._closing:
@@ -137,17 +140,14 @@ class Batcher:
                     if job.answer.set_running_or_notify_cancel():
                         job.answer.set_exception(busy('the server is shutting down'))
                 return None
+            waiting = [job for job in self._waiting if not job.answer.cancelled()]
             batch: list[_Job] = []
-            pixels = 0
-            while self._waiting and len(batch) < self._limits.batch:
-                pixels += self._waiting[0].pixels
-                if batch and pixels > self._limits.pixels:
-                    break
-                job = self._waiting.popleft()
-                if job.answer.set_running_or_notify_cancel():
-                    batch.append(job)
-                else:
-                    pixels -= job.pixels
+            if waiting:
+                width, height = waiting[0].size
+                most = max(1, min(self._limits.batch, self._limits.pixels // (width * height)))
+                batch = [job for job in waiting if job.size == (width, height)][:most]
+            self._waiting = deque(job for job in waiting if job not in batch)
+            batch = [job for job in batch if job.answer.set_running_or_notify_cancel()]
             self._metrics.queue.set(len(self._waiting))
             return batch
 

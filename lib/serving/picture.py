@@ -25,7 +25,7 @@ def header_of(data: bytes, limits: Limits) -> Header:
     `limits.pixels`.
     """
     header = read_header(io.BytesIO(data), FORMATS)
-    if header is None and _BEGINNING.match(data):
+    if (header is None and _BEGINNING.match(data)) or (header is not None and not header.width * header.height):
         raise Refusal(422, 'the image is damaged: its header cannot be read')
     if header is None:
         raise Refusal(415, f'this is no image of a kind that is read here: {", ".join(FORMATS)}')

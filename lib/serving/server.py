@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import ipaddress
+import logging
 import os
 import signal
 import socket
 from collections.abc import Iterator
 
+import cv2
 import uvicorn
 from fastapi import FastAPI
 
@@ -56,7 +58,7 @@ def serve(app: FastAPI, listener: socket.socket, limits: Limits, metrics: Metric
         ws='none',
         lifespan='on',
         loop='asyncio',
-        log_level='warning',
+        log_level='error',
         access_log=False,
         proxy_headers=False,
         server_header=False,
@@ -64,6 +66,9 @@ def serve(app: FastAPI, listener: socket.socket, limits: Limits, metrics: Metric
         h11_max_incomplete_event_size=_LONGEST_HEAD,
         timeout_graceful_shutdown=int(limits.send_seconds + limits.answer_seconds) + 1,
     )
+    # What is wrong with a request its sender is told; a log that strangers can fill is read by nobody
+    logging.getLogger('python_multipart').setLevel(logging.ERROR)
+    cv2.setLogLevel(0)  # type: ignore[attr-defined]
     server = _Server(config)
     asyncio.run(server.serve(sockets=[listener]))
     return server.status

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 
 
-def picture(width=32, height=24, kind='.png', seed=0):
-    """The bytes of an image file of noise."""
-    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+def picture(width=32, height=24, kind='.png', seed=0, most=256):
+    """The bytes of an image file of noise; it is black if `most` is 1."""
+    pixels = np.random.default_rng(seed).integers(0, most, (height, width, 3), dtype=np.uint8)
     return cv2.imencode(kind, pixels)[1].tobytes()
 
 
@@ -39,7 +39,7 @@ def form(*parts, boundary='xyz', end=True):
 class ToldDetector:
     """Finds one button as large as each image. `batches`: the number of images of each call.
 
-    While `gate` is closed a call waits; `entered` tells that one does. An image of 13 pixels across is too much for it.
+    While `gate` is closed a call waits; `entered` tells that one does. An image that is all black is too much for it.
     """
 
     def __init__(self):
@@ -52,7 +52,7 @@ class ToldDetector:
         self.batches.append(len(images))
         self.entered.set()
         assert self.gate.wait(30)
-        if any(image.shape[1] == 13 for image in images):
+        if not all(image.any() for image in images):
             raise RuntimeError('no memory at /secret/place')
         return [
             [SimpleNamespace(name='button', score=0.75, x1=0.0, y1=0.0, x2=w - 1.0, y2=h - 1.0)]

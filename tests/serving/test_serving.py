@@ -148,12 +148,25 @@ def test_a_batch_has_no_more_pixels_than_one_image_may(client, told):
     assert told.batches == [1, 1, 1]  # two are 10800 pixels
 
 
+def test_a_batch_is_the_first_that_waits_and_those_of_its_size(client, told):
+    told.gate.clear()
+    with ThreadPoolExecutor(4) as threads:
+        requests = [threads.submit(client.post, '/detect', content=picture())]
+        assert told.entered.wait(20)
+        for waiting, (width, height) in enumerate([(20, 10), (10, 20), (20, 10)], 1):
+            requests.append(threads.submit(client.post, '/detect', content=picture(width, height)))
+            wait_until(lambda n=waiting: client.get('/health').json()['waiting'] == n)
+        told.gate.set()
+        assert [each.result().json()['batch'] for each in requests] == [1, 2, 1, 2]
+    assert told.batches == [1, 2, 1]
+
+
 def test_one_image_spoils_no_other_of_its_batch(client, told, caplog):
     told.gate.clear()
     with ThreadPoolExecutor(4) as threads:
         first = threads.submit(client.post, '/detect', content=picture())
         assert told.entered.wait(20)
-        bad = threads.submit(client.post, '/detect', content=picture(13))
+        bad = threads.submit(client.post, '/detect', content=picture(most=1))
         good = threads.submit(client.post, '/detect', content=picture())
         wait_until(lambda: client.get('/health').json()['waiting'] == 2)
         told.gate.set()
