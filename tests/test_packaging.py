@@ -65,7 +65,14 @@ def test_the_server_needs_its_extra_besides():
 def test_make_installs_all_of_it():
     pinned = names(line for line in (ROOT / 'requirements.txt').read_text().splitlines() if not line.startswith('#'))
     extras = PROJECT['optional-dependencies']
-    asked = [*PROJECT['dependencies'], *extras['detector'], *extras['export'], *extras['svm'], *extras['serve'], *extras['test']]
+    asked = [
+        *PROJECT['dependencies'],
+        *extras['detector'],
+        *extras['export'],
+        *extras['svm'],
+        *extras['serve'],
+        *extras['test'],
+    ]
     needed = names(asked) - {PROJECT['name']}
     assert {name.lower() for name in needed} <= {name.lower() for name in pinned}
 

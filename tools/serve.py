@@ -9,12 +9,17 @@ The net, its classes and settings are those that the weights bring along; --def,
 them. A net with an RPN proposes by itself; for others --proposals says how. docs/serving.md has the rest.
 """
 
+import _init_paths  # noqa: F401
+
 import argparse
 import os
 
-import _init_paths  # noqa: F401
 from _command_line import add_flags, configure, parser_of, run
+<<<<<<< Updated upstream
 from _project import add_project_flags, model_to_test, need, project_of
+=======
+from _project import add_project_flags, need, model_to_test, project_of
+>>>>>>> Stashed changes
 
 LEAST_SCORE = 0.05  # of what a request may ask for
 
