@@ -15,11 +15,7 @@ import argparse
 import os
 
 from _command_line import add_flags, configure, parser_of, run
-<<<<<<< Updated upstream
 from _project import add_project_flags, model_to_test, need, project_of
-=======
-from _project import add_project_flags, need, model_to_test, project_of
->>>>>>> Stashed changes
 
 LEAST_SCORE = 0.05  # of what a request may ask for
 
