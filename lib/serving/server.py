@@ -68,7 +68,7 @@ def serve(app: FastAPI, listener: socket.socket, limits: Limits, metrics: Metric
     )
     # What is wrong with a request its sender is told; a log that strangers can fill is read by nobody
     logging.getLogger('python_multipart').setLevel(logging.ERROR)
-    cv2.setLogLevel(0)  # type: ignore[attr-defined]
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     server = _Server(config)
     asyncio.run(server.serve(sockets=[listener]))
     return server.status

@@ -110,7 +110,7 @@ def test_turning_goes_by_exif_as_pillow_does_it(orientation):
 
 
 def test_an_image_is_turned_where_the_request_asks(client, tmp_path):
-    image = Image.new('RGB', (40, 20))
+    image = Image.new('RGB', (40, 20), 'red')
     image.getexif()[0x0112] = 6
     image.save(tmp_path / 'a.jpg', exif=image.getexif())
     data = (tmp_path / 'a.jpg').read_bytes()
