@@ -71,7 +71,11 @@ def light(path: Path, folder: Path) -> Path:
 
 
 def settle(net) -> None:
-    """Sets the detector's settings as the net's RoIDataLayer shows that it is meant to be used."""
+    """Sets the detector's settings as the net shows that it is meant to be used: its RoIDataLayer, and its pooling.
+
+    R-FCN pools maps of 8 numbers, two regressions, where there is one for objects of any class.
+    """
+    cfg.TRAIN.AGNOSTIC = any(layer.psroi_pooling_param.output_dim == 8 for layer in net.layer)
     for layer in net.layer:
         if layer.python_param.layer == 'RoIDataLayer':
             cfg.TRAIN.HAS_RPN = 'gt_boxes' in layer.top
