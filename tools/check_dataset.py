@@ -62,7 +62,7 @@ def main() -> int:
         parser.error(f'--batches is {args.batches}; expected 1 or more')
     if args.cfg is not None:
         cfg_from_file(args.cfg)
-    cfg_from_list(args.set_cfgs)
+    cfg_from_list([word for word in args.set_cfgs if word != '--debug'])  # --set takes all that follows it
     shown = math.inf if args.all else SHOWN
     refused = False
     for name in joined_names(args.imdb):

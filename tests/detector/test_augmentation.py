@@ -1,11 +1,14 @@
 """Augmented images: boxes stay on what they show, the same numbers give the same image, nothing is on by default."""
 
+import re
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 from stand_in_data import ListImdb
 
-from fast_rcnn.config import ConfigError, cfg, cfg_from_list
+from fast_rcnn.config import ConfigError, cfg, cfg_from_file, cfg_from_list
 from roi_data_layer.augmentation import Change, change_look, change_shape, changed, drawn_change, entry_of, is_on, named
 from roi_data_layer.minibatch import get_minibatch
 from roi_data_layer.order import augmenting_rng
@@ -277,3 +280,31 @@ def test_entries_of_one_s_own_that_do_not_say_how_targets_are_normalised(blood_c
     cfg.TRAIN.AUGMENT.TURN = True
     with pytest.raises(ConfigError, match=r'needs to know how they are normalised: .*not a list'):
         entry_of(list(Roidb(blood_cells)), 0, 0)
+
+
+def test_the_settings_in_the_documentation_load(tmp_path):
+    page = (Path(__file__).parents[2] / 'docs' / 'your-own-data.md').read_text()
+    (tmp_path / 'a.yml').write_text(re.search(r'```yaml\n(TRAIN:\n  AUGMENT:.*?)```', page, re.DOTALL)[1])
+    cfg_from_file(str(tmp_path / 'a.yml'))
+    assert is_on() and sorted(cfg.TRAIN.AUGMENT) == sorted([*EVERYTHING, 'CROP_HOLDS'])
+    assert cfg.TRAIN.AUGMENT.SCALE_JITTER == (0.8, 1.25) and cfg.TRAIN.AUGMENT.TURN is True
+
+
+@pytest.mark.parametrize('size', [(1, 1), (1, 50), (50, 1), (2, 2), (33, 7)])
+def test_images_of_any_size_stay_images(size):
+    """Many changes of a narrow image: the pixels have the size that the entry says, and boxes lie in it."""
+    cfg.TRAIN.AUGMENT.update(EVERYTHING, CROP=0.1, CROP_HOLDS=0.1)
+    width, height = size
+    image = np.zeros((height, width, 3), np.uint8)
+    for n in range(20):
+        rng = np.random.default_rng(n)
+        x1, y1 = (int(rng.integers(side)) for side in size)
+        box = [x1, y1, int(rng.integers(x1, width)), int(rng.integers(y1, height))]
+        for change in drawn_change(entry([box, box], [1, 0], width, height), augmenting_rng(3, n, 0)):
+            new = changed(entry([box, box], [1, 0], width, height), change)
+            pixels = change_shape(image, change)
+            assert pixels.shape == (new['height'], new['width'], 3) and pixels.size
+            assert (new['boxes'] >= 0).all() and (new['boxes'][:, :2] <= new['boxes'][:, 2:]).all()
+            assert (new['boxes'][:, 2] < new['width']).all() and (new['boxes'][:, 3] < new['height']).all()
+            look = change_look(pixels.astype(np.float32), change, MEANS)
+            assert look.shape == pixels.shape and np.isfinite(look).all()

@@ -74,7 +74,7 @@ def sheet(path):
     photo = path.parent.parent / 'photo.png'
     cv2.imwrite(str(photo), PHOTO)
     mistake = {'image': str(photo), 'box': [1, 1, 9, 9], 'object_box': None, 'score': 0.5, 'class': 'cat', 'iou': 0.1}
-    draw_sheet(str(path), [{**mistake, 'object_class': None}], 'background', 1)
+    draw_sheet(str(path), [{**mistake, 'object_class': None}], 'background', 1, ['__background__', 'cat'])
 
 
 ENTRY = {'iteration': 0, 'loss': {'a': 1.0}, 'images': 1, 'seconds': {'step': 1.0}, 'mined': {'rois': 1, 'fg': 1}}
