@@ -120,7 +120,7 @@ def main() -> None:
     with whole_file.beside(path) as made:
         compressed.save(made)
         if card is not None:
-            add_card(made, card.remade())
+            add_card(made, card.remade(text))
     print(f'Wrote svd model to: {path}')
 
 

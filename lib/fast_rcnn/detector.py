@@ -40,6 +40,7 @@ _NARROW = 32  # pixels of a scaled image, of which layers that pool may have non
 # What a net within weights may do: the Python layers of ours that test nets have, and nothing with files
 _PYTHON_LAYERS = {
     ('rpn.proposal_layer', 'ProposalLayer'),
+    ('transform.torch_image_transform_layer', 'TorchImageTransformLayer'),
     ('caffe_stand_ins.layers', 'RoIPooling'),
     ('caffe_stand_ins.layers', 'SmoothL1Loss'),
 }

@@ -63,11 +63,11 @@ class ModelCard:
     def of_svms(self) -> 'ModelCard':
         """The card of the same net with SVMs in place of its classifier."""
         settings = {**self.settings, 'TEST': {**self._test, 'SVM': True}}
-        return dataclasses.replace(self.remade(), settings=settings, net=self.net)
+        return dataclasses.replace(self.remade(self.net), settings=settings)
 
-    def remade(self) -> 'ModelCard':
-        """The card of a net that was made of this one: what is known of this one alone is not true of it."""
-        return dataclasses.replace(self, validation={}, net='')
+    def remade(self, net: str) -> 'ModelCard':
+        """The card of a net, of the prototxt `net`, that was made of this one: what was measured is not true of it."""
+        return dataclasses.replace(self, validation={}, net=net)
 
     @property
     def _test(self) -> dict:

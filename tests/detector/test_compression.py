@@ -183,7 +183,8 @@ def test_the_tool_writes_weights_and_prototxt(trained, tmp_path):
     assert f'Wrote svd model to: {weights}' in said.stdout
     assert re.search(r'^fc6 +8 x 12 +3 +96 +60 +[\d.]+% of the norm$', said.stdout, re.MULTILINE)
     assert re.search(r'^fc7 +5 x 8 +4 +40 +52 .* no gain: give a lower rank$', said.stdout, re.MULTILINE)
-    assert read_card(str(weights)).classes == ('__background__', 'cat')
+    card = read_card(str(weights))
+    assert card.classes == ('__background__', 'cat') and card.net == prototxt.read_text()  # it loads without a prototxt
     net = caffe.Net(str(tmp_path / 'test.prototxt'), str(tmp_path / 'net.caffemodel'), caffe.TEST)
     small = caffe.Net(str(prototxt), str(weights), caffe.TEST)
     upper, singular, lower = np.linalg.svd(net.params['fc6'][0].data, full_matrices=False)

@@ -167,5 +167,5 @@ def test_the_settings_are_r_cnn_s():
 
 def test_what_was_measured_of_a_net_is_not_said_of_one_made_of_it():
     card = ModelCard.of_training(('__background__', 'cat'), 'cats', {'imdb': 'cats_val', 'iteration': 9, 'mAP': 0.5})
-    assert card.of_svms().validation == card.remade().validation == {}
-    assert card.remade().settings == card.settings and card.of_svms().classes == card.classes
+    assert card.of_svms().validation == card.remade('').validation == {}
+    assert card.remade('').settings == card.settings and card.of_svms().classes == card.classes
