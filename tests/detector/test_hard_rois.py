@@ -148,8 +148,8 @@ def test_a_reading_that_cannot_be_told_is_said_to_be_assumed():
     net = Net([[2.0, 4.0], [6.0, 8.0]], [1.0, 2.0])
     net.forward = lambda: None
     net.blobs = {
-        'cls_prob_readonly': Blob([[0.5, 0.5]]), 'bbox_pred_readonly': Blob(np.ones((1, 8))), 'rois': Blob([[0, 1, 1, 9, 9]]),
-        'labels': Blob([0]), **{name: Blob(np.zeros((1, 8))) for name in
+        'cls_prob_readonly': Blob([[0.5, 0.5]]), 'bbox_pred_readonly': Blob(np.ones((1, 8))),
+        'rois': Blob([[0, 1, 1, 9, 9]]), 'labels': Blob([0]), **{name: Blob(np.zeros((1, 8))) for name in
                                 ('bbox_targets', 'bbox_inside_weights', 'bbox_outside_weights')},
     }  # fmt: skip
     # background alone: the box loss is 0 whatever is predicted
