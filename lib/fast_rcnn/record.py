@@ -394,7 +394,7 @@ def scalars(entry: dict) -> list[tuple[str, float]]:
         if isinstance(value, dict):
             for key, item in value.items():
                 visit(f'{name}/{key}' if name else str(key), item)
-        elif value is not None and name != 'iteration':
+        elif value is not None and name.rpartition('/')[2] != 'iteration':
             found.append((name, float(value)))
 
     visit('', entry)

@@ -144,6 +144,7 @@ class HardRoiMiningLayer(caffe.Layer):
     last = None
     position = 0
     _own_rule = None  # as the prototxt says
+    _scores_too = False  # a top more: of the adversary
 
     def setup(self, bottom, top):
         self._num_classes = _num_classes(self)

@@ -59,7 +59,7 @@ def test_weights_become_a_caffemodel_of_just_these_layers(tmp_path):
     np.savez(tmp_path / 'w.npz', **weights)
     done = convert(tmp_path)
     assert done.returncode == 0, done.stderr
-    assert '2 layers, c1, c2' in done.stdout
+    assert '2 layers, c1 to c2' in done.stdout
     caffe.set_mode_cpu()
     net = caffe.Net(str(tmp_path / 'net.prototxt'), caffe.TEST)
     net.params['fc'][0].data[...] = 7

@@ -13,9 +13,17 @@ NAMES = {'60k80k': '240k320k', '30k40k': '200k280k'}
 
 
 def nets(data):
-    """Those written by hand: tests/detector/test_backbone_nets.py is about those that a program writes."""
+    """Those written by hand: tests/detector/test_backbone_nets.py is about those that a program writes.
+
+    A-Fast-RCNN is published for VOC alone.
+    """
     written = (path for ending in ('prototxt', 'pt') for path in (MODELS / data).rglob(f'*.{ending}'))
-    return sorted(path for path in written if 'tools/make_nets.py' not in path.read_text())
+    return sorted(
+        path
+        for path in written
+        if 'tools/make_nets.py' not in path.read_text()
+        and not path.parent.name.endswith(('_std', '_adv', '_adv_pretrain'))
+    )
 
 
 def of_coco(text, replacements):

@@ -163,6 +163,16 @@ WHOLE = {
 }  # fmt: skip
 
 
+def test_a_log_is_told_from_a_record(tmp_path):
+    path = tmp_path / 'train.log'
+    for end in ('', '\n'):
+        path.write_text('I0101 00:00:00.000000 1 solver.cpp:229] Iteration 0, loss = 3' + end)
+        with pytest.raises(
+            ValueError, match=r'train\.log, line 1: not a line of a training record, which .*Is it a log'
+        ):
+            read_record(str(path))
+
+
 @pytest.mark.parametrize(
     ('change', 'said'),
     [
@@ -179,16 +189,6 @@ WHOLE = {
         ({'memory': None}, 'memory is null, expected numbers by name'),
     ],
 )
-def test_a_log_is_told_from_a_record(tmp_path):
-    path = tmp_path / 'train.log'
-    for end in ('', '\n'):
-        path.write_text('I0101 00:00:00.000000 1 solver.cpp:229] Iteration 0, loss = 3' + end)
-        with pytest.raises(
-            ValueError, match=r'train\.log, line 1: not a line of a training record, which .*Is it a log'
-        ):
-            read_record(str(path))
-
-
 def test_a_line_of_another_kind_is_told_with_its_number(tmp_path, change, said):
     path = tmp_path / 'r.jsonl'
     path.write_text(json.dumps(WHOLE) + '\n' + json.dumps({**WHOLE, **change}) + '\n')

@@ -7,7 +7,8 @@ import pytest
 from projects.set_classes import SetClassesError, set_classes
 
 MODELS = Path(__file__).parents[2] / 'models'
-NETS = sorted(p for p in MODELS.rglob('*.prototxt') if p.name in ('train.prototxt', 'test.prototxt'))
+# but those of R-FCN, which are refused: their classes are in the number of their maps
+NETS = sorted(p for p in MODELS.rglob('t*.prototxt') if not p.parent.name.startswith('rfcn'))
 
 
 @pytest.mark.parametrize('path', NETS, ids=lambda p: str(p.relative_to(MODELS)))
