@@ -543,7 +543,10 @@ def _example(default) -> str:
 
 
 def _nearest(key: str) -> str:
-    """A hint at the key meant by `key`: the same name in another section, else the most similar one."""
-    same_name = [name for name in _FLAT_DEFAULTS if name.split('.')[-1] == key.split('.')[-1].upper()]
-    near = same_name or difflib.get_close_matches(key.upper(), _FLAT_DEFAULTS, n=1, cutoff=0.0)
+    """A hint at the key meant by `key`: the same name, or nearly, in any section; nothing where none is like it."""
+    last = {name: name.split('.')[-1] for name in _FLAT_DEFAULTS}
+    near = difflib.get_close_matches(key.upper(), _FLAT_DEFAULTS, n=1)
+    alike = difflib.get_close_matches(key.split('.')[-1].upper(), set(last.values()), n=1, cutoff=0.75)
+    same_name = [name for name in last if last[name] == key.split('.')[-1].upper()]
+    near = same_name or near or [name for name in last if last[name] in alike]
     return f'; did you mean {" or ".join(near)}?' if near else ''

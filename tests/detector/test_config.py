@@ -106,6 +106,13 @@ def test_values_must_come_in_pairs():
         cfg_from_list(['EXP_DIR'])
 
 
+@pytest.mark.parametrize('name', ['b', 'learning_rate', 'TRAIN.x'])
+def test_no_name_is_offered_for_one_that_is_like_none(name):
+    with pytest.raises(ConfigError, match=f'there is no setting {name}') as caught:
+        cfg_from_list([name, '3'])
+    assert 'did you mean' not in str(caught.value)
+
+
 def test_missing_file():
     with pytest.raises(FileNotFoundError, match=r'no settings file nowhere\.yml'):
         cfg_from_file('nowhere.yml')
