@@ -13,6 +13,11 @@ from serving.limits import Limits, Refusal
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'GIF')
 _BEGINNING = re.compile(rb'\xff\xd8\xff|\x89PNG\r\n\x1a\n|RIFF....WEBP|BM|GIF8', re.DOTALL)
 
+# A progressive JPEG draws over the whole image in each of its scans, ten or so. A scan can be a few bytes: 100,000 of
+# them fit into a request, and would be drawn for hours
+_MOST_SCANS = 100
+_SCAN = b'\xff\xda'
+
 # EXIF's orientation -> what turns the stored pixels upright: quarter turns clockwise, then mirrored left to right
 _TURNS = {2: (0, True), 3: (2, False), 4: (2, True), 5: (1, True), 6: (1, False), 7: (3, True), 8: (3, False)}
 _ROTATIONS = {1: cv2.ROTATE_90_CLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_COUNTERCLOCKWISE}
@@ -21,14 +26,16 @@ _ROTATIONS = {1: cv2.ROTATE_90_CLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CO
 def header_of(data: bytes, limits: Limits) -> Header:
     """The header of an image file.
 
-    Raises Refusal: 415 unless it is of FORMATS, 422 if it begins so and goes on otherwise, 413 for more than
-    `limits.pixels`.
+    Raises Refusal: 415 unless it is of FORMATS, 422 if it begins so and goes on otherwise, or has far more scans than
+    any camera makes, 413 for more than `limits.pixels`.
     """
     header = read_header(io.BytesIO(data), FORMATS)
     if (header is None and _BEGINNING.match(data)) or (header is not None and not header.width * header.height):
         raise Refusal(422, 'the image is damaged: its header cannot be read')
     if header is None:
         raise Refusal(415, f'this is no image of a kind that is read here: {", ".join(FORMATS)}')
+    if header.format in ('JPEG', 'MPO') and data.count(_SCAN) > _MOST_SCANS:
+        raise Refusal(422, f'the image has {data.count(_SCAN)} scans, more than the {_MOST_SCANS} that are accepted')
     if header.width * header.height > limits.pixels:
         raise Refusal(
             413, f'the image has {header.width} x {header.height} pixels, more than the {limits.pixels} accepted'

@@ -178,8 +178,18 @@ def bombs() -> list[bytes]:
         png(80, 80, chunk(b'iCCP', b'a\0\0' + zeros), rows=80),
         png(80, 80, chunk(b'zTXt', b'a\0\0' + zeros) * 2, rows=80),
         png(80, 80, struct.pack('>I', 2**31 - 1) + b'tEXt', rows=80),
+        many_scans(),
         png(2000, 2000, rows=2000),  # as large as may be, and fit
     ]
+
+
+def many_scans() -> bytes:
+    """A progressive JPEG of four megapixels that is drawn over some ten thousand times."""
+    file = io.BytesIO()
+    Image.fromarray(np.full((2000, 2000, 3), 99, np.uint8)).save(file, 'JPEG', progressive=True)
+    *scans, last = file.getvalue().removesuffix(b'\xff\xd9').split(b'\xff\xda')
+    room = LIMIT - len(file.getvalue())
+    return b'\xff\xda'.join([*scans, *[last] * (room // (len(last) + 2))]) + b'\xff\xd9'
 
 
 def bomb(server: Server, n: int, rng: random.Random):

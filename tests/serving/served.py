@@ -1,5 +1,6 @@
 """What the server's tests share: pictures, forms, and a detector whose answers the test decides."""
 
+import io
 import struct
 import threading
 import zlib
@@ -7,6 +8,7 @@ from types import SimpleNamespace
 
 import cv2
 import numpy as np
+from PIL import Image
 
 
 def picture(width=32, height=24, kind='.png', seed=0, most=256):
@@ -23,6 +25,14 @@ def png_of(width, height):
 
     head = chunk(b'IHDR', struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0))
     return b'\x89PNG\r\n\x1a\n' + head + chunk(b'IDAT', zlib.compress(bytes(1000))) + chunk(b'IEND', b'')
+
+
+def jpeg_of_scans(count):
+    """A progressive JPEG that draws its last scan again and again."""
+    file = io.BytesIO()
+    Image.fromarray(np.full((64, 64, 3), 99, np.uint8)).save(file, 'JPEG', progressive=True)
+    *scans, last = file.getvalue().removesuffix(b'\xff\xd9').split(b'\xff\xda')
+    return b'\xff\xda'.join([*scans, *[last] * (count - len(scans) + 1)]) + b'\xff\xd9'
 
 
 def form(*parts, boundary='xyz', end=True):

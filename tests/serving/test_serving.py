@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 from prometheus_client.parser import text_string_to_metric_families
-from served import ToldDetector, form, picture, png_of
+from served import ToldDetector, form, jpeg_of_scans, picture, png_of
 
 import caffe
 from fast_rcnn import Detector
@@ -95,6 +95,10 @@ def test_a_form_and_a_bare_body_are_the_same(client):
         del answer['ms']
     assert bare == formed
     assert bare['detections'] == [{'name': 'button', 'score': 0.75, 'box': [0, 0, 31, 23]}]
+
+
+def test_a_progressive_jpeg_is_an_image_like_others(client):
+    assert client.post('/detect', content=jpeg_of_scans(10)).json()['size'] == {'width': 64, 'height': 64}
 
 
 @pytest.mark.parametrize('query, count', [('', 1), ('?threshold=0.75', 1), ('?threshold=0.76', 0)])
@@ -198,6 +202,7 @@ def truncated(kind):
         (truncated('.png'), 422, 'the image is damaged'),
         (truncated('.webp'), 422, 'the image is damaged'),
         (truncated('.bmp'), 422, 'the image is damaged'),
+        (jpeg_of_scans(101), 422, '101 scans, more than the 100'),
         (png_of(101, 100), 413, '101 x 100 pixels, more than the 10000 accepted'),
         (png_of(60000, 60000), 413, '60000 x 60000 pixels'),
         (bytes(20_001), 413, 'larger than 20000 bytes'),
