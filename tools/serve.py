@@ -12,6 +12,7 @@ them. A net with an RPN proposes by itself; for others --proposals says how. doc
 import _init_paths  # noqa: F401
 
 import argparse
+import dataclasses
 import os
 
 from _command_line import add_flags, configure, parser_of, run
@@ -46,13 +47,18 @@ def parse_args() -> argparse.Namespace:
     for flag, default, kind, what in (
         ('--max_bytes', 16 * 2**20, int, 'of a request'),
         ('--max_pixels', 40_000_000, int, 'of an image'),
-        ('--batch', 8, int, 'images that go through the net together'),
         ('--queue', 32, int, 'images that wait'),
         ('--connections', 64, int, 'open at the same time'),
         ('--send_seconds', 20.0, float, 'for a client to send a request'),
         ('--answer_seconds', 60.0, float, 'for the server to answer it'),
     ):
         limits.add_argument(flag, type=kind, default=default, metavar='N', help=f'{what} (default: {default:g})')
+    limits.add_argument(
+        '--batch',
+        type=int,
+        metavar='N',
+        help='images that go through the net together (default: 1 on a CPU, 8 on a GPU)',
+    )
     add_flags(parser)
     return parser.parse_args()
 
@@ -69,7 +75,7 @@ def main() -> int:
     limits = Limits(
         bytes=args.max_bytes,
         pixels=args.max_pixels,
-        batch=args.batch,
+        batch=8 if args.batch is None else args.batch,
         queue=args.queue,
         connections=args.connections,
         send_seconds=args.send_seconds,
@@ -82,7 +88,10 @@ def main() -> int:
         args.prototxt = args.prototxt or project.path(args.method, 'test.prototxt')
     need(args, **({} if project else {'caffemodel': '--net'}))
     listener = listen(args.host, args.port)  # before the net is loaded: a port that is taken is known at once
-    detector = detector_of(args, project, limits.batch)
+    detector = detector_of(args, project)
+    if args.batch is None and args.gpu == 'cpu':
+        limits = dataclasses.replace(limits, batch=1)  # a CPU is full with one image, and slower with several
+    detector.batch = limits.batch
     import numpy as np
 
     detector(np.zeros((120, 160, 3), np.uint8))  # what does not fit shows now, and memory is there
@@ -100,7 +109,7 @@ def main() -> int:
     return status
 
 
-def detector_of(args: argparse.Namespace, project, batch: int):
+def detector_of(args: argparse.Namespace, project):
     """The detector that the flags name, with the settings that its weights bring, then --cfg, then --set."""
     for path in filter(None, (args.prototxt, args.caffemodel, args.classes)):
         if not os.path.isfile(path):
@@ -120,7 +129,6 @@ def detector_of(args: argparse.Namespace, project, batch: int):
         settings=args.cfg_file,
         thresh=LEAST_SCORE,
         proposals=args.proposals,
-        batch=batch,
     )
     cfg_from_list(args.set_cfgs, detector.settings)
     return detector

@@ -5,7 +5,9 @@ application has its own, and what outlasts them all is cut; so is a connection w
 """
 
 import asyncio
+import contextlib
 import json
+import socket
 from collections.abc import Callable
 
 import h11
@@ -37,6 +39,10 @@ class LimitedConnection(H11Protocol):
 
     def connection_made(self, transport) -> None:
         super().connection_made(transport)
+        # An answer is two writes: the second would wait 40 ms for the first to be acknowledged. asyncio sees to it only
+        # where the socket was made with the number of the protocol
+        with contextlib.suppress(OSError):
+            transport.get_extra_info('socket').setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.metrics.connections.set(len(self.connections))
         if len(self.connections) > 2 * self.limits.connections:  # they are not even told
             self._cut('too many connections')
