@@ -545,8 +545,8 @@ def _example(default) -> str:
 def _nearest(key: str) -> str:
     """A hint at the key meant by `key`: the same name, or nearly, in any section; nothing where none is like it."""
     last = {name: name.split('.')[-1] for name in _FLAT_DEFAULTS}
-    near = difflib.get_close_matches(key.upper(), _FLAT_DEFAULTS, n=1)
-    alike = difflib.get_close_matches(key.split('.')[-1].upper(), set(last.values()), n=1, cutoff=0.75)
-    same_name = [name for name in last if last[name] == key.split('.')[-1].upper()]
-    near = same_name or near or [name for name in last if last[name] in alike]
+    section, _, name = key.upper().rpartition('.')
+    alike = difflib.get_close_matches(name, sorted(set(last.values())), n=1, cutoff=0.75)
+    found = [each for each in last if last[each] in alike]
+    near = [each for each in found if last[each] != name and each.rpartition('.')[0] == section] or found
     return f'; did you mean {" or ".join(near)}?' if near else ''

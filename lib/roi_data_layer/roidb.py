@@ -62,7 +62,6 @@ class Roidb(Sequence):
                 unusable.append(f'{entry["image"]} ({_what_it_has(entry["max_overlaps"])})')
         for line in imdb.put_right() if hasattr(imdb, 'put_right') else ():
             print(line)
-        _say_what_is_not_learned(imdb.name, self.classes, objects, left_out)
         if unusable:
             named = ', '.join(unusable[:5]) + (', ...' if len(unusable) > 5 else '')
             print(
@@ -76,6 +75,7 @@ class Roidb(Sequence):
                 f'object is at least {cfg.TRAIN.FG_THRESH}, or in '
                 f'[{cfg.TRAIN.BG_THRESH_LO}, {cfg.TRAIN.BG_THRESH_HI})'
             )
+        _say_what_is_not_learned(imdb.name, self.classes, objects, left_out)
         self.widths, self.heights = np.tile(np.array(sizes, dtype=np.int32).T, 2 if self._flipped else 1)
         self._normalise = cfg.TRAIN.BBOX_NORMALIZE_TARGETS
         self.bbox_means, self.bbox_stds = _precomputed(regression_classes(imdb.num_classes)) or moments.mean_and_std(

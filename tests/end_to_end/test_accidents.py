@@ -130,10 +130,10 @@ def test_ctrl_c_while_a_tool_starts(tool, tiny, tmp_path):
     }
     # that a part of this package has been imported, or what is printed
     marks = {
-        'train_net': [' _interrupts', ' numpy.', ' torch.', ' cv2.', ' detection_data.factory'],
+        'train_net': [' argparse', ' numpy.', ' torch.', ' cv2.', ' detection_data.factory'],
         'test_net': ['Waiting for x'],
         'make_proposals': [' argparse'],
-        'caffe': [' caffe.interrupts', ' numpy.', ' torch.', ' caffe.command.flags'],
+        'caffe': [' google.', ' numpy.', ' torch.', ' caffe.command.flags'],
     }
     for mark in marks[tool]:
         command = [sys.executable, '-u', '-X', 'importtime', *commands[tool][1:]]
