@@ -52,7 +52,7 @@ def parse_args() -> argparse.Namespace:
         ('--send_seconds', 20.0, float, 'for a client to send a request'),
         ('--answer_seconds', 60.0, float, 'for the server to answer it'),
     ):
-        limits.add_argument(flag, type=kind, default=default, metavar='N', help=f'{what} (default: {default:g})')
+        limits.add_argument(flag, type=kind, default=default, metavar='N', help=f'{what} (default: {default:.9g})')
     limits.add_argument(
         '--batch',
         type=int,
