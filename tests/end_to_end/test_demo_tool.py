@@ -43,7 +43,7 @@ def weights(tmp_path_factory):
         blobs[0].data[...] = random.normal(0, scale, blobs[0].data.shape)
     net.save(str(path))
     settings = {'TEST': {'HAS_RPN': True, 'SCALES': [96], 'MAX_SIZE': 200, 'RPN_POST_NMS_TOP_N': 20}}
-    add_card(str(path), ModelCard(('__background__', *CLASSES), 'demo', settings, prototxt.read_text()))
+    add_card(str(path), ModelCard(('__background__', *CLASSES), 'demo', settings, net=prototxt.read_text()))
     return path
 
 
