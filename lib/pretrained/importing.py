@@ -108,6 +108,10 @@ def _converted(
     if statistics is not None and not source.published:
         weights, bias = folded(weights, bias, statistics, source.eps)
     bias = none if bias is None else bias
+    if first and weights.shape[1:2] != (3,):
+        raise WeightsError(
+            f'its arrays are of other shapes (the first convolution has {weights.shape}, not 3 channels)'
+        )
     if first:
         weights, bias = for_caffe(weights, bias, source.input, means)
     if not source.published:

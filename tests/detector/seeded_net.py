@@ -13,7 +13,7 @@ def write_net(folder, net, method, num_classes, width=1 / 16, learned=128):
     data = dataclasses.replace(DATA_SETS['pascal_voc'], num_classes=num_classes)
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in net_files(str(folder), backbone_of(net, method, width), method, data, learned).items():
-        (folder / name).write_text(text.replace('base_lr: 0.001', 'base_lr: 0.00001'))  # random weights start far off
+        (folder / name).write_text(text)
     return str(folder / 'solver.prototxt')
 
 
