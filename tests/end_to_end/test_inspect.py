@@ -368,7 +368,7 @@ def test_nothing_is_mined_by_a_net_without_mining(trained, tiny, tmp_path):
         'False',
         status=1,
     )
-    assert 'HardRoiMiningLayer: nothing is mined' in done.stderr and 'Traceback' not in done.stderr
+    assert 'HardRoiMiningLayer, and no adversary: nothing is mined' in done.stderr and 'Traceback' not in done.stderr
 
 
 def test_mistakes_are_sorted(trained, tiny, tmp_path):
