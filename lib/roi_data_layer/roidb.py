@@ -62,6 +62,7 @@ class Roidb(Sequence):
                 unusable.append(f'{entry["image"]} ({_what_it_has(entry["max_overlaps"])})')
         for line in imdb.put_right() if hasattr(imdb, 'put_right') else ():
             print(line)
+        _say_what_is_not_learned(imdb.name, self.classes, objects, left_out)
         if unusable:
             named = ', '.join(unusable[:5]) + (', ...' if len(unusable) > 5 else '')
             print(
@@ -75,7 +76,8 @@ class Roidb(Sequence):
                 f'object is at least {cfg.TRAIN.FG_THRESH}, or in '
                 f'[{cfg.TRAIN.BG_THRESH_LO}, {cfg.TRAIN.BG_THRESH_HI})'
             )
-        _say_what_is_not_learned(imdb.name, self.classes, objects, left_out)
+        if not objects.sum():
+            raise ValueError(f'{imdb.name}: no object in any of its images: there is nothing to learn but background')
         self.widths, self.heights = np.tile(np.array(sizes, dtype=np.int32).T, 2 if self._flipped else 1)
         self._normalise = cfg.TRAIN.BBOX_NORMALIZE_TARGETS
         self.bbox_means, self.bbox_stds = _precomputed(regression_classes(imdb.num_classes)) or moments.mean_and_std(
@@ -209,9 +211,7 @@ def _check_scales(entry: dict) -> None:
 
 def _say_what_is_not_learned(name: str, classes: Sequence[str], objects: np.ndarray, left_out: np.ndarray) -> None:
     """Print which classes have no object to learn from; ValueError if none has. Counts are by class."""
-    if not objects.sum():
-        raise ValueError(f'{name}: no object in any of its images: there is nothing to learn but background')
-    if objects.sum() == left_out.sum():
+    if objects.sum() and objects.sum() == left_out.sum():
         raise ValueError(
             f'{name}: all of its {objects.sum()} objects are difficult, or crowds: there is nothing to learn but '
             'background. Is <difficult> (iscrowd) meant? tools/check_dataset.py shows what there is'

@@ -10,6 +10,7 @@ from voc_folder import annotation
 from detection_data.factory import get_imdb
 from detection_data.findings import look_at
 from detection_data.labels import AnnotationError, flag_value
+from detection_data.proposals import write_proposals
 from fast_rcnn.config import cfg
 from roi_data_layer.roidb import Roidb
 
@@ -139,10 +140,13 @@ def test_a_class_without_objects_is_said(folder, trained_on, capsys):
     assert checked(folder)[1] == {'empty class': 1}
 
 
-def test_a_set_without_objects_is_refused(folder, trained_on):
-    voc(folder, annotation([]))
+def test_a_set_without_objects_is_refused(folder, monkeypatch):
+    data = voc(folder, annotation([]))
+    write_proposals(str(folder.root / 'proposals' / 'random_train.h5'), ['a'], [np.array([[0, 0, 30, 30]])], 'random')
+    data.set_proposal_method('random')
+    monkeypatch.setattr(cfg.TRAIN, 'BG_THRESH_LO', 0.0)
     with pytest.raises(ValueError, match='no object in any of its images: there is nothing to learn but background'):
-        trained_on(get_imdb(f'folder:{folder.root}:train'))
+        Roidb(data)
     report, counts = checked(folder)
     assert counts['nothing to learn'] == 1 and report.refused
 
