@@ -173,6 +173,23 @@ def test_yolo_without_names_says_where_to_write_them(tmp_path):
         labels_of(tmp_path)
 
 
+def test_yolo_names_are_never_those_of_a_neighbouring_folder(tmp_path):
+    twelve.yolo_ultralytics(tmp_path / 'fruit')
+    (tmp_path / 'fruit' / 'data.yaml').unlink()
+    (tmp_path / 'fruit' / 'other').mkdir()
+    (tmp_path / 'fruit' / 'other' / 'classes.txt').write_text('cat\ndog\n')
+    with pytest.raises(LabelError, match=r'write the names into classes\.txt, one a line, and put it into that folder'):
+        labels_of(tmp_path / 'fruit')
+
+
+def test_the_file_of_yolo_names_is_said(tmp_path, capsys, monkeypatch):
+    twelve.yolo_ultralytics(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    photographs = read_labels('labels', ImageFolder('images'), Counter())[1]
+    assert {box.name for p in photographs for box in p.boxes} == {'apple', 'pear'}
+    assert capsys.readouterr().out == f'The class names are those of {tmp_path}/data.yaml\n'
+
+
 def test_a_yolo_class_that_has_no_name(tmp_path):
     twelve.yolo_ultralytics(tmp_path)
     (tmp_path / 'labels' / 'photo 02.txt').write_text('0 .5 .5 .1 .1\n7 .5 .5 .1 .1\n')

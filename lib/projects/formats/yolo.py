@@ -91,10 +91,12 @@ def _as_image(path: str, root: str) -> str:
 
 
 def _names_file(*folders: str) -> str | None:
+    """The file of class names below one of the folders, or directly in the folder above it: not in a neighbour."""
     for folder in folders:
-        folder = folder if os.path.isdir(folder) else os.path.dirname(folder)
-        for up in (folder, os.path.dirname(folder)):
-            found = [path for path in files_of(up, *_NAMES) if os.path.basename(path).lower() in _NAMES]
+        folder = os.path.abspath(folder if os.path.isdir(folder) else os.path.dirname(folder))
+        above, _, beside = next(os.walk(os.path.dirname(folder)), ('', [], []))
+        for paths in (files_of(folder, *_NAMES), [os.path.join(above, name) for name in beside]):
+            found = [path for path in paths if os.path.basename(path).lower() in _NAMES]
             if found:
                 return min(found, key=lambda p: (p.count(os.sep), _NAMES.index(os.path.basename(p).lower())))
     return None
@@ -105,8 +107,9 @@ def _class_names(*folders: str) -> list[str]:
     if path is None:
         raise LabelError(
             f'{folders[0]}: YOLO labels number their classes, and no {", ".join(_NAMES)} names them: '
-            'write the names into classes.txt, one a line'
+            'write the names into classes.txt, one a line, and put it into that folder or the one above'
         )
+    print(f'The class names are those of {path}')
     if path.lower().endswith(('.yaml', '.yml')):
         text = read_text(path)
         if len(text) > 2**20 or re.search(r'[&*]\w', text):
