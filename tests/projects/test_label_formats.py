@@ -190,6 +190,25 @@ def test_the_file_of_yolo_names_is_said(tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().out == f'The class names are those of {tmp_path}/data.yaml\n'
 
 
+@pytest.mark.parametrize(
+    'line, message',
+    [
+        ('1 nan 0.5 0.1 0.1', "'1 nan 0.5 0.1 0.1' is not a class number, centre x, .*; correct it, or, if"),
+        ('apple 0.5 0.5 0.1 0.1', "'apple 0.5 0.5 0.1 0.1' is not a class number"),
+        ('0,0.5,0.5,0.1,0.1', 'with blanks between them'),
+        ('0 0.5 0.5 0.1', '4 numbers; expected a class number, centre x'),
+        ('<html><body>not found</body></html>', r'take it away or give the folder of the labels alone \(--labels\)'),
+    ],
+)
+def test_a_photograph_s_text_that_is_not_yolo_is_never_passed_over(line, message, tmp_path):
+    twelve.yolo_ultralytics(tmp_path)
+    (tmp_path / 'labels' / 'notes.txt').write_text('taken in May\n')  # of no photograph
+    assert len(labels_of(tmp_path)[1]) == 12
+    (tmp_path / 'labels' / 'photo 02.txt').write_text(f'0 .5 .5 .1 .1\n{line}\n')
+    with pytest.raises(LabelError, match=rf'photo 02\.txt, line 2: .*{message}'):
+        labels_of(tmp_path)
+
+
 def test_a_yolo_class_that_has_no_name(tmp_path):
     twelve.yolo_ultralytics(tmp_path)
     (tmp_path / 'labels' / 'photo 02.txt').write_text('0 .5 .5 .1 .1\n7 .5 .5 .1 .1\n')

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from collections.abc import Iterator
 
 import numpy as np
 import yaml
@@ -21,32 +22,49 @@ from projects.photographs import ImageFolder, LabelError, Photograph, frame_of, 
 KEY, NAME = 'yolo', 'YOLO text files with data.yaml, classes.txt or obj.names'
 _NAMES = ('data.yaml', 'data.yml', 'classes.txt', 'obj.names')
 _NO_LABELS = {'classes.txt', 'train.txt', 'val.txt', 'valid.txt', 'test.txt', 'readme.txt', 'requirements.txt'}
+_EXPECTED = 'a class number, centre x, centre y, width and height with blanks between them'
 _LINE = re.compile(r'\s*\d+(\.0*)?(\s+[-+.\deE]+){4,}\s*')
 
 
 def files(root: str) -> list[str]:
-    found = []
+    found = [path for path in _texts(root) if _odd_line(path) is None]
+    return found if _names_file(root) or any(os.path.getsize(path) for path in found) else []
+
+
+def why_not(root: str) -> Iterator[tuple[str, str]]:
+    """(path, reason) of texts that are not taken for YOLO's."""
+    for path in _texts(root):
+        line = _odd_line(path)
+        if line is not None:
+            yield path, f'line {line} is not {_EXPECTED}'
+
+
+def _texts(root: str) -> Iterator[str]:
     for path in files_of(root, '.txt'):
         name = os.path.basename(path).lower()
-        if name in _NO_LABELS or name.startswith('readme'):
-            continue
-        lines = [line for line in read_text(path).splitlines() if line.strip()]
-        if all(_LINE.fullmatch(line) for line in lines[:3]):
-            found.append(path)
-    return found if _names_file(root) or any(os.path.getsize(path) for path in found) else []
+        if name not in _NO_LABELS and not name.startswith('readme'):
+            yield path
+
+
+def _odd_line(path: str) -> int | None:
+    """The number of the first line that does not look like YOLO, of the first three that are not blank."""
+    lines = [(k, line) for k, line in enumerate(read_text(path).splitlines(), start=1) if line.strip()]
+    return next((k for k, line in lines[:3] if not _LINE.fullmatch(line)), None)
 
 
 def read(files: list[str], root: str, images: ImageFolder, said: Counter) -> list[Photograph]:
     names = _class_names(root, images.root)
     photographs = []
-    for path in files:
+    # a text called as a photograph is its label file, however it looks: passed over, its objects would be missing
+    stems = {_stem(path) for path in images.paths}
+    for path in sorted({*files, *(path for path in _texts(root) if _stem(path) in stems)}):
         image = images.find(os.path.splitext(_as_image(path, root))[0], path)
         objects = []
         for k, line in enumerate(read_text(path).splitlines(), start=1):
             if not line.strip():
                 continue
             where = f'{path}, line {k}'
-            index, *values = (number(word, where, 'a number of the line') for word in line.split())
+            index, *values = _numbers(line, where)
             if index != int(index) or not 0 <= index < len(names):
                 raise LabelError(f'{where}: class {index:g}; there are {len(names)} classes, numbered from 0')
             objects.append(_object(names[int(index)], values, where))
@@ -54,6 +72,20 @@ def read(files: list[str], root: str, images: ImageFolder, said: Counter) -> lis
         boxes = boxes_of(objects, _style(*frame.labelled), frame, said)
         photographs.append(Photograph(image, frame.width, frame.height, boxes, split_of(image, images.root)))
     return photographs
+
+
+def _stem(path: str) -> str:
+    return os.path.splitext(os.path.basename(path))[0].lower()
+
+
+def _numbers(line: str, where: str) -> list[float]:
+    try:
+        return [number(word, where, '') for word in line.split()]
+    except LabelError:
+        raise LabelError(
+            f'{where}: {line.strip()[:60]!r} is not {_EXPECTED}; correct it, or, if this text is no label file, take '
+            'it away or give the folder of the labels alone (--labels)'
+        ) from None
 
 
 def _style(width: int, height: int) -> Style:
@@ -73,7 +105,7 @@ def _object(name: str, values: list[float], where: str) -> RawObject:
         bounds = (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
         return RawObject(where, name, bounds, outline=True)
     if len(values) not in (4, 5):
-        raise LabelError(f'{where}: {len(values) + 1} numbers; expected class, centre x, centre y, width, height')
+        raise LabelError(f'{where}: {len(values) + 1} numbers; expected {_EXPECTED}')
     x, y, w, h = values[:4]
     return RawObject(where, name, (x, y, w, h))
 
