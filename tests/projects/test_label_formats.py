@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import twelve
 
+from detection_data.coco import coco
 from projects.formats import find_format, read_labels
 from projects.photographs import ImageFolder, LabelError
 from projects.project import check_classes
@@ -207,6 +208,52 @@ def test_a_photograph_s_text_that_is_not_yolo_is_never_passed_over(line, message
     (tmp_path / 'labels' / 'photo 02.txt').write_text(f'0 .5 .5 .1 .1\n{line}\n')
     with pytest.raises(LabelError, match=rf'photo 02\.txt, line 2: .*{message}'):
         labels_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    'file, text, message',
+    [
+        ('classes.txt', 'apple\npear\n apple\n', "the classes 0 and 2 are both called 'apple'"),
+        ('classes.txt', '\n', 'no names in it; expected the names of the classes, one a line'),
+        ('data.yaml', 'nc: 3\nnames: [apple, pear]', 'nc is 3, but there are 2 names'),
+        ('data.yaml', 'names: [apple, null]', 'the name of class 1 is None; expected a text: put it between quotes'),
+        ('data.yaml', 'names: [apple, yes]', 'the name of class 1 is True'),
+        ('data.yaml', 'names: {0: apple, 2: pear}', r'names are numbered \[0, 2\]; expected 0, 1, 2'),
+        ('data.yaml', 'names: {0: apple, b: pear}', r"names are numbered \[0, 'b'\]; expected 0, 1, 2"),
+        ('data.yaml', 'names: [apple, apple]', "the classes 0 and 1 are both called 'apple'"),
+    ],
+)
+def test_yolo_names_that_cannot_be_used(file, text, message, tmp_path):
+    twelve.yolo_ultralytics(tmp_path)
+    (tmp_path / 'data.yaml').unlink()
+    (tmp_path / file).write_text(text)
+    with pytest.raises(LabelError, match=rf'{file}: {message}'):
+        labels_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    'category, message',
+    [
+        (
+            {'id': 7, 'name': 'apple '},
+            r"categories \d and 7 are both called 'apple' \(\d+ and 0 annotations\): give them",
+        ),
+        ({'id': 7, 'name': None}, 'category 7 has name None; expected a text'),
+        ({'id': 1, 'name': 'plum'}, 'two categories have the same id, 1'),
+    ],
+)
+def test_coco_categories_that_cannot_be_used(category, message, tmp_path):
+    twelve.coco(tmp_path)
+    path = tmp_path / 'annotations' / 'instances_default.json'
+    content = json.loads(path.read_text())
+    content['categories'].append(category)
+    path.write_text(json.dumps(content))
+    with pytest.raises(LabelError, match=rf'instances_default\.json: .*{message}'):
+        labels_of(tmp_path)
+    with pytest.raises(
+        ValueError, match=r'instances_default\.json: (expected categories of different|categories\[2\])'
+    ):
+        coco('x', str(path), str(tmp_path / 'images'), '{method}')  # read in place the same is refused
 
 
 def test_a_yolo_class_that_has_no_name(tmp_path):

@@ -142,20 +142,37 @@ def _class_names(*folders: str) -> list[str]:
             'write the names into classes.txt, one a line, and put it into that folder or the one above'
         )
     print(f'The class names are those of {path}')
-    if path.lower().endswith(('.yaml', '.yml')):
-        text = read_text(path)
-        if len(text) > 2**20 or re.search(r'[&*]\w', text):
-            raise LabelError(f'{path}: too long, or with anchors and aliases: expected nc, names and folders')
-        try:
-            content = yaml.safe_load(text)
-        except (yaml.YAMLError, RecursionError) as error:
-            raise LabelError(f'{path}: not YAML: {error}') from None
-        names = content.get('names') if isinstance(content, dict) else None
-        if isinstance(names, dict):
-            if sorted(names) != list(range(len(names))):
-                raise LabelError(f'{path}: names are numbered {sorted(names)}; expected 0, 1, 2, ...')
-            names = [names[k] for k in range(len(names))]
-        if not isinstance(names, list) or not names:
-            raise LabelError(f'{path}: no list of names in it')
-        return [str(name).strip() for name in names]
-    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    names = _yaml_names(path) if path.lower().endswith(('.yaml', '.yml')) else read_text(path).splitlines()
+    names = [name.strip() for name in names if name.strip()]
+    if not names:
+        raise LabelError(f'{path}: no names in it; expected the names of the classes, one a line')
+    for k, name in enumerate(names):
+        if name in names[:k]:
+            raise LabelError(
+                f'{path}: the classes {names.index(name)} and {k} are both called {name!r}: give them names that '
+                'differ; new_project.py --rename OLD=NEW makes one class of two'
+            )
+    return names
+
+
+def _yaml_names(path: str) -> list[str]:
+    text = read_text(path)
+    if len(text) > 2**20 or re.search(r'[&*]\w', text):
+        raise LabelError(f'{path}: too long, or with anchors and aliases: expected nc, names and folders')
+    try:
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise LabelError(f'{path}: not YAML: {error}') from None
+    names = content.get('names') if isinstance(content, dict) else None
+    if isinstance(names, dict):
+        if set(names) != set(range(len(names))):
+            raise LabelError(f'{path}: names are numbered {list(names)}; expected 0, 1, 2, ...')
+        names = [names[k] for k in range(len(names))]
+    if not isinstance(names, list) or not names:
+        raise LabelError(f'{path}: no list of names in it')
+    for k, name in enumerate(names):
+        if isinstance(name, bool) or not isinstance(name, str | int | float) or not str(name).strip():
+            raise LabelError(f'{path}: the name of class {k} is {name!r}; expected a text: put it between quotes')
+    if content.get('nc') is not None and str(content['nc']) != str(len(names)):
+        raise LabelError(f'{path}: nc is {content["nc"]!r}, but there are {len(names)} names: correct one of them')
+    return [str(name) for name in names]
