@@ -94,26 +94,44 @@ class Project:
         return _iterations_of(method, self.iterations)
 
     def model_to_test(self, output_dir: str, method: str) -> str:
-        """The best model of a method by its validation; else the snapshot for testing of the most iterations.
+        """The model of a method's last run: the best by its validation if it has one, else the newest snapshot.
 
         Raises ProjectError if it was not trained.
         """
-        with open(self.path(method, 'solver.prototxt'), encoding='utf-8') as stream:
+        found = self._model_in(output_dir, method)
+        if found is None:
+            place = os.path.join(os.sep, self.name, method, '')
+            before, _, after = output_dir.rpartition(place)
+            others = [
+                other
+                for other in METHODS
+                if other != method and before and self._model_in(os.path.join(before, self.name, other, after), other)
+            ]
+            raise ProjectError(
+                f'{output_dir} has no trained model of the method {method} yet: '
+                + ''.join(f'there is one of: {other} (--method {other}); ' for other in others)
+                + f'tools/train_net.py --project {self.name} --method {method} makes one'
+            )
+        return found
+
+    def _model_in(self, output_dir: str, method: str) -> str | None:
+        solver = self.path(method, 'solver.prototxt')
+        if not os.path.isfile(solver):
+            return None
+        with open(solver, encoding='utf-8') as stream:
             stated = re.search(r'^snapshot_prefix:\s*"([^"]*)"', stream.read(), re.MULTILINE)
         prefix = stated[1] if stated else method
         start = os.path.join(glob.escape(output_dir), f'{glob.escape(prefix)}*')
-        best = sorted(glob.glob(f'{start}_best.caffemodel'), key=len)
-        if best:
-            return best[0]
-        found = glob.glob(f'{start}_iter_*.caffemodel')
-        ends = ((re.search(r'_iter_(\d+)\.caffemodel$', p), p) for p in found if '_resume_iter_' not in p)
-        numbered = [(int(end[1]), p) for end, p in ends if end]
-        if not numbered:
-            raise ProjectError(
-                f'{output_dir} has no trained model of the method {method} yet: '
-                f'tools/train_net.py --project {self.name} --method {method} makes one'
-            )
-        return max(numbered)[1]
+        found = [p for p in glob.glob(f'{start}_iter_*.caffemodel') if '_resume_iter_' not in p]
+        ends = ((re.search(r'_iter_(\d+)\.caffemodel$', p), p) for p in found)
+        numbered = [(os.path.getmtime(p), int(end[1]), p) for end, p in ends if end]
+        # by time, for an earlier run may have gone on for longer; a new run sets the best model of that aside
+        newest = max(numbered)[2] if numbered else None
+        best = sorted(glob.glob(f'{start}_best.caffemodel'), key=os.path.getmtime)
+        if newest is not None:
+            of_its_run = re.sub(r'_iter_\d+\.caffemodel$', '_best.caffemodel', newest)
+            return of_its_run if of_its_run in best else newest
+        return best[-1] if best else None
 
 
 def load_project(name: str) -> Project:
