@@ -76,8 +76,14 @@ class Project:
         return os.path.join(self.folder, *parts)
 
     def imdb(self, split: str) -> str:
-        """The data set of a split, as --imdb takes it."""
-        return f'coco:{self.path(f"{self.name}_{split}.json")}:{self.images}'
+        """The data set of a split, as --imdb takes it. Raises ProjectError if its labels are not there."""
+        labels = self.path(f'{self.name}_{split}.json')
+        if not os.path.isfile(labels):
+            raise ProjectError(
+                f'{self.folder}: there is no {labels}, the labels of the split {split}: make the project anew '
+                '(remove the folder, then tools/new_project.py)'
+            )
+        return f'coco:{labels}:{self.images}'
 
     @property
     def splits(self) -> list[str]:
