@@ -15,7 +15,8 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import yaml
@@ -155,13 +156,64 @@ def load_project(name: str) -> Project:
     try:
         with open(path, encoding='utf-8') as file:
             content = yaml.safe_load(file)
-        content['classes'] = tuple(map(str, content['classes']))
-        project = Project(folder=folder, **content)
-    except (yaml.YAMLError, TypeError, KeyError, AttributeError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
         raise ProjectError(f'{path}: not the description of a project ({error}): make it anew') from None
+    _check_description(path, content)
+    content['classes'] = tuple(map(str, content['classes']))
+    project = Project(folder=folder, **content)
     if project.net not in NETS:
         raise ProjectError(f'{path}: there is no net {project.net!r}; there are: {", ".join(NETS)}')
     return project
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+# Key of project.yml -> what is expected, and whether a value is that
+_KEYS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    'name': ('a text', _is_text),
+    'net': ('the name of a net', _is_text),
+    'classes': (
+        'a list of names',
+        lambda v: isinstance(v, list) and bool(v) and all(_is_text(c) or _is_number(c) for c in v),
+    ),
+    'images': ('a folder', _is_text),
+    'labels': ('a path', _is_text),
+    'seed': ('a whole number', _is_number),
+    'iterations': ('a whole number above 0', lambda v: _is_number(v) and v > 0),
+    'photographs': (
+        'a whole number for each split, as in train: 70',
+        lambda v: (
+            isinstance(v, dict) and bool(v) and all(k in SPLITS and _is_number(n) and n >= 0 for k, n in v.items())
+        ),
+    ),
+}
+
+
+def _check_description(path: str, content: object) -> None:
+    """Raise ProjectError, which names the key, unless this is what a project.yml holds."""
+    anew = 'correct it, or make the project anew (tools/new_project.py)'
+    if not isinstance(content, dict):
+        what = 'it is empty' if content is None else f'it holds {_short(content)}'
+        raise ProjectError(f'{path}: {what}; expected the keys {", ".join(_KEYS)}: {anew}')
+    missing, unknown = [key for key in _KEYS if key not in content], [key for key in content if key not in _KEYS]
+    if missing:
+        raise ProjectError(f'{path}: {", ".join(missing)} missing: {anew}')
+    if unknown:
+        raise ProjectError(f'{path}: unknown key {_short(unknown[0])}; there are: {", ".join(_KEYS)}: {anew}')
+    for key, (expected, is_one) in _KEYS.items():
+        if not is_one(content[key]):
+            raise ProjectError(f'{path}: {key} is {_short(content[key])}; expected {expected}: {anew}')
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f'{text[:60]}...'
 
 
 # ---- Making one

@@ -161,7 +161,7 @@ def _yaml_names(path: str) -> list[str]:
         raise LabelError(f'{path}: too long, or with anchors and aliases: expected nc, names and folders')
     try:
         content = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
         raise LabelError(f'{path}: not YAML: {error}') from None
     names = content.get('names') if isinstance(content, dict) else None
     if isinstance(names, dict):
