@@ -167,6 +167,44 @@ def test_no_labels_at_all(tmp_path):
         find_format(str(tmp_path / 'images'))
 
 
+@pytest.mark.parametrize(
+    'file, text, message',
+    [
+        ('a.json', '{"images": [{"id": 1, "file_na', r'\. Not taken: .*a\.json: not a JSON file \(Unterminated'),
+        (
+            'a.json',
+            '{"annotations": [], "categories": []}',
+            r"a\.json: has no images, as COCO's JSON has; .*a\.json: has no shapes, as LabelMe",
+        ),
+        ('a.json', '[]', r'a\.json: has no images, annotations, categories'),
+        ('a.xml', '<html/>', r'a\.xml: its root is not <annotation>'),
+        ('a.txt', '0,0.5,0.5,0.1,0.1', r'a\.txt: line 1 is not a class number, centre x'),
+        ('a.csv', 'file,class\n', r'a\.csv: its first line has no column for left, top'),
+    ],
+)
+def test_files_that_fell_out_are_named(file, text, message, tmp_path):
+    twelve.write_images(tmp_path / 'images')
+    (tmp_path / 'images' / file).write_text(text)
+    with pytest.raises(LabelError, match=f'no labels found; looked for: .*{message}'):
+        labels_of(tmp_path)
+
+
+def test_no_more_than_three_files_that_fell_out(tmp_path):
+    for k in range(5):
+        (tmp_path / f'{k}.json').write_text('{')
+    with pytest.raises(LabelError, match=r'2\.json: not a JSON file .*; and 2 more$'):
+        find_format(str(tmp_path))
+
+
+@pytest.mark.parametrize('layout', [twelve.coco, twelve.labelme])
+def test_a_broken_file_among_whole_ones_is_never_passed_over(layout, tmp_path):
+    layout(tmp_path)
+    folder = tmp_path / ('annotations' if layout is twelve.coco else 'labels')
+    (folder / 'photo 02.json').write_text('{"shapes": [')
+    with pytest.raises(LabelError, match=r'photo 02\.json: not a JSON file'):
+        labels_of(tmp_path)
+
+
 def test_yolo_without_names_says_where_to_write_them(tmp_path):
     twelve.yolo_ultralytics(tmp_path)
     (tmp_path / 'data.yaml').unlink()

@@ -16,11 +16,11 @@ from projects.photographs import ImageFolder, LabelError, Photograph, frame_of, 
 
 KEY, NAME = 'coco', "COCO's JSON"
 _STYLE = STYLE._replace(remedy=EDGES.remedy)
-_LISTS = ('images', 'annotations', 'categories')
+LISTS = ('images', 'annotations', 'categories')
 
 
 def files(root: str) -> list[str]:
-    return [path for path, content in peek_json(files_of(root, '.json')) if all(key in content for key in _LISTS)]
+    return [path for path, content in peek_json(files_of(root, '.json')) if all(key in content for key in LISTS)]
 
 
 def read(files: list[str], root: str, images: ImageFolder, said: Counter) -> list[Photograph]:
@@ -29,7 +29,7 @@ def read(files: list[str], root: str, images: ImageFolder, said: Counter) -> lis
 
 def _read(path: str, images: ImageFolder, said: Counter) -> list[Photograph]:
     content = read_json(path)
-    for key in _LISTS:
+    for key in LISTS:
         if not isinstance(content[key], list) or not all(isinstance(each, dict) for each in content[key]):
             raise LabelError(f'{path}: {key} is no list of objects: not in the format of COCO')
     # ids may be numbers or text: as text 3 and '3' are one
