@@ -14,6 +14,7 @@ import glob
 import json
 import os
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -328,7 +329,7 @@ def project_files(
         'seed': seed, 'iterations': iterations, 'photographs': counts,
     }  # fmt: skip
     files['project.yml'] = yaml.safe_dump(description, sort_keys=False, allow_unicode=True)
-    files['README.md'] = _readme(name, net, dealt, classes, kind, scale, iterations, said)
+    files['README.md'] = _readme(name, net, dealt, classes, kind, scale, iterations, said, images.root)
     return files
 
 
@@ -369,7 +370,7 @@ def _where_weights_are(path: str) -> str:
     return '`data/scripts/fetch_imagenet_models.sh` fetches them'
 
 
-def _readme(name, net, dealt, classes, kind, scale, iterations, said) -> str:
+def _readme(name, net, dealt, classes, kind, scale, iterations, said, root) -> str:
     counts = ', '.join(f'{len(part)} to {verb}' for verb, part in zip(
         ('train on', 'validate on', 'test on'), dealt.values(), strict=True) if part)  # fmt: skip
     weights = (
@@ -378,6 +379,13 @@ def _readme(name, net, dealt, classes, kind, scale, iterations, said) -> str:
         else f'\n{net} starts from ImageNet weights: {_where_weights_are(NETS[net].weights)}.\n'
     )
     right = ''.join(f'- {n} x {what}\n' for what, n in said.items())
+    splits = [split for split, part in dealt.items() if part]
+    sets = {split: shlex.quote(f'coco:{FOLDER}/{name}/{name}_{split}.json:{root}') for split in splits}
+    best = 'ohem_best' if dealt.get('val') else f'ohem_iter_{iterations}'
+    model, tested = (
+        f'output/{name}/ohem/{name}_train/{best}.caffemodel',
+        f'output/{name}/ohem/{name}_{splits[-1]}/{best}',
+    )
     return f"""# {name}
 
 {sum(map(len, dealt.values()))} photographs ({counts}), labelled in {kind}; classes: {', '.join(classes)}.
@@ -396,6 +404,17 @@ training the net is tested on the validation set; the best model is kept, and is
 That is Fast R-CNN, on proposals of selective search. With `--method faster` it is Faster R-CNN with OHEM, which
 proposes boxes by itself ({_iterations_of('faster', iterations)} iterations). Its anchors are fitted to the boxes here:
 `scales` and `ratios` in `faster/train.prototxt` and `test.prototxt`.
+
+Other tools take no `--project`, but its data sets and files; these lines are for OHEM:
+
+```bash
+{chr(10).join(f'# {each}' for each in sets.values())}
+.venv/bin/python tools/check_dataset.py --method gt --imdb {'+'.join(sets.values())}
+.venv/bin/python tools/inspect_rois.py --solver {FOLDER}/{name}/ohem/solver.prototxt --weights {model} \\
+    --cfg {FOLDER}/{name}/ohem/settings.yml --imdb {sets['train']} --out output/{name}/ohem/mined
+.venv/bin/python tools/export_onnx.py --def {FOLDER}/{name}/ohem/test.prototxt --net {model} --out {name}.onnx
+.venv/bin/python tools/visualize_errors.py {tested} --imdb {sets[splits[-1]]} --out output/{name}/ohem/errors
+```
 
 The shorter side of photographs is brought to {scale} pixels, so that nine in ten objects are large enough for this net
 (`SCALES` in `ohem/settings.yml`). All files here may be edited; `project.yml` says where photographs and labels are.
