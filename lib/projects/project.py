@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from detection_data.image_file import ImageError, image_scale
 from projects.anchors import fitted_anchors, set_anchors, smallest_side
 from projects.photographs import ImageFolder, LabelError, Photograph
 from projects.set_classes import set_classes
@@ -277,6 +278,18 @@ def fitted_scale(photographs: Sequence[Photograph], stride: int) -> tuple[int, i
     lowest = 192 if stride < 16 else 400
     scale = int(np.clip(needed, min(lowest, shorter), min(800, shorter)))
     return scale, int(np.ceil(scale * max(longer / shorter, 1) * 1.25))
+
+
+def too_thin(photographs: Sequence[Photograph], net: str) -> list[str]:
+    """The photographs of which a side would be 0 pixels at the project's scale, which training refuses."""
+    scale, max_size = fitted_scale(photographs, NETS[net].stride)
+    found = []
+    for p in photographs:
+        try:
+            image_scale(p.height, p.width, scale, max_size)
+        except ImageError:
+            found.append(f'{p.path} ({p.width}x{p.height})')
+    return found
 
 
 def iterations_for(count: int) -> int:

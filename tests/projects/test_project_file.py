@@ -5,7 +5,8 @@ import os
 import pytest
 import yaml
 
-from projects.project import ProjectError, load_project
+from projects.photographs import Box, Photograph
+from projects.project import ProjectError, load_project, too_thin
 
 RIGHT = {
     'name': 'fruit', 'net': 'small', 'classes': ['apple', 7], 'images': 'x', 'labels': 'y', 'seed': 3,
@@ -77,6 +78,13 @@ def test_a_text_that_describes_no_project(text, message, tmp_path):
 def test_missing_labels_of_a_split(tmp_path):
     with pytest.raises(ProjectError, match=r'there is no .*fruit_train\.json, .* split train: make the project anew'):
         project_in(tmp_path).imdb('train')
+
+
+def test_photographs_too_thin_to_scale_are_found():
+    box = Box('apple', 10, 0, 60, 1, False, '')
+    whole, thin = (Photograph(f'{w}x{h}.jpg', w, h, (box,)) for w, h in ((400, 300), (4000, 1)))
+    assert too_thin([whole, whole, thin], 'small') == ['4000x1.jpg (4000x1)']
+    assert too_thin([whole, whole], 'small') == []
 
 
 def trained(folder, *names):
