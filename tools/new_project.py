@@ -53,7 +53,7 @@ def main() -> int:
     args = parse_args()
     from projects.formats import read_labels
     from projects.photographs import ImageFolder, LabelError
-    from projects.project import FOLDER, NETS, project_files
+    from projects.project import FOLDER, NETS, project_files, too_thin
     from projects.split import given_split, split_photographs
 
     if not re.fullmatch(r'[\w-]+', args.name):
@@ -100,6 +100,12 @@ def main() -> int:
         for split, count in zip(dealt, counts, strict=True):
             if dealt[split] and not count:
                 print(f'Note: no {name} to {split}: too few photographs have one')
+    thin = too_thin(photographs, args.net)
+    if thin:
+        print(
+            f'Note: {len(thin)} photographs, such as {thin[0]}, would have a side of 0 pixels when scaled: '
+            'training refuses them; take their labels away and make the project anew'
+        )
     if args.dry_run:
         for path, content in files.items():
             print(f'\n---- {folder}/{path}\n{content if len(content) < 4000 else content[:4000] + "..."}')

@@ -14,12 +14,15 @@ import glob
 import json
 import os
 import re
+import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import yaml
 
+from detection_data.image_file import ImageError, image_scale
 from projects.anchors import fitted_anchors, set_anchors, smallest_side
 from projects.photographs import ImageFolder, LabelError, Photograph
 from projects.set_classes import set_classes
@@ -76,8 +79,14 @@ class Project:
         return os.path.join(self.folder, *parts)
 
     def imdb(self, split: str) -> str:
-        """The data set of a split, as --imdb takes it."""
-        return f'coco:{self.path(f"{self.name}_{split}.json")}:{self.images}'
+        """The data set of a split, as --imdb takes it. Raises ProjectError if its labels are not there."""
+        labels = self.path(f'{self.name}_{split}.json')
+        if not os.path.isfile(labels):
+            raise ProjectError(
+                f'{self.folder}: there is no {labels}, the labels of the split {split}: make the project anew '
+                '(remove the folder, then tools/new_project.py)'
+            )
+        return f'coco:{labels}:{self.images}'
 
     @property
     def splits(self) -> list[str]:
@@ -94,26 +103,44 @@ class Project:
         return _iterations_of(method, self.iterations)
 
     def model_to_test(self, output_dir: str, method: str) -> str:
-        """The best model of a method by its validation; else the snapshot for testing of the most iterations.
+        """The model of a method's last run: the best by its validation if it has one, else the newest snapshot.
 
         Raises ProjectError if it was not trained.
         """
-        with open(self.path(method, 'solver.prototxt'), encoding='utf-8') as stream:
+        found = self._model_in(output_dir, method)
+        if found is None:
+            place = os.path.join(os.sep, self.name, method, '')
+            before, _, after = output_dir.rpartition(place)
+            others = [
+                other
+                for other in METHODS
+                if other != method and before and self._model_in(os.path.join(before, self.name, other, after), other)
+            ]
+            raise ProjectError(
+                f'{output_dir} has no trained model of the method {method} yet: '
+                + ''.join(f'there is one of: {other} (--method {other}); ' for other in others)
+                + f'tools/train_net.py --project {self.name} --method {method} makes one'
+            )
+        return found
+
+    def _model_in(self, output_dir: str, method: str) -> str | None:
+        solver = self.path(method, 'solver.prototxt')
+        if not os.path.isfile(solver):
+            return None
+        with open(solver, encoding='utf-8') as stream:
             stated = re.search(r'^snapshot_prefix:\s*"([^"]*)"', stream.read(), re.MULTILINE)
         prefix = stated[1] if stated else method
         start = os.path.join(glob.escape(output_dir), f'{glob.escape(prefix)}*')
-        best = sorted(glob.glob(f'{start}_best.caffemodel'), key=len)
-        if best:
-            return best[0]
-        found = glob.glob(f'{start}_iter_*.caffemodel')
-        ends = ((re.search(r'_iter_(\d+)\.caffemodel$', p), p) for p in found if '_resume_iter_' not in p)
-        numbered = [(int(end[1]), p) for end, p in ends if end]
-        if not numbered:
-            raise ProjectError(
-                f'{output_dir} has no trained model of the method {method} yet: '
-                f'tools/train_net.py --project {self.name} --method {method} makes one'
-            )
-        return max(numbered)[1]
+        found = [p for p in glob.glob(f'{start}_iter_*.caffemodel') if '_resume_iter_' not in p]
+        ends = ((re.search(r'_iter_(\d+)\.caffemodel$', p), p) for p in found)
+        numbered = [(os.path.getmtime(p), int(end[1]), p) for end, p in ends if end]
+        # by time, for an earlier run may have gone on for longer; a new run sets the best model of that aside
+        newest = max(numbered)[2] if numbered else None
+        best = sorted(glob.glob(f'{start}_best.caffemodel'), key=os.path.getmtime)
+        if newest is not None:
+            of_its_run = re.sub(r'_iter_\d+\.caffemodel$', '_best.caffemodel', newest)
+            return of_its_run if of_its_run in best else newest
+        return best[-1] if best else None
 
 
 def load_project(name: str) -> Project:
@@ -131,13 +158,64 @@ def load_project(name: str) -> Project:
     try:
         with open(path, encoding='utf-8') as file:
             content = yaml.safe_load(file)
-        content['classes'] = tuple(map(str, content['classes']))
-        project = Project(folder=folder, **content)
-    except (yaml.YAMLError, TypeError, KeyError, AttributeError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
         raise ProjectError(f'{path}: not the description of a project ({error}): make it anew') from None
+    _check_description(path, content)
+    content['classes'] = tuple(map(str, content['classes']))
+    project = Project(folder=folder, **content)
     if project.net not in NETS:
         raise ProjectError(f'{path}: there is no net {project.net!r}; there are: {", ".join(NETS)}')
     return project
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+# Key of project.yml -> what is expected, and whether a value is that
+_KEYS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    'name': ('a text', _is_text),
+    'net': ('the name of a net', _is_text),
+    'classes': (
+        'a list of names',
+        lambda v: isinstance(v, list) and bool(v) and all(_is_text(c) or _is_number(c) for c in v),
+    ),
+    'images': ('a folder', _is_text),
+    'labels': ('a path', _is_text),
+    'seed': ('a whole number', _is_number),
+    'iterations': ('a whole number above 0', lambda v: _is_number(v) and v > 0),
+    'photographs': (
+        'a whole number for each split, as in train: 70',
+        lambda v: (
+            isinstance(v, dict) and bool(v) and all(k in SPLITS and _is_number(n) and n >= 0 for k, n in v.items())
+        ),
+    ),
+}
+
+
+def _check_description(path: str, content: object) -> None:
+    """Raise ProjectError, which names the key, unless this is what a project.yml holds."""
+    anew = 'correct it, or make the project anew (tools/new_project.py)'
+    if not isinstance(content, dict):
+        what = 'it is empty' if content is None else f'it holds {_short(content)}'
+        raise ProjectError(f'{path}: {what}; expected the keys {", ".join(_KEYS)}: {anew}')
+    missing, unknown = [key for key in _KEYS if key not in content], [key for key in content if key not in _KEYS]
+    if missing:
+        raise ProjectError(f'{path}: {", ".join(missing)} missing: {anew}')
+    if unknown:
+        raise ProjectError(f'{path}: unknown key {_short(unknown[0])}; there are: {", ".join(_KEYS)}: {anew}')
+    for key, (expected, is_one) in _KEYS.items():
+        if not is_one(content[key]):
+            raise ProjectError(f'{path}: {key} is {_short(content[key])}; expected {expected}: {anew}')
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f'{text[:60]}...'
 
 
 # ---- Making one
@@ -202,6 +280,18 @@ def fitted_scale(photographs: Sequence[Photograph], stride: int) -> tuple[int, i
     return scale, int(np.ceil(scale * max(longer / shorter, 1) * 1.25))
 
 
+def too_thin(photographs: Sequence[Photograph], net: str) -> list[str]:
+    """The photographs of which a side would be 0 pixels at the project's scale, which training refuses."""
+    scale, max_size = fitted_scale(photographs, NETS[net].stride)
+    found = []
+    for p in photographs:
+        try:
+            image_scale(p.height, p.width, scale, max_size)
+        except ImageError:
+            found.append(f'{p.path} ({p.width}x{p.height})')
+    return found
+
+
 def iterations_for(count: int) -> int:
     """A first number of iterations for so many photographs to train on: 20 times each, mirrored ones as well."""
     return int(np.clip(20 * count, 1400, 40000) // 100 * 100)
@@ -252,7 +342,7 @@ def project_files(
         'seed': seed, 'iterations': iterations, 'photographs': counts,
     }  # fmt: skip
     files['project.yml'] = yaml.safe_dump(description, sort_keys=False, allow_unicode=True)
-    files['README.md'] = _readme(name, net, dealt, classes, kind, scale, iterations, said)
+    files['README.md'] = _readme(name, net, dealt, classes, kind, scale, iterations, said, images.root)
     return files
 
 
@@ -293,7 +383,7 @@ def _where_weights_are(path: str) -> str:
     return '`data/scripts/fetch_imagenet_models.sh` fetches them'
 
 
-def _readme(name, net, dealt, classes, kind, scale, iterations, said) -> str:
+def _readme(name, net, dealt, classes, kind, scale, iterations, said, root) -> str:
     counts = ', '.join(f'{len(part)} to {verb}' for verb, part in zip(
         ('train on', 'validate on', 'test on'), dealt.values(), strict=True) if part)  # fmt: skip
     weights = (
@@ -302,6 +392,13 @@ def _readme(name, net, dealt, classes, kind, scale, iterations, said) -> str:
         else f'\n{net} starts from ImageNet weights: {_where_weights_are(NETS[net].weights)}.\n'
     )
     right = ''.join(f'- {n} x {what}\n' for what, n in said.items())
+    splits = [split for split, part in dealt.items() if part]
+    sets = {split: shlex.quote(f'coco:{FOLDER}/{name}/{name}_{split}.json:{root}') for split in splits}
+    best = 'ohem_best' if dealt.get('val') else f'ohem_iter_{iterations}'
+    model, tested = (
+        f'output/{name}/ohem/{name}_train/{best}.caffemodel',
+        f'output/{name}/ohem/{name}_{splits[-1]}/{best}',
+    )
     return f"""# {name}
 
 {sum(map(len, dealt.values()))} photographs ({counts}), labelled in {kind}; classes: {', '.join(classes)}.
@@ -320,6 +417,17 @@ training the net is tested on the validation set; the best model is kept, and is
 That is Fast R-CNN, on proposals of selective search. With `--method faster` it is Faster R-CNN with OHEM, which
 proposes boxes by itself ({_iterations_of('faster', iterations)} iterations). Its anchors are fitted to the boxes here:
 `scales` and `ratios` in `faster/train.prototxt` and `test.prototxt`.
+
+Other tools take no `--project`, but its data sets and files; these lines are for OHEM:
+
+```bash
+{chr(10).join(f'# {each}' for each in sets.values())}
+.venv/bin/python tools/check_dataset.py --method gt --imdb {'+'.join(sets.values())}
+.venv/bin/python tools/inspect_rois.py --solver {FOLDER}/{name}/ohem/solver.prototxt --weights {model} \\
+    --cfg {FOLDER}/{name}/ohem/settings.yml --imdb {sets['train']} --out output/{name}/ohem/mined
+.venv/bin/python tools/export_onnx.py --def {FOLDER}/{name}/ohem/test.prototxt --net {model} --out {name}.onnx
+.venv/bin/python tools/visualize_errors.py {tested} --imdb {sets[splits[-1]]} --out output/{name}/ohem/errors
+```
 
 The shorter side of photographs is brought to {scale} pixels, so that nine in ten objects are large enough for this net
 (`SCALES` in `ohem/settings.yml`). All files here may be edited; `project.yml` says where photographs and labels are.

@@ -84,6 +84,13 @@ def test_three_commands(tmp_path):
     readme = (tmp_path / 'projects' / 'fruit' / 'README.md').read_text()
     for tool in ('train_net.py', 'test_net.py', 'demo.py'):
         assert f'tools/{tool} --project fruit' in readme
+    assert f'# coco:projects/fruit/fruit_val.json:{tmp_path}/images\n' in readme
+    # the lines for the other tools, each continued line joined
+    lines = re.findall(r'^\.venv/bin/python (tools/\S+) (?!--project)(.*)$', readme.replace('\\\n', ' '), re.MULTILINE)
+    assert len(lines) == 4
+    for tool, flags in lines:
+        more = () if tool.endswith(('errors.py', 'dataset.py')) else ('--gpu', 'cpu', '--set', 'TRAIN.SCALES', '(96,)')
+        run(ROOT / tool, *flags.split(), *more, cwd=tmp_path)
 
 
 def test_three_commands_with_faster_rcnn(tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import twelve
 
+from detection_data.coco import coco
 from projects.formats import find_format, read_labels
 from projects.photographs import ImageFolder, LabelError
 from projects.project import check_classes
@@ -166,11 +167,131 @@ def test_no_labels_at_all(tmp_path):
         find_format(str(tmp_path / 'images'))
 
 
+@pytest.mark.parametrize(
+    'file, text, message',
+    [
+        ('a.json', '{"images": [{"id": 1, "file_na', r'\. Not taken: .*a\.json: not a JSON file \(Unterminated'),
+        (
+            'a.json',
+            '{"annotations": [], "categories": []}',
+            r"a\.json: has no images, as COCO's JSON has; .*a\.json: has no shapes, as LabelMe",
+        ),
+        ('a.json', '[]', r'a\.json: has no images, annotations, categories'),
+        ('a.xml', '<html/>', r'a\.xml: its root is not <annotation>'),
+        ('a.txt', '0,0.5,0.5,0.1,0.1', r'a\.txt: line 1 is not a class number, centre x'),
+        ('a.csv', 'file,class\n', r'a\.csv: its first line has no column for left, top'),
+    ],
+)
+def test_files_that_fell_out_are_named(file, text, message, tmp_path):
+    twelve.write_images(tmp_path / 'images')
+    (tmp_path / 'images' / file).write_text(text)
+    with pytest.raises(LabelError, match=f'no labels found; looked for: .*{message}'):
+        labels_of(tmp_path)
+
+
+def test_no_more_than_three_files_that_fell_out(tmp_path):
+    for k in range(5):
+        (tmp_path / f'{k}.json').write_text('{')
+    with pytest.raises(LabelError, match=r'2\.json: not a JSON file .*; and 2 more$'):
+        find_format(str(tmp_path))
+
+
+@pytest.mark.parametrize('layout', [twelve.coco, twelve.labelme])
+def test_a_broken_file_among_whole_ones_is_never_passed_over(layout, tmp_path):
+    layout(tmp_path)
+    folder = tmp_path / ('annotations' if layout is twelve.coco else 'labels')
+    (folder / 'photo 02.json').write_text('{"shapes": [')
+    with pytest.raises(LabelError, match=r'photo 02\.json: not a JSON file'):
+        labels_of(tmp_path)
+
+
 def test_yolo_without_names_says_where_to_write_them(tmp_path):
     twelve.yolo_ultralytics(tmp_path)
     (tmp_path / 'data.yaml').unlink()
     with pytest.raises(LabelError, match=r'no data\.yaml, .* names them: write the names into classes\.txt'):
         labels_of(tmp_path)
+
+
+def test_yolo_names_are_never_those_of_a_neighbouring_folder(tmp_path):
+    twelve.yolo_ultralytics(tmp_path / 'fruit')
+    (tmp_path / 'fruit' / 'data.yaml').unlink()
+    (tmp_path / 'fruit' / 'other').mkdir()
+    (tmp_path / 'fruit' / 'other' / 'classes.txt').write_text('cat\ndog\n')
+    with pytest.raises(LabelError, match=r'write the names into classes\.txt, one a line, and put it into that folder'):
+        labels_of(tmp_path / 'fruit')
+
+
+def test_the_file_of_yolo_names_is_said(tmp_path, capsys, monkeypatch):
+    twelve.yolo_ultralytics(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    photographs = read_labels('labels', ImageFolder('images'), Counter())[1]
+    assert {box.name for p in photographs for box in p.boxes} == {'apple', 'pear'}
+    assert capsys.readouterr().out == f'The class names are those of {tmp_path}/data.yaml\n'
+
+
+@pytest.mark.parametrize(
+    'line, message',
+    [
+        ('1 nan 0.5 0.1 0.1', "'1 nan 0.5 0.1 0.1' is not a class number, centre x, .*; correct it, or, if"),
+        ('apple 0.5 0.5 0.1 0.1', "'apple 0.5 0.5 0.1 0.1' is not a class number"),
+        ('0,0.5,0.5,0.1,0.1', 'with blanks between them'),
+        ('0 0.5 0.5 0.1', '4 numbers; expected a class number, centre x'),
+        ('<html><body>not found</body></html>', r'take it away or give the folder of the labels alone \(--labels\)'),
+    ],
+)
+def test_a_photograph_s_text_that_is_not_yolo_is_never_passed_over(line, message, tmp_path):
+    twelve.yolo_ultralytics(tmp_path)
+    (tmp_path / 'labels' / 'notes.txt').write_text('taken in May\n')  # of no photograph
+    assert len(labels_of(tmp_path)[1]) == 12
+    (tmp_path / 'labels' / 'photo 02.txt').write_text(f'0 .5 .5 .1 .1\n{line}\n')
+    with pytest.raises(LabelError, match=rf'photo 02\.txt, line 2: .*{message}'):
+        labels_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    'file, text, message',
+    [
+        ('classes.txt', 'apple\npear\n apple\n', "the classes 0 and 2 are both called 'apple'"),
+        ('classes.txt', '\n', 'no names in it; expected the names of the classes, one a line'),
+        ('data.yaml', 'nc: 3\nnames: [apple, pear]', 'nc is 3, but there are 2 names'),
+        ('data.yaml', 'names: [apple, null]', 'the name of class 1 is None; expected a text: put it between quotes'),
+        ('data.yaml', 'names: [apple, yes]', 'the name of class 1 is True'),
+        ('data.yaml', 'names: {0: apple, 2: pear}', r'names are numbered \[0, 2\]; expected 0, 1, 2'),
+        ('data.yaml', 'names: {0: apple, b: pear}', r"names are numbered \[0, 'b'\]; expected 0, 1, 2"),
+        ('data.yaml', 'names: [apple, apple]', "the classes 0 and 1 are both called 'apple'"),
+    ],
+)
+def test_yolo_names_that_cannot_be_used(file, text, message, tmp_path):
+    twelve.yolo_ultralytics(tmp_path)
+    (tmp_path / 'data.yaml').unlink()
+    (tmp_path / file).write_text(text)
+    with pytest.raises(LabelError, match=rf'{file}: {message}'):
+        labels_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    'category, message',
+    [
+        (
+            {'id': 7, 'name': 'apple '},
+            r"categories \d and 7 are both called 'apple' \(\d+ and 0 annotations\): give them",
+        ),
+        ({'id': 7, 'name': None}, 'category 7 has name None; expected a text'),
+        ({'id': 1, 'name': 'plum'}, 'two categories have the same id, 1'),
+    ],
+)
+def test_coco_categories_that_cannot_be_used(category, message, tmp_path):
+    twelve.coco(tmp_path)
+    path = tmp_path / 'annotations' / 'instances_default.json'
+    content = json.loads(path.read_text())
+    content['categories'].append(category)
+    path.write_text(json.dumps(content))
+    with pytest.raises(LabelError, match=rf'instances_default\.json: .*{message}'):
+        labels_of(tmp_path)
+    with pytest.raises(
+        ValueError, match=r'instances_default\.json: (expected categories of different|categories\[2\])'
+    ):
+        coco('x', str(path), str(tmp_path / 'images'), '{method}')  # read in place the same is refused
 
 
 def test_a_yolo_class_that_has_no_name(tmp_path):

@@ -337,6 +337,7 @@ def project_yml(folder):
     }  # fmt: skip
     path = folder / 'project.yml'
     path.write_text(yaml.safe_dump(content))
+    (folder / 'fruit_train.json').touch()
     return path, lambda: load_project(str(folder)).imdb('train')
 
 

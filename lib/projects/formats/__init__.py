@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterator
 
 from projects.formats import coco, labelme, table, voc, yolo
+from projects.formats.text import files_of, read_json
 from projects.photographs import ImageFolder, LabelError, Photograph
 
 FORMATS = {module.KEY: module for module in (voc, coco, yolo, labelme, table)}
@@ -26,11 +28,43 @@ def find_format(root: str, wanted: str | None = None) -> tuple[str, list[str]]:
     found = {key: files for key, files in found.items() if files}
     if not found:
         kinds = FORMATS[wanted].NAME if wanted else '; '.join(module.NAME for module in FORMATS.values())
-        raise LabelError(f'{root}: no labels found; looked for: {kinds}')
+        fell_out = list(_fell_out(root, wanted))
+        more = f'; and {len(fell_out) - 3} more' if len(fell_out) > 3 else ''
+        raise LabelError(
+            f'{root}: no labels found; looked for: {kinds}'
+            + (f'. Not taken: {"; ".join(fell_out[:3])}{more}' if fell_out else '')
+        )
     if len(found) > 1:
         kinds = ', '.join(f'{len(files)} of {key} ({os.path.basename(files[0])})' for key, files in found.items())
         raise LabelError(f'{root}: labels of several kinds: {kinds}; choose with --format {"|".join(found)}')
-    return next(iter(found.items()))
+    key, files = next(iter(found.items()))
+    if key in ('coco', 'labelme'):  # a broken one among them: passed over, its objects would be missing
+        for path in files_of(root, '.json'):
+            read_json(path)
+    return key, files
+
+
+def _fell_out(root: str, wanted: str | None) -> Iterator[str]:
+    """Path and reason of each file that by its extension might be labels, and is none."""
+    if wanted in (None, 'coco', 'labelme'):
+        for path in files_of(root, '.json'):
+            try:
+                content = read_json(path)
+            except LabelError as error:
+                yield str(error)
+                continue
+            of_kind = {'coco': coco.LISTS, 'labelme': ('shapes',)}
+            for key in of_kind if wanted is None else (wanted,):
+                lacking = [each for each in of_kind[key] if not isinstance(content, dict) or each not in content]
+                yield f'{path}: has no {", ".join(lacking) or "list of shapes"}, as {FORMATS[key].NAME} has'
+    if wanted in (None, 'voc'):
+        for path in files_of(root, '.xml'):
+            yield f'{path}: its root is not <annotation>, as {voc.NAME} has'
+    if wanted in (None, 'yolo'):
+        yield from (f'{path}: {reason}' for path, reason in yolo.why_not(root))
+    if wanted in (None, 'csv'):
+        for path in files_of(root, '.csv'):
+            yield f'{path}: its first line has no column for {", ".join(table.lacking(path))}'
 
 
 def read_labels(

@@ -16,11 +16,11 @@ from projects.photographs import ImageFolder, LabelError, Photograph, frame_of, 
 
 KEY, NAME = 'coco', "COCO's JSON"
 _STYLE = STYLE._replace(remedy=EDGES.remedy)
-_LISTS = ('images', 'annotations', 'categories')
+LISTS = ('images', 'annotations', 'categories')
 
 
 def files(root: str) -> list[str]:
-    return [path for path, content in peek_json(files_of(root, '.json')) if all(key in content for key in _LISTS)]
+    return [path for path, content in peek_json(files_of(root, '.json')) if all(key in content for key in LISTS)]
 
 
 def read(files: list[str], root: str, images: ImageFolder, said: Counter) -> list[Photograph]:
@@ -29,11 +29,11 @@ def read(files: list[str], root: str, images: ImageFolder, said: Counter) -> lis
 
 def _read(path: str, images: ImageFolder, said: Counter) -> list[Photograph]:
     content = read_json(path)
-    for key in _LISTS:
+    for key in LISTS:
         if not isinstance(content[key], list) or not all(isinstance(each, dict) for each in content[key]):
             raise LabelError(f'{path}: {key} is no list of objects: not in the format of COCO')
     # ids may be numbers or text: as text 3 and '3' are one
-    names = {str(c.get('id')): str(c.get('name', '')).strip() for c in content['categories']}
+    names = _category_names(path, content)
     rows: dict[str, list[tuple[int, dict]]] = {str(image.get('id')): [] for image in content['images']}
     if len(rows) < len(content['images']):
         raise LabelError(f'{path}: two images have the same id, or several have none')
@@ -67,6 +67,26 @@ def _read(path: str, images: ImageFolder, said: Counter) -> list[Photograph]:
         boxes = boxes_of(objects, _STYLE, frame, said)
         photographs.append(Photograph(known, frame.width, frame.height, boxes, split_of(known, images.root)))
     return photographs
+
+
+def _category_names(path: str, content: dict) -> dict[str, str]:
+    """Category id -> name. Raises LabelError for ids or names given twice, and for what is no name."""
+    names: dict[str, str] = {}
+    for category in content['categories']:
+        key, name = str(category.get('id')), category.get('name')
+        if not isinstance(name, str) or not name.strip():
+            raise LabelError(f'{path}: category {key} has name {name!r}; expected a text')
+        if key in names:
+            raise LabelError(f'{path}: two categories have the same id, {key}: give them ids that differ')
+        other = next((k for k, known in names.items() if known == name.strip()), None)
+        if other is not None:
+            used = Counter(str(each.get('category_id')) for each in content['annotations'])
+            raise LabelError(
+                f'{path}: the categories {other} and {key} are both called {name.strip()!r} ({used[other]} and '
+                f'{used[key]} annotations): give them names that differ, or take one out of the file'
+            )
+        names[key] = name.strip()
+    return names
 
 
 def _object(name: str, annotation: dict, where: str) -> RawObject:

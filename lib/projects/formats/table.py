@@ -32,7 +32,13 @@ _COLUMNS = {
 
 
 def files(root: str) -> list[str]:
-    return [path for path in files_of(root, '.csv') if {'file', 'class', 'left', 'top'} <= set(_header(path)[0])]
+    return [path for path in files_of(root, '.csv') if not lacking(path)]
+
+
+def lacking(path: str) -> list[str]:
+    """The columns that a CSV file of labels has to have and this one has not."""
+    there = _header(path)[0]
+    return [key for key in ('file', 'class', 'left', 'top') if key not in there]
 
 
 def read(files: list[str], root: str, images: ImageFolder, said: Counter) -> list[Photograph]:
