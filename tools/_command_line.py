@@ -169,7 +169,8 @@ def run(main: Callable[[], int | None], parse: Callable[[], argparse.Namespace] 
             notes = ''.join(f' ({note})' for note in [*getattr(error, '__notes__', []), *_notes_on_import(error)])
             hint = '' if foreseen else ' (run again with --debug to see where)'
             where = f' (rank 0 on {ranks.place().host})' if ranks.count() > 1 and ranks.is_root() else ''
-            print(f'{prog}: error: {kind}{error}{notes}{hint}{where}', file=sys.stderr)
+            words = re.sub(r'^\[Errno \d+\] ', '', str(error))
+            print(f'{prog}: error: {kind}{words}{notes}{hint}{where}', file=sys.stderr)
         sys.stderr.flush()
         if ranks.count() > 1:
             ranks.give_up()

@@ -48,7 +48,10 @@ def main() -> None:
         low, high = SIZES[name]
         upper = f'< {high**0.5:.0f}²' if high < float('inf') else f'>= {low**0.5:.0f}²'
         label = 'all' if name == 'all' else f'{name} ({upper} pixels)'
-        print(f'{label:24} {r["objects"]:8d} {r["recall_50"]:14.4f} {r["recall_70"]:14.4f} {r["AR"]:7.4f}')
+        low_iou, high_iou, mean = (
+            f'{r[key]:.4f}' if r['objects'] else 'n/a' for key in ('recall_50', 'recall_70', 'AR')
+        )
+        print(f'{label:24} {r["objects"]:8d} {low_iou:>14} {high_iou:>14} {mean:>7}')
     if args.json:
         numbers = {k: {n: v if v == v else None for n, v in r.items()} for k, r in table.items()}
         whole_file.write_text(args.json, json.dumps(numbers, indent=1) + '\n')

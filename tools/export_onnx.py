@@ -88,7 +88,11 @@ def net_as_onnx(prototxt: str, caffemodel: str, blobs: list[str]):
         )
         if done.returncode:
             said = done.stderr.strip().splitlines()
-            raise RuntimeError(said[-1] if said else f'python {" ".join(command)} ended with {done.returncode}')
+            raise RuntimeError(
+                said[-1].removeprefix('caffe export: error: ')
+                if said
+                else f'python {" ".join(command)} ended with {done.returncode}'
+            )
         return onnx.load(target)
 
 
@@ -97,6 +101,9 @@ def main() -> None:
     for path in filter(None, (args.prototxt, args.caffemodel, args.classes)):
         if not os.path.isfile(path):
             raise FileNotFoundError(f'there is no file {path}')
+    folder = os.path.dirname(args.out) or '.'
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f'--out {args.out}: there is no folder {folder}: make it first')
     try:
         import onnx  # noqa: F401
     except ModuleNotFoundError:

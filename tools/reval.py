@@ -15,7 +15,7 @@ from _command_line import parser_of, run
 def parse_args() -> argparse.Namespace:
     parser = parser_of(__doc__)
     parser.add_argument('output_dir', help='the folder with detections.npz')
-    parser.add_argument('--imdb', dest='imdb_name', default='voc_2007_test', help='data set (default: voc_2007_test)')
+    parser.add_argument('--imdb', dest='imdb_name', help='data set (default: the one that results.json there names)')
     parser.add_argument(
         '--nms', type=float, nargs='?', const=0.3, metavar='IOU', help='apply NMS first (at 0.3 unless given)'
     )
@@ -30,14 +30,15 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    from detection_data.factory import get_imdb
-    from fast_rcnn.detections_file import load_detections
+    from detection_data.factory import get_imdb, list_imdbs
+    from fast_rcnn.detections_file import check_folder, data_set_of, load_detections
     from fast_rcnn.nms import nms
 
     for flag, value in (('--iou', args.iou), ('--nms', args.nms)):
         if value is not None and not 0 <= value <= 1:
             raise ValueError(f'{flag} is {value}; expected an IoU, from 0 to 1')
-    imdb = get_imdb(args.imdb_name)
+    check_folder(args.output_dir)
+    imdb = get_imdb(args.imdb_name or data_set_of(args.output_dir, list_imdbs()))
     path = os.path.join(args.output_dir, 'detections.npz')
     all_boxes, classes, image_ids = load_detections(path)
     if classes != list(imdb.classes) or image_ids != [str(i) for i in imdb.image_index]:

@@ -25,7 +25,7 @@ from _command_line import parser_of, run
 def parse_args() -> argparse.Namespace:
     parser = parser_of(__doc__)
     parser.add_argument('results', metavar='FOLDER', help='the folder with detections.npz')
-    parser.add_argument('--imdb', dest='imdb_name', default='voc_2007_test', help='data set (default: voc_2007_test)')
+    parser.add_argument('--imdb', dest='imdb_name', help='data set (default: the one that results.json there names)')
     parser.add_argument(
         '--det_thresh', type=float, default=0.5, help='least score of a detection looked at (default: 0.5)'
     )
@@ -48,8 +48,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    from detection_data.factory import get_imdb
-    from fast_rcnn.detections_file import load_detections
+    from detection_data.factory import get_imdb, list_imdbs
+    from fast_rcnn.detections_file import check_folder, data_set_of, load_detections
     from inspection.detection_errors import KINDS, REASONS, sort_detections, why_missed
     from inspection.error_pictures import draw_counts, draw_sheet
 
@@ -58,7 +58,8 @@ def main() -> None:
             raise ValueError(f'{flag} is {value}; expected a number from 0 to 1')
     if args.most < 1:
         raise ValueError(f'--most is {args.most}; expected 1 or more')
-    imdb = get_imdb(args.imdb_name)
+    check_folder(args.results)
+    imdb = get_imdb(args.imdb_name or data_set_of(args.results, list_imdbs()))
     path = os.path.join(args.results, 'detections.npz')
     all_boxes, classes, image_ids = load_detections(path)
     if classes != list(imdb.classes) or image_ids != [str(i) for i in imdb.image_index]:

@@ -88,7 +88,8 @@ def _one_line(error: Exception) -> str:
     kind = '' if foreseen else f'{type(error).__name__}: '
     notes = ''.join(f' ({note})' for note in getattr(error, '__notes__', []))
     hint = '' if foreseen else ' (--debug shows where)'
-    return ' '.join(f'{kind}{error}{notes}{hint}'.split())
+    words = re.sub(r'^\[Errno \d+\] ', '', str(error))
+    return ' '.join(f'{kind}{words}{notes}{hint}'.split())
 
 
 if __name__ == '__main__':

@@ -14,6 +14,9 @@ STAND_IN = (
     'param_str: "..." }, a class derived from caffe.Layer with setup, reshape, forward and backward'
 )
 
+MOST = 10
+"""How many unknown names, and how many lines of each, are shown."""
+
 # Whose Caffe, where it is published, and what its caffe.proto and its layers have beyond BVLC's
 _FORKS = (
     (
@@ -106,4 +109,9 @@ def nearest(name: str, known: Iterable[str], cutoff: float = 0.65) -> str | None
 def listed(unknown: Mapping[str, Sequence[int]]) -> str:
     """Lines of a message: what is unknown, each with the lines of the file on which it stands, the first first."""
     rows = sorted(unknown.items(), key=lambda row: row[1][0])
-    return ''.join(f'\n  line{"s" * (len(at) > 1)} {", ".join(map(str, at))}: {what}' for what, at in rows)
+    lines = [f'\n  line{"s" * (len(at) > 1)} {_numbers(at)}: {what}' for what, at in rows[:MOST]]
+    return ''.join(lines) + (f'\n  and {len(rows) - MOST} more' if len(rows) > MOST else '')
+
+
+def _numbers(lines: Sequence[int]) -> str:
+    return ', '.join(map(str, lines[:MOST])) + (f' and {len(lines) - MOST} more' if len(lines) > MOST else '')

@@ -218,8 +218,10 @@ def check_types(layers: Iterable[tuple[str, Message]]) -> None:
             f'layer type {name!r}{forks.type_hint(name, layer_type_list())}': [_line(where) for where, _ in found]
             for name, found in unknown.items()
         }
-        message += f'. All that is unknown in this net:{forks.listed(lines)}'
-    raise LayerError(f'{message}\n{forks.STAND_IN}' if '\n' in message else f'{message}. {forks.STAND_IN}')
+        message += f'{"" if message.endswith("?") else "."} All that is unknown in this net:{forks.listed(lines)}'
+    if '\n' in message:
+        raise LayerError(f'{message}\n{forks.STAND_IN}')
+    raise LayerError(f'{message}{" " if message.endswith("?") else ". "}{forks.STAND_IN}')
 
 
 def _line(where: str) -> int:

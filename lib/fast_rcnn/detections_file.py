@@ -9,6 +9,9 @@ Detections are sorted by class, then by image.
 """
 
 import itertools
+import json
+import os
+from collections.abc import Collection
 
 import numpy as np
 
@@ -47,3 +50,27 @@ def load_detections(path: str) -> tuple[list, list[str], list[str]]:
     cells = [boxes[a:b] for a, b in itertools.pairwise(edges)]
     count = len(image_ids)
     return [cells[c * count : (c + 1) * count] for c in range(len(classes))], classes, image_ids
+
+
+def check_folder(folder: str) -> None:
+    """Raises FileNotFoundError if there is no such folder of results."""
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f'no such folder: {folder}; expected is the one in which test_net.py left its results')
+
+
+def data_set_of(folder: str, known: Collection[str]) -> str:
+    """The data set that the results.json of a folder names, several joined by +. Raises ValueError if that is not among
+    the `known` names: of an own folder of images the results hold no path.
+    """
+    name = None
+    try:
+        with open(os.path.join(folder, 'results.json'), encoding='utf-8', errors='replace') as file:
+            results = json.load(file)
+        name = results.get('imdb') if isinstance(results, dict) else None
+    except (OSError, ValueError, RecursionError):
+        pass
+    if not isinstance(name, str):
+        raise ValueError(f'{folder}: no results.json there names the data set: give --imdb NAME, as to test_net.py')
+    if not all(part in known for part in name.split('+')):
+        raise ValueError(f'{folder} has results of {name}, an own data set: give --imdb, as to test_net.py')
+    return name

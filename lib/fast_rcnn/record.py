@@ -27,6 +27,7 @@ not stop training: that is said once, and the lines follow when there is room ag
 
 import importlib
 import json
+import math
 import os
 import resource
 import sys
@@ -103,6 +104,8 @@ def _check_entry(entry, needed: Sequence[str]) -> None:
     """Raise ValueError if a line of a record is not made up as the module says."""
     if not isinstance(entry, dict) or type(entry.get('iteration')) is not int:
         raise ValueError('no whole number "iteration"')
+    if not _is_number(entry['iteration']):
+        raise ValueError(f'iteration is {_cut(entry["iteration"])}, expected a number below 2^63')
     if not _is_number(entry.get('lr')):
         raise ValueError(f'lr is {_cut(entry["lr"])}, expected a number')
     for group, keys in _NUMBERS.items():
@@ -129,11 +132,15 @@ def _check_entry(entry, needed: Sequence[str]) -> None:
                 raise ValueError(f'{place}.{wrong[0]} is {_cut(found[wrong[0]])}, expected a number')
 
 
+MOST = 1e100
+"""Beyond what float32 gives, and sums and products of it: no curve can be drawn through more."""
+
+
 def _is_number(value) -> bool:
     """Whether it is a number, or null, which stands for one that is not known."""
     if type(value) is int:
         return abs(value) < 2**63
-    return value is None or type(value) is float
+    return value is None or (type(value) is float and not MOST < abs(value) < math.inf)
 
 
 def _cut(value) -> str:

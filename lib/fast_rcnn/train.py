@@ -20,6 +20,7 @@ Layers that draw numbers of their own, those of an RPN, go by the number of the 
 """
 
 import contextlib
+import difflib
 import math
 import os
 import re
@@ -29,7 +30,7 @@ import tempfile
 import threading
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -175,11 +176,15 @@ class SolverWrapper:
             caffe.set_solver_rank(ranks.rank())
             caffe.set_multiprocess(True)
         with contextlib.ExitStack() as stack:
-            folder = output_dir if ranks.is_root() else stack.enter_context(tempfile.TemporaryDirectory())
-            solver_file = self._own_solver_file(folder)
-            self.solver = caffe.get_solver(solver_file)
+            passing = stack.enter_context(tempfile.TemporaryDirectory())
+            solver = self._own_solver(output_dir if ranks.is_root() else passing)
+            self._passing_file = os.path.join(passing, os.path.basename(self._solver_path()))
+            whole_file.write_text(self._passing_file, solver)
+            with self._solver_named():
+                self.solver = caffe.get_solver(self._passing_file)
         if snapshot is not None:
-            self.solver.restore(snapshot)
+            with self._solver_named():
+                self.solver.restore(snapshot)
         elif pretrained_model not in (None, NONE):
             print(f'Loading pretrained model weights from {pretrained_model}')
             self._copy_from(pretrained_model)
@@ -218,6 +223,8 @@ class SolverWrapper:
         elif cfg.TRAIN.EARLY_STOP_ITERS:
             print('Note: TRAIN.EARLY_STOP_ITERS has no effect without a data set to validate on (--val)')
         self._nccl = self._join(wire, solver_prototxt, roidb) if ranks.count() > 1 else None
+        if ranks.is_root():  # last: what a finished run has left there stays as it is if this one is refused
+            whole_file.write_text(self._solver_path(), solver)
 
     def _join(self, wire: str, solver_prototxt: str, roidb):
         """Has all ranks start from the same, and exchange gradients from now on. Returns the `caffe.NCCL`."""
@@ -329,7 +336,8 @@ class SolverWrapper:
                 for layer in self._numbered:
                     layer.set_position(self.division.position(self.solver.iter))
                 record.start()
-                self.solver.step(1)
+                with self._solver_named():
+                    self.solver.step(1)
                 losses = _losses(self.solver.net)
                 self._check(losses)
                 asked = after is not None and after(self.solver.iter, losses) is True
@@ -507,8 +515,11 @@ class SolverWrapper:
         self.data_layer.close()
         _release(self._lock)
 
-    def _own_solver_file(self, folder: str) -> str:
-        """The solver prototxt as used, written to `folder`: snapshots only on request, and to the output folder."""
+    def _solver_path(self) -> str:
+        return f'{self._prefix}_solver.prototxt'
+
+    def _own_solver(self, folder: str) -> str:
+        """The solver prototxt as used: snapshots only on request, and to the output folder. folder: for stand-ins."""
         param = caffe_pb2.SolverParameter()
         param.CopyFrom(self.solver_param)
         param.snapshot = 0
@@ -520,9 +531,19 @@ class SolverWrapper:
         for field in ('net', 'train_net'):
             if param.HasField(field):
                 setattr(param, field, prototxt_with_stand_ins(getattr(param, field), folder))
-        path = os.path.join(folder, os.path.basename(f'{self._prefix}_solver.prototxt'))
-        whole_file.write_text(path, text_format.MessageToString(param))
-        return path
+        return text_format.MessageToString(param)
+
+    @contextlib.contextmanager
+    def _solver_named(self) -> Iterator[None]:
+        """Has an error of Caffe name the solver prototxt that was given, and not the copy that Caffe read."""
+        try:
+            yield
+        except (ValueError, OSError) as error:
+            if self._passing_file not in str(error):
+                raise
+            said = str(error).replace(self._passing_file, self._solver_prototxt)
+            kind = type(error) if isinstance(error, OSError) else ValueError
+            raise kind(said) from error
 
     def _note_sampling(self, solver_prototxt: str) -> None:
         """Says so where net and cfg do not agree on mining: each is an experiment, or an oversight."""
@@ -648,11 +669,27 @@ def read_solver(path: str) -> caffe_pb2.SolverParameter:
         # Other than UTF-8 is in comments, where it does no harm
         text_format.Merge(data.removeprefix(b'\xef\xbb\xbf').decode('utf-8', errors='replace'), param)
     except text_format.ParseError as error:
-        raise ValueError(f'{path}: not a solver prototxt: {error}') from None
+        raise ValueError(f'{path}: not a solver prototxt: {error}{_field_meant(str(error))}') from None
     spoilt = [field.name for field, value in param.ListFields() if '\ufffd' in str(value)]
     if spoilt:
         raise ValueError(f'{path}: {", ".join(spoilt)} is not UTF-8 text; save the file as UTF-8')
+    if not 0 <= param.base_lr < math.inf:  # Caffe takes it
+        raise ValueError(
+            f'{path}: base_lr is {param.base_lr:g}; expected a number above 0, such as 0.001: with one below 0, '
+            'training makes the loss larger'
+        )
     return param
+
+
+def _field_meant(error: str) -> str:
+    """What to add to protobuf's words about an unknown field of a solver: the field most like it."""
+    unknown = re.search(r'has no field named "(\w+)"', error)
+    near = (
+        difflib.get_close_matches(unknown[1], caffe_pb2.SolverParameter.DESCRIPTOR.fields_by_name.keys(), 1)
+        if unknown
+        else []
+    )
+    return f' Did you mean "{near[0]}"?' if near else ''
 
 
 def layer_of(net: caffe.Net, top: str) -> str | None:

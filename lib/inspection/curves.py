@@ -230,7 +230,7 @@ def _seconds(ax, runs) -> None:
     names = list(runs)
     left = np.zeros(len(names))
     for part in PARTS:
-        medians = [np.median([e['seconds'].get(part, 0.0) for e in entries]) for entries in runs.values()]
+        medians = [np.median([e['seconds'].get(part) or 0.0 for e in entries]) for entries in runs.values()]
         ax.barh(range(len(names)), medians, left=left, color=_PART_COLOURS[part], label=part, height=0.5)
         left += medians
     rest = [np.median([e['seconds']['step'] for e in entries]) for entries in runs.values()] - left
@@ -238,7 +238,7 @@ def _seconds(ax, runs) -> None:
     for k, (name, entries) in enumerate(runs.items()):
         memory = entries[-1]['memory']
         said = f'{memory["host_peak_mb"] / 1024:.2f} GB'
-        if 'gpu_peak_mb' in memory:
+        if memory.get('gpu_peak_mb') is not None:
             said += f', GPU {memory["gpu_peak_mb"] / 1024:.2f} GB'
         ax.text(0, k - 0.3, f'{_shortened(name)}: {said}', fontsize=8.5, va='bottom')
     ax.set_yticks([])

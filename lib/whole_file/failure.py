@@ -14,6 +14,8 @@ def explained(error: OSError, path: str | os.PathLike, needed: int | None, outco
     """
     path = os.fspath(path)
     folder = os.path.dirname(os.path.realpath(path))
+    if error.errno in (errno.ENOENT, errno.ENOTDIR) and not os.path.isdir(folder):
+        return OSError(error.errno, f'There is no folder {folder}: make it first. {outcome}', path)
     wanted = 'more room is needed' if needed is None else f'{needed} bytes are needed'
     message = f'{error.strerror or error}; {wanted} in {folder}{_room(folder)}. {outcome}'
     advice = _advice(error.errno, path, folder)
@@ -41,6 +43,4 @@ def _advice(number: int | None, path: str, folder: str) -> str:
         return 'The disk is mounted read-only: write to another folder'
     if number == errno.ENAMETOOLONG:
         return f'The name has {len(os.fsencode(os.path.basename(path)))} bytes, and most disks take 255: shorten it'
-    if number in (errno.ENOENT, errno.ENOTDIR):
-        return f'There is no folder {folder}: make it first'
     return ''

@@ -350,7 +350,7 @@ def test_upgrade_of_what_is_new_already(capfd):
 @pytest.mark.parametrize(
     ('words', 'message'),
     [
-        ('train --solver nix.prototxt', r'no such prototxt .*nix\.prototxt'),
+        ('train --solver nix.prototxt', r'error: no such prototxt .*nix\.prototxt'),
         ('train --solver net.prototxt', r'net\.prototxt:1:1: SolverParameter has no field "name"'),
         ('train --solver solver.prototxt --gpu 0,0', r'--gpu 0,0 names a GPU twice'),
         ('train --solver solver.prototxt --gpu x', r"--gpu takes the number of a GPU.* given 'x'"),

@@ -264,7 +264,7 @@ def test_a_wrong_prototxt_is_refused_with_file_line_and_layer(make_net, old, new
 def test_an_unknown_layer_type_is_a_forks_or_nearly_another_or_nothing(make_net, name, hint):
     with pytest.raises(
         caffe.LayerError,
-        match=rf"net\.prototxt:\d+: layer 'silence' \({name}\): unknown layer type '{name}'{hint}\. A Python layer",
+        match=rf"net\.prototxt:\d+: layer 'silence' \({name}\): unknown layer type '{name}'{hint}\.? A Python layer",
     ):
         make_net(TWO_HEADS.replace('type: "Silence"', f'type: "{name}"'))
 
@@ -286,6 +286,11 @@ layer { name: "p4" type: "Relu" bottom: "x" top: "p4" }""")
         "  lines 2, 4: layer type 'Unpooling': DeconvNet's Caffe (HyeonwooNoh/caffe) has it",
         "  line 5: layer type 'Relu'; did you mean 'ReLU'?",
     ]
+
+
+def test_a_question_ends_in_no_full_stop(make_net):
+    with pytest.raises(caffe.LayerError, match=r"did you mean 'ReLU'\? A Python layer can stand in"):
+        make_net('layer { name: "in" type: "Input" top: "x" }\nlayer { name: "r" type: "Relu" bottom: "x" top: "r" }')
 
 
 def test_unknown_field_is_refused_with_its_nearest_name(make_net):

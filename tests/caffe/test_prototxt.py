@@ -445,6 +445,38 @@ def test_an_unknown_field_is_a_forks_or_nearly_another_or_nothing(field, hint):
     assert error.value.reason == f'LayerParameter has no field "{field}"{hint}'
 
 
+def test_a_text_that_is_no_prototxt_is_told_so_in_a_line():
+    prose = 'Online Hard Example Mining picks, of all proposals of an image, those that the net does worst on'
+    with pytest.raises(PrototxtError) as error:
+        parse(prose, caffe_pb2.NetParameter(), 'README.md')
+    assert str(error.value) == (
+        'README.md:1:1: this is no prototxt, hardly a word of it is a field; NetParameter has no field "Online"'
+    )
+
+
+def test_a_solver_or_a_net_of_many_misspelt_layers_is_a_prototxt():
+    solver = 'base_lr: 1 lr_policy: "a" gamma: 1 power: 1 momentum: 1 weight_decay: 1 display: 1 max_iter: 1 type: "a" '
+    for text in (solver + 'snapshot: 1 stepsize: 2', 'lair { } ' * 30):
+        with pytest.raises(PrototxtError) as error:
+            parse(text, caffe_pb2.NetParameter(), 'x')
+        assert 'no prototxt' not in str(error.value)
+
+
+def test_of_many_unknown_names_ten_are_listed_and_the_known_ones_once():
+    text = (
+        '\n'.join(f'zork{i} {{ }}' for i in range(8))
+        + '\n'
+        + 'layer { zork8: 1 zork9: 1 zork10: 1 zork11: 1 } '
+        + 'q {}\n' * 20
+    )
+    with pytest.raises(PrototxtError) as error:
+        parse(text, caffe_pb2.NetParameter(), 'x')
+    said = str(error.value)
+    assert said.count('there are name') == 1
+    assert len(said.split('\n')) == 1 + 10 + 1
+    assert said.endswith('\n  and 3 more')
+
+
 def test_all_unknown_fields_and_layer_types_of_a_file_are_listed():
     text = """name: "mixed"
 layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 dim: -8 } } }

@@ -1,6 +1,7 @@
 """Recall of proposals, by numbers that can be checked by hand."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,7 @@ def test_the_tool_prints_a_table_and_writes_json(measured, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert 'recall at 0.7' in done.stdout
+    assert re.search(r'^large .* 0 +n/a +n/a +n/a$', done.stdout, re.MULTILINE) and 'nan' not in done.stdout
     assert json.loads(out.read_text())['large'] == {
         'objects': 0,
         'recall_50': None,

@@ -9,7 +9,7 @@ from stand_in_data import GOLDEN, ListImdb
 
 import caffe
 from fast_rcnn.config import cfg
-from fast_rcnn.detections_file import load_detections, save_detections
+from fast_rcnn.detections_file import check_folder, data_set_of, load_detections, save_detections
 from fast_rcnn.test import detections, im_detect, im_detect_batch, load_net
 from fast_rcnn.test import test_net as run_test_net  # not collected as a test
 from roi_data_layer.image_blob import read_image
@@ -165,6 +165,22 @@ def test_the_wrong_net_is_named(net, tmp_path):
     image = {'path': PHOTO, 'size': (640, 480), 'boxes': [], 'classes': [], 'proposals': [[0, 0, 99, 99]]}
     with pytest.raises(ValueError, match='the net knows 4 classes, list_train has 2'):
         run_test_net(net, ListImdb([image], ['__background__', 'cat']), output_dir=str(tmp_path))
+
+
+def test_the_data_set_of_results_is_known_or_asked_for(tmp_path):
+    folder, known = str(tmp_path), ['voc_2007_test', 'voc_2012_test']
+    with pytest.raises(FileNotFoundError, match=r'no such folder: .*nowhere; expected is the one in which test_net'):
+        check_folder(str(tmp_path / 'nowhere'))
+    check_folder(folder)
+    with pytest.raises(ValueError, match=r'no results\.json there names the data set: give --imdb'):
+        data_set_of(folder, known)
+    for content, said in (('[]', 'no results'), ('{"imdb": "demo_test"}', 'has results of demo_test, .* give --imdb')):
+        (tmp_path / 'results.json').write_text(content)
+        with pytest.raises(ValueError, match=said):
+            data_set_of(folder, known)
+    for name in ('voc_2007_test', 'voc_2007_test+voc_2012_test'):
+        (tmp_path / 'results.json').write_text(json.dumps({'imdb': name}))
+        assert data_set_of(folder, known) == name
 
 
 def test_detections_files(tmp_path):

@@ -178,6 +178,9 @@ def test_a_log_is_told_from_a_record(tmp_path):
     [
         ({'iteration': True}, 'no whole number "iteration"'),
         ({'lr': 'x'}, r'lr is "x", expected a number'),
+        ({'lr': 1e308}, r'lr is 1e\+308, expected a number'),
+        ({'loss': {'loss_cls': -1e200}}, r'loss\.loss_cls is -1e\+200, expected a number'),
+        ({'iteration': 10**20}, r'iteration is 100000000000000000000, expected a number below 2\^63'),
         ({'loss': 3}, r'loss is 3, expected numbers by name'),
         ({'loss': {'loss_cls': '1'}}, r'loss\.loss_cls is "1", expected a number'),
         ({'loss': {'loss_cls': 10**400}}, r'loss\.loss_cls is 10*\.\.\., expected a number'),
@@ -199,6 +202,12 @@ def test_a_line_of_another_kind_is_told_with_its_number(tmp_path, change, said):
 def test_a_loss_that_is_not_known_leaves_a_gap_in_its_curve(tmp_path):
     entries = [{**WHOLE, 'iteration': 0}, {**WHOLE, 'iteration': 1, 'loss': {'loss_cls': None}}]
     curves.draw_curves(str(tmp_path / 'c.png'), {'x': entries}, 1, {})
+    assert (tmp_path / 'c.png').is_file()
+
+
+def test_seconds_and_memory_that_are_not_known_are_left_out(tmp_path):
+    unknown = {'seconds': {'step': 0.5, 'forward': None}, 'memory': {'host_peak_mb': 9.0, 'gpu_peak_mb': None}}
+    curves.draw_curves(str(tmp_path / 'c.png'), {'x': [WHOLE, {**WHOLE, **unknown, 'iteration': 1}]}, 1, {})
     assert (tmp_path / 'c.png').is_file()
 
 

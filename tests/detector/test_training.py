@@ -11,7 +11,7 @@ import caffe
 from fast_rcnn.config import cfg
 from fast_rcnn.diagnosis import Explosion
 from fast_rcnn.test import load_net
-from fast_rcnn.train import SolverWrapper, TrainingInterrupted, get_training_roidb, train_net
+from fast_rcnn.train import SolverWrapper, TrainingInterrupted, get_training_roidb, read_solver, train_net
 
 TRAIN = """
 name: "tiny"
@@ -289,6 +289,41 @@ def test_files_that_do_not_fit(solver, roidb, tmp_path):
     (tmp_path / 'odd.prototxt').write_text('bass_lr: 1')
     with pytest.raises(ValueError, match=r'odd\.prototxt: not a solver prototxt.*bass_lr'):
         SolverWrapper(str(tmp_path / 'odd.prototxt'), roidb, str(tmp_path))
+
+
+@pytest.mark.parametrize('rate', ['-1', 'nan', 'inf'])
+def test_a_rate_that_cannot_train_is_refused(solver, roidb, tmp_path, rate):
+    with pytest.raises(ValueError, match=rf'solver\.prototxt: base_lr is {rate}; expected a number above 0'):
+        SolverWrapper(solver(base_lr=rate), roidb, str(tmp_path))
+
+
+def test_a_misspelt_field_of_a_solver_is_told_with_the_right_one(tmp_path):
+    (tmp_path / 'odd.prototxt').write_text('base_ler: 1')
+    with pytest.raises(ValueError, match=r'no field named "base_ler"\. Did you mean "base_lr"\?$'):
+        read_solver(str(tmp_path / 'odd.prototxt'))
+
+
+@pytest.mark.parametrize(
+    ('old', 'new', 'said'),
+    [
+        ('"step"', '"stepp"', 'unknown learning rate policy'),
+        ('stepsize: 100', 'stepsize: 0', 'needs a positive stepsize'),
+        ('train.prototxt', 'nowhere.prototxt', 'names the net'),
+    ],
+)
+def test_a_refused_run_names_the_solver_given_and_leaves_a_finished_run_as_it_is(
+    solver, roidb, tmp_path, old, new, said
+):
+    out = tmp_path / 'out'
+    train_net(solver(), roidb, str(out), max_iters=1)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert 'tiny_solver.prototxt' in before
+    path = Path(solver())
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises((ValueError, OSError), match=said) as caught:
+        SolverWrapper(str(path), roidb, str(out))
+    assert str(caught.value).startswith(str(path))
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
 def test_a_net_without_the_data_layer_is_named_itself(solver, roidb, tmp_path):

@@ -35,6 +35,15 @@ def test_svms_are_trained_tested_and_known_by_their_file(tiny, train, tmp_path):
     assert 'scores by SVMs, and mining goes by the loss of a softmax: give those before' in said.stderr
 
 
+def test_an_export_names_the_folder_that_is_missing_first(tmp_path):
+    weights = tmp_path / 'a.caffemodel'
+    weights.touch()
+    prototxt = SMALL / 'fast_rcnn_ohem' / 'test.prototxt'
+    out = tmp_path / 'nodir' / 'x.onnx'
+    said = run('tools/export_onnx.py', '--def', prototxt, '--net', weights, '--out', out, status=1)
+    assert f'error: --out {out}: there is no folder {out.parent}: make it first' in said.stderr
+
+
 def test_the_package_that_is_missing_is_named(tmp_path):
     (tmp_path / 'sklearn.py').write_text('raise ModuleNotFoundError("no", name="sklearn")')
     weights = tmp_path / 'a.caffemodel'

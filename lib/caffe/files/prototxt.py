@@ -207,6 +207,8 @@ def _reason(error: str, text: str, line: int | None, column: int | None, message
         descriptor = pool.FindMessageTypeByName(match[1])
         if match[2] in ('layer', 'layers'):  # they stand in a net alone
             return f'{descriptor.name} has no field "{match[2]}": is the brace before it not closed?'
+        if _is_something_else(text, message.DESCRIPTOR):
+            return f'this is no prototxt, hardly a word of it is a field; {descriptor.name} has no field "{match[2]}"'
         said = f'{descriptor.name} has no field "{match[2]}"{_hint(match[2], descriptor)}'
         others = _other_unknowns(text, message.DESCRIPTOR)
         return said + (others.removeprefix('.') if said.endswith('?') else others)
@@ -247,9 +249,25 @@ _TAKES = {
 }
 
 
+_THERE_ARE = '; there are '
+
+
 def _hint(field: str, owner: Descriptor) -> str:
     known = owner.fields_by_name.keys()  # not the table itself: protobuf 4.21.0 to 4.21.2 run over its values
     return forks.field_hint(field, known) or _nearest(field, known)
+
+
+def _is_something_else(text: str, descriptor: Descriptor) -> bool:
+    """Whether a text with an unknown field is no prototxt at all: nearly all its many words are no fields."""
+    messages = descriptor.file.message_types_by_name.values()
+    known = set[str]().union(*(message.fields_by_name.keys() for message in messages))
+    words: set[str] = set()
+    depth = 0
+    for kind, _, token in _tokens(text):
+        if kind == 'name' and depth == 0:
+            words.add(token)
+        depth = max(0, depth + (kind == 'open') - (kind == 'close'))
+    return len(words - known) >= 10 and len(words - known) > 0.8 * len(words)
 
 
 def _other_unknowns(text: str, descriptor: Descriptor) -> str:
@@ -259,7 +277,9 @@ def _other_unknowns(text: str, descriptor: Descriptor) -> str:
     unknown: dict[str, list[int]] = {}
     fields, types = _names(text, descriptor)
     for owner, name, line in fields:
-        unknown.setdefault(f'field "{name}" of {owner.name}{_hint(name, owner)}', []).append(line)
+        hint = _hint(name, owner)  # the names that there are, if it lists them, have been said
+        what = f'field "{name}" of {owner.name}{"" if hint.startswith(_THERE_ARE) else hint}'
+        unknown.setdefault(what, []).append(line)
     for name, line in types:
         if name not in layer_type_list():
             unknown.setdefault(f'layer type "{name}"{forks.type_hint(name, layer_type_list())}', []).append(line)
@@ -300,4 +320,4 @@ def _nearest(name: str, names: Sequence[str]) -> str:
     near = forks.nearest(name, names)
     if near:
         return f'; did you mean "{near}"?'
-    return f'; there are {", ".join(names)}' if len(names) <= 12 else ''
+    return f'{_THERE_ARE}{", ".join(names)}' if len(names) <= 12 else ''
