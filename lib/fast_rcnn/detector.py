@@ -28,7 +28,7 @@ from detection_data.image_file import ImageError, image_scale, read_image
 from detection_data.image_list import listed_images
 from detection_data.proposal_methods import METHODS, method_for, propose
 from fast_rcnn.config import cfg_from_dict, settings_of, settings_of_file
-from fast_rcnn.model_card import ModelCard, ModelCardError, class_names, read_card
+from fast_rcnn.model_card import ModelCard, ModelCardError, check_is_model, class_names, read_card
 from fast_rcnn.test import detections, im_detect_batch, load_net
 from rpn.proposal_layer import ProposalLayer
 
@@ -184,6 +184,8 @@ class Detector:
         if not os.path.isfile(path):
             raise FileNotFoundError(f'there are no trained weights {path}')
         card = read_card(path)
+        if card is None:
+            check_is_model(path)
         names = class_names(card, path, classes, 'classes=')
         if names is None:
             raise ValueError(f"{path} does not name its classes: give their names, classes=['cat', 'dog']")

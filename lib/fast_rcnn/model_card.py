@@ -115,6 +115,15 @@ def read_card(path: str) -> ModelCard | None:
         ) from None
 
 
+def check_is_model(path: str) -> None:
+    """Raises ModelFileError, a ValueError that says what it is instead, unless `path` is a file of weights."""
+    try:
+        from caffe.files.model_file import read_weights
+    except ImportError:  # another Caffe, which looks when it loads
+        return
+    read_weights(path)
+
+
 def test_net_beside(train_net: str) -> str:
     """The text of the test net that belongs to a train net, test.prototxt beside train.prototxt; '' if none does."""
     folder, name = os.path.split(train_net)
