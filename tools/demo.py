@@ -21,6 +21,7 @@ import collections
 import os
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -149,6 +150,7 @@ def main() -> int:
     from tqdm import tqdm
 
     from detection_data.factory import get_imdb
+    from detection_data.image_file import DamagedImage
     from inspection.detection_files import KINDS, DetectionFiles, check_targets, coco_ids_of, file_names
 
     kinds = args.write or [
@@ -184,14 +186,23 @@ def main() -> int:
         with tqdm.external_write_mode(file=sys.stderr):
             print(f'left out: {error if name in str(error) else f"{name}: {error}"}', file=sys.stderr)
 
+    def say_damaged(message, category, *where, **more) -> None:
+        if not issubclass(category, DamagedImage):
+            return show_other(message, category, *where, **more)
+        with tqdm.external_write_mode(file=sys.stderr):
+            print(message, file=sys.stderr)
+
     seen = _Seen(names, photographs, videos, cameras, args.every, args.frames, leave_out)
     images = count = 0
     started = time.perf_counter()
     try:
         with (
+            warnings.catch_warnings(),
             DetectionFiles(args.out, kinds, detector.classes, coco_ids, objects) as files,
             tqdm(total=seen.total, unit='image', disable=None) as bar,
         ):
+            show_other, warnings.showwarning = warnings.showwarning, say_damaged
+            warnings.simplefilter('always', DamagedImage)
             for found in detector.each(iter(seen), broken=seen.broken):
                 files.add(seen.waiting.popleft(), found)
                 images, count = images + 1, count + len(found)

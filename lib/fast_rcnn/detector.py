@@ -14,6 +14,7 @@ import dataclasses
 import os
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeGuard
 
@@ -24,7 +25,7 @@ import caffe
 import whole_file
 from caffe.proto import caffe_pb2
 from caffe_stand_ins.prototxt import lacking, rewrite
-from detection_data.image_file import ImageError, image_scale, read_image
+from detection_data.image_file import DamagedImage, ImageError, cut_off, image_scale, read_image
 from detection_data.image_list import listed_images
 from detection_data.proposal_methods import METHODS, method_for, propose
 from fast_rcnn.config import cfg_from_dict, settings_of, settings_of_file
@@ -209,7 +210,8 @@ class Detector:
         proposals: for nets without an RPN, (R, 4) boxes (x1, y1, x2, y2) in pixels of the image, both ends included; of
         a list or a folder, a list of such arrays. Without them the method of that name proposes.
 
-        Raises ImageError, which names the image, for one that cannot be read or used; TypeError, ValueError for what is
+        Warns of a file that is cut off (DamagedImage). Raises ImageError, which names the image, for one that cannot
+        be read or used; TypeError, ValueError for what is
         no image and for proposals that do not fit.
         """
         if _is_one(images):
@@ -253,6 +255,9 @@ class Detector:
         """The pixels, the proposals and the path of an image. Raises as `__call__`."""
         path = None if isinstance(image, np.ndarray) else _path(image)
         pixels = read_image(path) if path is not None else _checked(np.asarray(image))
+        damage = None if path is None else cut_off(path)
+        if damage is not None:
+            warnings.warn(f'damaged, partly grey: {path} ({damage})', DamagedImage, stacklevel=2)
         for size in self.settings.TEST.SCALES:
             try:
                 image_scale(pixels.shape[0], pixels.shape[1], size, self.settings.TEST.MAX_SIZE)

@@ -15,7 +15,7 @@ import pytest
 from stand_in_data import GOLDEN
 
 import caffe
-from detection_data.image_file import ImageError
+from detection_data.image_file import DamagedImage, ImageError
 from fast_rcnn import Detector
 from fast_rcnn.config import ConfigError, cfg
 from fast_rcnn.model_card import ModelCard, ModelCardError, add_card
@@ -247,6 +247,12 @@ def test_images_that_cannot_be_read(model, boxes, tmp_path):
     (tmp_path / 'empty').mkdir()
     with pytest.raises(ValueError, match='empty: no image in this folder or below it'):
         detector(tmp_path / 'empty')
+
+
+def test_an_image_that_is_cut_off_is_named(model, boxes, tmp_path):
+    (tmp_path / 'cut.jpg').write_bytes(PHOTO.read_bytes()[:9000])
+    with pytest.warns(DamagedImage, match=r'damaged, partly grey: .*cut\.jpg \('):
+        assert Detector.load(model)(tmp_path / 'cut.jpg', boxes).width == 640
 
 
 @pytest.mark.parametrize(

@@ -187,6 +187,14 @@ def test_patterns_lists_and_parts_of_videos(demo, inputs, tmp_path):
     assert len((tmp_path / 'out' / 'detections.jsonl').read_text().splitlines()) == 2  # anew, not added
 
 
+def test_photographs_that_are_cut_off_are_named(demo, inputs, tmp_path):
+    for name in ('cut.jpg', 'cut too.jpg'):
+        (tmp_path / name).write_bytes((inputs / 'a.jpg').read_bytes()[:-300])
+    said = demo(inputs / 'a.jpg', tmp_path / 'cut.jpg', tmp_path / 'cut too.jpg', '--write', 'json').splitlines()
+    said = [line.partition(' (')[0] for line in said if line.startswith('damaged')]
+    assert said == [f'damaged, partly grey: {tmp_path}/{name}' for name in ('cut.jpg', 'cut too.jpg')]
+
+
 def test_the_numbers_of_another_annotation_file(demo, inputs, tmp_path):
     ids = tmp_path / 'ids.json'
     categories = [{'id': 10 * k, 'name': name} for k, name in enumerate(CLASSES, start=1)]
