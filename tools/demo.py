@@ -126,9 +126,24 @@ def load(args: argparse.Namespace) -> Any:
     return detector
 
 
+def check_kinds(given: list[str], words: list[str]) -> None:
+    """Raises ValueError where --write names no kind, or has taken a photograph that stands behind it."""
+    from inspection.detection_files import KINDS
+
+    unknown = [kind for kind in given if kind not in KINDS]
+    if unknown and (not words or any(map(os.path.exists, unknown))):
+        raise ValueError(
+            f'--write took {" ".join(unknown)}: it takes all that follows it as kinds, of {", ".join(KINDS)}. '
+            'Put photographs before --write, or behind --images'
+        )
+    if unknown:
+        raise ValueError(f'--write {" ".join(unknown)}: expected of {", ".join(KINDS)}')
+
+
 def main() -> int:
     args = parse_args()
     words = [*args.photographs, *args.images]
+    check_kinds(args.write or [], words)
     if not words:
         raise ValueError('no photographs: name them, as in tools/demo.py --project fruit photo.jpg')
     if args.every < 1 or args.frames < 0:
@@ -151,16 +166,13 @@ def main() -> int:
 
     from detection_data.factory import get_imdb
     from detection_data.image_file import DamagedImage
-    from inspection.detection_files import KINDS, DetectionFiles, check_targets, coco_ids_of, file_names
+    from inspection.detection_files import DetectionFiles, check_targets, coco_ids_of, file_names
 
     kinds = args.write or [
         *(['pictures'] if photographs else []),
         *(['video'] if videos or cameras else []),
         'json',
     ]
-    unknown = [kind for kind in kinds if kind not in KINDS]
-    if unknown:
-        raise ValueError(f'--write {" ".join(unknown)}: expected of {", ".join(KINDS)}')
     if kinds == ['video'] and not videos and not cameras:
         raise ValueError('--write video: photographs make no video; expected pictures, or the name of a video')
     names = file_names([*photographs, *videos])
@@ -216,7 +228,9 @@ def main() -> int:
     if left_out:
         of = len(photographs) + len(videos) + len(cameras)
         what = 'photographs and videos' if videos or cameras else 'photographs'
-        print(f'{len(left_out)} of {of} {what} were left out', file=sys.stderr)
+        if of == 1:
+            what = 'photograph' if photographs else 'video'
+        print(f'{len(left_out)} of {of} {what} {"was" if len(left_out) == 1 else "were"} left out', file=sys.stderr)
     return int(bool(left_out))
 
 
@@ -255,9 +269,13 @@ class _Seen:
 
 
 def _summary(count: int, images: int, seconds: float, kinds: list[str], out: str) -> str:
-    what = ' and '.join('detections.json' if kind == 'json' else kind for kind in dict.fromkeys(kinds))
+    if not images:
+        return 'No image was looked at'
+    written = ['detections.json' if kind == 'json' else kind for kind in dict.fromkeys(kinds)]
+    what = ' and '.join(filter(None, (', '.join(written[:-1]), written[-1])))
+    are = 'are' if len(written) > 1 or written == ['pictures'] else 'is'
     rate = images / max(seconds, 1e-9)
-    return f'{count} detections in {images} images, {rate:.2f} images/s: {what} are in {out}'
+    return f'{count} detections in {images} images, {rate:.2f} images/s: {what} {are} in {out}'
 
 
 def objects_of(imdb, paths: list[str]) -> dict:

@@ -239,6 +239,25 @@ def test_bad_input(demo, inputs, words, said):
     demo(*paths, error=said)
 
 
+def test_photographs_behind_write_are_told_from_kinds(demo, inputs, monkeypatch):
+    import demo as tool
+
+    monkeypatch.setattr(tool, 'configure', lambda args: pytest.fail('kinds are looked at before settings are printed'))
+    demo('--write', 'voc', 'pictures', inputs, error=rf'--write took {inputs}: .* Put photographs before --write')
+    demo('nothing.jpg', '--write', 'xml', error='--write xml: expected of')
+
+
+def test_the_last_line_says_what_is_where(demo, inputs, tmp_path):
+    import demo as tool
+
+    assert tool._summary(7, 2, 1, ['json', 'coco', 'voc', 'pictures'], 'OUT') == (
+        '7 detections in 2 images, 2.00 images/s: detections.json, coco, voc and pictures are in OUT'
+    )
+    assert tool._summary(7, 2, 1, ['json'], 'OUT').endswith(': detections.json is in OUT')
+    assert tool._summary(0, 0, 1, ['json'], 'OUT') == 'No image was looked at'
+    assert '\n1 of 1 photograph was left out' in demo(inputs / 'broken.jpg', '--write', 'json', status=1)
+
+
 def test_a_camera_that_is_not_there(demo):
     assert 'left out: camera_73: there is no camera 73 that can be read' in demo('73', status=1)
 
