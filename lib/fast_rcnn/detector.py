@@ -11,6 +11,7 @@ What it goes by is its own: cfg is neither read nor changed, so detectors of dif
 
 import copy
 import dataclasses
+import numbers
 import os
 import tempfile
 import threading
@@ -141,13 +142,14 @@ class Detector:
         self.settings = settings_of({}) if settings is None else copy.deepcopy(settings)
         if thresh is None:
             thresh = OF_SVMS if self.settings.TEST.SVM else THRESH
-        if not (self.settings.TEST.SVM or 0 <= thresh <= 1) or max_per_image < 0:
-            raise ValueError(
-                f'thresh is {thresh} and max_per_image {max_per_image}; expected 0 to 1, and 0, for all, or more'
-            )
+        if not isinstance(thresh, numbers.Real) or not (self.settings.TEST.SVM or 0 <= thresh <= 1):
+            expected = 'a number' if self.settings.TEST.SVM else 'a number from 0 to 1'
+            raise ValueError(f'thresh is {thresh!r}; expected {expected}')
+        if not isinstance(max_per_image, numbers.Integral) or max_per_image < 0:
+            raise ValueError(f'max_per_image is {max_per_image!r}; expected a whole number: 0, for all, or more')
         self.batch = self.settings.TEST.IMS_PER_BATCH if batch is None else batch
-        if self.batch < 1:
-            raise ValueError(f'batch is {batch}; expected 1 image or more')
+        if not isinstance(self.batch, numbers.Integral) or self.batch < 1:
+            raise ValueError(f'batch is {self.batch!r}; expected a whole number of images, 1 or more')
         self.classes = tuple(classes)
         self.thresh, self.max_per_image, self.proposals = thresh, max_per_image, proposals
         self.proposes = 'im_info' in net.blobs
@@ -228,6 +230,7 @@ class Detector:
 
         With `broken`, an image that cannot be read or used is left out, and broken(image, error) called.
         """
+        _check_no_text(proposals)
         if isinstance(images, str | os.PathLike):
             images = listed_images([images])
         elif not isinstance(images, Iterable):
@@ -271,6 +274,7 @@ class Detector:
             method, width = method_for(self.proposals, pixels.shape[1])
             name = '' if path is None else os.path.basename(path)
             return pixels, propose(pixels, method, name, self.settings.RNG_SEED, resize_to=width), path
+        _check_no_text(boxes)
         boxes = np.asarray(boxes, np.float32)
         if boxes.ndim != 2 or boxes.shape[1] != 4 or not np.isfinite(boxes).all():
             raise ValueError(
@@ -356,6 +360,14 @@ def _net_within(card: ModelCard | None, caffemodel: str) -> str:
     if net.layers:
         raise ModelCardError(f'{caffemodel}: the test net that it brings along has layers of the old form: {give}')
     return card.net
+
+
+def _check_no_text(proposals) -> None:
+    if isinstance(proposals, str):
+        raise ValueError(
+            f'proposals={proposals!r}: the boxes themselves are expected here, an array (R, 4). The name of a method '
+            f'is for Detector.load(..., proposals=...), one of auto, {", ".join(METHODS)}'
+        )
 
 
 def _is_one(images) -> TypeGuard[Image]:

@@ -291,6 +291,9 @@ def test_proposals_that_do_not_fit(model, boxes):
         detector(PHOTO, [1, 2, 3, 4])
     with pytest.raises(ValueError, match='finite'):
         detector(PHOTO, [[1, 2, np.nan, 4]])
+    for images in (PHOTO, [PHOTO]):
+        with pytest.raises(ValueError, match="proposals='random': the boxes themselves are expected here"):
+            detector(images, proposals='random')
     with pytest.raises(ValueError, match='more images than proposals='):
         detector([PHOTO, PHOTO], [boxes])
     with pytest.raises(ValueError, match='more proposals= than images'):
@@ -315,9 +318,10 @@ def test_files_that_do_not_fit(model, bare, tmp_path):
         Detector.load(model, settings={'TEST': {'NMSS': 0.3}})
     with pytest.raises(ValueError, match="there is no proposal method 'edges'; there are: auto, selective_search"):
         Detector.load(model, proposals='edges')
-    for options in ({'thresh': 2}, {'max_per_image': -1}, {'batch': 0}):
-        with pytest.raises(ValueError, match='expected'):
-            Detector.load(model, **options)
+    bad = {'thresh': (2, 'x', float('nan')), 'max_per_image': (-1, 'x', 2.5), 'batch': (0, 'x')}
+    for option, value in ((option, value) for option, values in bad.items() for value in values):
+        with pytest.raises(ValueError, match=f'^{option} is {value!r}; expected a'):
+            Detector.load(model, **{option: value})
     (tmp_path / 'test.prototxt').unlink()
     with pytest.raises(FileNotFoundError, match=r'brings no test net .*looked for .*iter_5\.prototxt.*test\.proto'):
         Detector.load(model)
