@@ -189,7 +189,7 @@ class Detector:
         card = read_card(path)
         if card is None:
             check_is_model(path)
-        names = class_names(card, path, classes, 'classes=')
+        names = class_names(card, path, classes)
         if names is None:
             raise ValueError(f"{path} does not name its classes: give their names, classes=['cat', 'dog']")
         own = settings_of({} if card is None else card.settings, f'what {path} says of its settings')

@@ -162,10 +162,8 @@ def match_classes(imdb, card: ModelCard | None, path: str) -> None:
     imdb.set_class_order(card.classes)
 
 
-def class_names(
-    card: ModelCard | None, path: str, listed: Sequence[str] | None = None, listed_in: str = ''
-) -> list[str] | None:
-    """The names of a model's classes, without the background: those of its card, else those `listed` in a file.
+def class_names(card: ModelCard | None, path: str, listed: Sequence[str] | None = None) -> list[str] | None:
+    """The names of a model's classes, without the background: those of its card, else those `listed` by the user.
 
     Of names listed in another order a line is printed. None where neither is there. Raises ModelCardError, with both
     lists, for other names.
@@ -175,11 +173,11 @@ def class_names(
     names = list(card.classes[1:])
     if listed is not None and sorted(listed) != sorted(names):
         raise ModelCardError(
-            f'{path} knows the classes {_listed(names)}; {listed_in} names others: {_listed(listed)}. '
-            'Leave the file out: the model brings its names along'
+            f'{path} knows the classes {_listed(names)}; the names given are others: {_listed(listed)}. '
+            'Give none: the model brings its names along'
         )
     if listed is not None and list(listed) != names:
-        print(f'{listed_in} lists the classes in another order than {path}: those of the model are used')
+        print(f'The names given are in another order than in {path}: those of the model are used')
     return names
 
 

@@ -38,8 +38,8 @@ class Trainer:
 
     Settings are in cfg while `train` runs, and cfg is as it was when it returns; so one trainer of a process trains at
     a time, another waits. Attributes: settings; models, the paths of the models for testing, the newest last;
-    iteration, how many are done. Raises FileNotFoundError, ValueError (ConfigError),
-    TypeError.
+    iteration, how many are done. Raises FileNotFoundError, TypeError, ValueError
+    (ConfigError, of a data set that is not known, of files that are none).
     """
 
     def __init__(

@@ -312,7 +312,7 @@ def test_files_that_do_not_fit(model, bare, tmp_path):
     assert Detector.load(bare, classes=CLASSES[1:]).classes == CLASSES[1:]
     with pytest.raises(ValueError, match='the net scores 4 classes with the background, but there are 1 names: cat'):
         Detector.load(bare, classes=['cat'])
-    with pytest.raises(ModelCardError, match='knows the classes RBC, WBC, Platelets; classes= names others: cat'):
+    with pytest.raises(ModelCardError, match='knows the classes RBC, WBC, Platelets; the names given are others: cat'):
         Detector.load(model, classes=['cat'])
     with pytest.raises(ConfigError, match=r'settings=: there is no setting TEST\.NMSS; did you mean TEST\.NMS'):
         Detector.load(model, settings={'TEST': {'NMSS': 0.3}})
