@@ -142,13 +142,13 @@ class Detector:
         self.settings = settings_of({}) if settings is None else copy.deepcopy(settings)
         if thresh is None:
             thresh = OF_SVMS if self.settings.TEST.SVM else THRESH
-        if not isinstance(thresh, numbers.Real) or not (self.settings.TEST.SVM or 0 <= thresh <= 1):
+        if not _is_a(numbers.Real, thresh) or not (self.settings.TEST.SVM or 0 <= thresh <= 1):
             expected = 'a number' if self.settings.TEST.SVM else 'a number from 0 to 1'
             raise ValueError(f'thresh is {thresh!r}; expected {expected}')
-        if not isinstance(max_per_image, numbers.Integral) or max_per_image < 0:
+        if not _is_a(numbers.Integral, max_per_image) or max_per_image < 0:
             raise ValueError(f'max_per_image is {max_per_image!r}; expected a whole number: 0, for all, or more')
         self.batch = self.settings.TEST.IMS_PER_BATCH if batch is None else batch
-        if not isinstance(self.batch, numbers.Integral) or self.batch < 1:
+        if not _is_a(numbers.Integral, self.batch) or self.batch < 1:
             raise ValueError(f'batch is {self.batch!r}; expected a whole number of images, 1 or more')
         self.classes = tuple(classes)
         self.thresh, self.max_per_image, self.proposals = thresh, max_per_image, proposals
@@ -360,6 +360,10 @@ def _net_within(card: ModelCard | None, caffemodel: str) -> str:
     if net.layers:
         raise ModelCardError(f'{caffemodel}: the test net that it brings along has layers of the old form: {give}')
     return card.net
+
+
+def _is_a(kind: type, value: object) -> bool:
+    return isinstance(value, kind)
 
 
 def _check_no_text(proposals) -> None:

@@ -23,6 +23,7 @@ _DATASET = 'model_card'
 _FORM = 'fast-rcnn-ohem model card'
 _MOST = 2**22  # bytes of a card: thousands of class names have room
 _MOST_OF_NET = 2**20  # characters of a prototxt
+_LAYERS = {2, 100}  # fields of NetParameter: of the old form, and of today's
 _HDF5 = b'\x89HDF\r\n\x1a\n'
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
@@ -116,12 +117,14 @@ def read_card(path: str) -> ModelCard | None:
 
 
 def check_is_model(path: str) -> None:
-    """Raises ModelFileError, a ValueError that says what it is instead, unless `path` is a file of weights."""
-    try:
-        from caffe.files.model_file import read_weights
-    except ImportError:  # another Caffe, which looks when it loads
-        return
-    read_weights(path)
+    """Raises ValueError unless `path` looks like a file of weights: what is in its layers is for Caffe to look at."""
+    with open(path, 'rb') as file:
+        head = file.read(512)
+        if head.startswith(_HDF5) or _LAYERS & {n for n, _ in _fields(file, os.fstat(file.fileno()).st_size)}:
+            return
+    binary = any(byte < 9 or 13 < byte < 32 for byte in head)
+    what = ', or one that is cut short: copy it again' if binary else ', but text' if head else ': the file is empty'
+    raise ValueError(f'{path}: not a .caffemodel{what}')
 
 
 def test_net_beside(train_net: str) -> str:

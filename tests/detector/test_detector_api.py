@@ -305,9 +305,14 @@ def test_files_that_do_not_fit(model, bare, tmp_path):
         Detector.load(tmp_path / 'nothing.caffemodel')
     with pytest.raises(ValueError, match=r'bare\.caffemodel does not name its classes: give their names, classes='):
         Detector.load(bare)
-    for name, said in (('README.md', 'a text file, where a .caffemodel is expected'), ('net.prototxt', 'a text file')):
-        (tmp_path / name).write_text('name: "no model"')
-        with pytest.raises(ValueError, match=f'{name}: {said}'):
+    for name, content, said in (
+        ('README.md', b'# A net\n', ', but text'),
+        ('net.prototxt', b'name: "no model"', ', but text'),
+        ('empty.caffemodel', b'', ': the file is empty'),
+        ('cut.caffemodel', Path(bare).read_bytes()[:40], ', or one that is cut short: copy it again'),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=f'{name}: not a .caffemodel{said}$'):
             Detector.load(tmp_path / name)
     assert Detector.load(bare, classes=CLASSES[1:]).classes == CLASSES[1:]
     with pytest.raises(ValueError, match='the net scores 4 classes with the background, but there are 1 names: cat'):

@@ -65,7 +65,7 @@ def test_what_cannot_be_trained(trainer, tiny, tmp_path):
         Trainer('no.prototxt', 'voc_2007_trainval')
     with pytest.raises(FileNotFoundError, match='weights to start from'):
         Trainer(solver, 'voc_2007_trainval', weights=tmp_path / 'no.caffemodel')
-    with pytest.raises(ValueError, match=r'text\.caffemodel: a text file, where a \.caffemodel is expected'):
+    with pytest.raises(ValueError, match=r'text\.caffemodel: not a \.caffemodel, but text'):
         (tmp_path / 'text.caffemodel').write_text('# no weights')
         Trainer(solver, f'folder:{tiny}:train', weights=tmp_path / 'text.caffemodel')
     with pytest.raises(ValueError, match='not a solver prototxt'):
