@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from _command_line import add_flags, configure, parser_of, run
+from _detector import check_files, load_detector
 from _project import add_project_flags, model_to_test, need, pictures_of, project_of
 
 _WRITTEN = """
@@ -98,26 +99,12 @@ def sources_of(words: list[str]) -> tuple[list[str], list[str], list[int]]:
 
 def load(args: argparse.Namespace) -> Any:
     """The detector that the flags name."""
-    from detection_data.pascal_voc import VOC_CLASSES, listed_classes
-    from fast_rcnn import Detector
-    from fast_rcnn.config import cfg_from_list
+    from detection_data.pascal_voc import VOC_CLASSES
     from fast_rcnn.model_card import note_other_settings, read_card
 
-    card = read_card(args.caffemodel)
-    names = None if args.classes is None else listed_classes(args.classes)
-    if card is None and names is None:
-        names = list(VOC_CLASSES)
-    detector = Detector.load(
-        args.caffemodel,
-        args.prototxt,
-        classes=names,
-        settings=args.cfg_file,
-        thresh=args.det_thresh,
-        proposals=args.proposals,
-    )
-    cfg_from_list(args.set_cfgs, detector.settings)
+    detector = load_detector(args, args.det_thresh, VOC_CLASSES)
     detector.batch = detector.settings.TEST.IMS_PER_BATCH
-    note_other_settings(card, args.caffemodel, detector.settings)
+    note_other_settings(read_card(args.caffemodel), args.caffemodel, detector.settings)
     test = detector.settings.TEST
     print(
         f'{args.caffemodel} detects {", ".join(detector.classes)}, with TEST.SCALES {list(test.SCALES)}, '
@@ -152,9 +139,7 @@ def main() -> int:
     if project is not None:
         args.prototxt = args.prototxt or project.path(args.method, 'test.prototxt')
     need(args, **({} if project else {'caffemodel': '--net'}))
-    for path in filter(None, (args.prototxt, args.caffemodel, args.classes, args.coco_ids)):
-        if not os.path.isfile(path):
-            raise FileNotFoundError(f'there is no file {path}')
+    check_files(args, args.coco_ids)
     photographs, videos, cameras = sources_of(words)
     configure(args)
     if project is not None:
