@@ -21,10 +21,12 @@ import collections
 import os
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 from _command_line import add_flags, configure, parser_of, run
+from _detector import check_files, load_detector
 from _project import add_project_flags, model_to_test, need, pictures_of, project_of
 
 _WRITTEN = """
@@ -97,26 +99,12 @@ def sources_of(words: list[str]) -> tuple[list[str], list[str], list[int]]:
 
 def load(args: argparse.Namespace) -> Any:
     """The detector that the flags name."""
-    from detection_data.pascal_voc import VOC_CLASSES, listed_classes
-    from fast_rcnn import Detector
-    from fast_rcnn.config import cfg_from_list
+    from detection_data.pascal_voc import VOC_CLASSES
     from fast_rcnn.model_card import note_other_settings, read_card
 
-    card = read_card(args.caffemodel)
-    names = None if args.classes is None else listed_classes(args.classes)
-    if card is None and names is None:
-        names = list(VOC_CLASSES)
-    detector = Detector.load(
-        args.caffemodel,
-        args.prototxt,
-        classes=names,
-        settings=args.cfg_file,
-        thresh=args.det_thresh,
-        proposals=args.proposals,
-    )
-    cfg_from_list(args.set_cfgs, detector.settings)
+    detector = load_detector(args, args.det_thresh, VOC_CLASSES)
     detector.batch = detector.settings.TEST.IMS_PER_BATCH
-    note_other_settings(card, args.caffemodel, detector.settings)
+    note_other_settings(read_card(args.caffemodel), args.caffemodel, detector.settings)
     test = detector.settings.TEST
     print(
         f'{args.caffemodel} detects {", ".join(detector.classes)}, with TEST.SCALES {list(test.SCALES)}, '
@@ -125,9 +113,24 @@ def load(args: argparse.Namespace) -> Any:
     return detector
 
 
+def check_kinds(given: list[str], words: list[str]) -> None:
+    """Raises ValueError where --write names no kind, or has taken a photograph that stands behind it."""
+    from inspection.detection_files import KINDS
+
+    unknown = [kind for kind in given if kind not in KINDS]
+    if unknown and (not words or any(map(os.path.exists, unknown))):
+        raise ValueError(
+            f'--write took {" ".join(unknown)}: it takes all that follows it as kinds, of {", ".join(KINDS)}. '
+            'Put photographs before --write, or behind --images'
+        )
+    if unknown:
+        raise ValueError(f'--write {" ".join(unknown)}: expected of {", ".join(KINDS)}')
+
+
 def main() -> int:
     args = parse_args()
     words = [*args.photographs, *args.images]
+    check_kinds(args.write or [], words)
     if not words:
         raise ValueError('no photographs: name them, as in tools/demo.py --project fruit photo.jpg')
     if args.every < 1 or args.frames < 0:
@@ -136,9 +139,7 @@ def main() -> int:
     if project is not None:
         args.prototxt = args.prototxt or project.path(args.method, 'test.prototxt')
     need(args, **({} if project else {'caffemodel': '--net'}))
-    for path in filter(None, (args.prototxt, args.caffemodel, args.classes, args.coco_ids)):
-        if not os.path.isfile(path):
-            raise FileNotFoundError(f'there is no file {path}')
+    check_files(args, args.coco_ids)
     photographs, videos, cameras = sources_of(words)
     configure(args)
     if project is not None:
@@ -149,16 +150,14 @@ def main() -> int:
     from tqdm import tqdm
 
     from detection_data.factory import get_imdb
-    from inspection.detection_files import KINDS, DetectionFiles, check_targets, coco_ids_of, file_names
+    from detection_data.image_file import DamagedImage
+    from inspection.detection_files import DetectionFiles, check_targets, coco_ids_of, file_names
 
     kinds = args.write or [
         *(['pictures'] if photographs else []),
         *(['video'] if videos or cameras else []),
         'json',
     ]
-    unknown = [kind for kind in kinds if kind not in KINDS]
-    if unknown:
-        raise ValueError(f'--write {" ".join(unknown)}: expected of {", ".join(KINDS)}')
     if kinds == ['video'] and not videos and not cameras:
         raise ValueError('--write video: photographs make no video; expected pictures, or the name of a video')
     names = file_names([*photographs, *videos])
@@ -184,14 +183,23 @@ def main() -> int:
         with tqdm.external_write_mode(file=sys.stderr):
             print(f'left out: {error if name in str(error) else f"{name}: {error}"}', file=sys.stderr)
 
+    def say_damaged(message, category, *where, **more) -> None:
+        if not issubclass(category, DamagedImage):
+            return show_other(message, category, *where, **more)
+        with tqdm.external_write_mode(file=sys.stderr):
+            print(message, file=sys.stderr)
+
     seen = _Seen(names, photographs, videos, cameras, args.every, args.frames, leave_out)
     images = count = 0
     started = time.perf_counter()
     try:
         with (
+            warnings.catch_warnings(),
             DetectionFiles(args.out, kinds, detector.classes, coco_ids, objects) as files,
             tqdm(total=seen.total, unit='image', disable=None) as bar,
         ):
+            show_other, warnings.showwarning = warnings.showwarning, say_damaged
+            warnings.simplefilter('always', DamagedImage)
             for found in detector.each(iter(seen), broken=seen.broken):
                 files.add(seen.waiting.popleft(), found)
                 images, count = images + 1, count + len(found)
@@ -205,7 +213,9 @@ def main() -> int:
     if left_out:
         of = len(photographs) + len(videos) + len(cameras)
         what = 'photographs and videos' if videos or cameras else 'photographs'
-        print(f'{len(left_out)} of {of} {what} were left out', file=sys.stderr)
+        if of == 1:
+            what = 'photograph' if photographs else 'video'
+        print(f'{len(left_out)} of {of} {what} {"was" if len(left_out) == 1 else "were"} left out', file=sys.stderr)
     return int(bool(left_out))
 
 
@@ -244,9 +254,13 @@ class _Seen:
 
 
 def _summary(count: int, images: int, seconds: float, kinds: list[str], out: str) -> str:
-    what = ' and '.join('detections.json' if kind == 'json' else kind for kind in dict.fromkeys(kinds))
+    if not images:
+        return 'No image was looked at'
+    written = ['detections.json' if kind == 'json' else kind for kind in dict.fromkeys(kinds)]
+    what = ' and '.join(filter(None, (', '.join(written[:-1]), written[-1])))
+    are = 'are' if len(written) > 1 or written == ['pictures'] else 'is'
     rate = images / max(seconds, 1e-9)
-    return f'{count} detections in {images} images, {rate:.2f} images/s: {what} are in {out}'
+    return f'{count} detections in {images} images, {rate:.2f} images/s: {what} {are} in {out}'
 
 
 def objects_of(imdb, paths: list[str]) -> dict:

@@ -123,7 +123,7 @@ def main() -> None:
     note_other_settings(card, args.caffemodel)
     follow_classifier(card, args.caffemodel)
     listed = None if args.classes is None else listed_classes(args.classes)
-    names = class_names(card, args.caffemodel, listed, args.classes)
+    names = class_names(card, args.caffemodel, listed)
     if names is None:
         raise ValueError(f'{args.caffemodel} does not name its classes: give their names as --classes FILE')
     about = {'dataset': card.dataset} if card else {}

@@ -51,6 +51,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> int:
     args = parse_args()
+    from detection_data.image_file import cut_off
     from projects.formats import read_labels
     from projects.photographs import ImageFolder, LabelError
     from projects.project import FOLDER, NETS, project_files, too_thin
@@ -79,6 +80,10 @@ def main() -> int:
         print(f'  {name}: {count} objects')
     if without:
         print(f'{without} photographs without labels are left out, such as {unlabelled(images, photographs)}')
+    for p in photographs:
+        damage = cut_off(p.path)
+        if damage is not None:
+            print(f'damaged, partly grey: {p.path} ({damage})')
     for what, count in said.items():
         print(f'{count} x {what}')
     given = None if args.resplit else given_split(photographs)

@@ -16,6 +16,7 @@ import dataclasses
 import os
 
 from _command_line import add_flags, configure, parser_of, run
+from _detector import check_files, load_detector
 from _project import add_project_flags, model_to_test, need, project_of
 
 LEAST_SCORE = 0.05  # of what a request may ask for
@@ -110,28 +111,12 @@ def main() -> int:
 
 
 def detector_of(args: argparse.Namespace, project):
-    """The detector that the flags name, with the settings that its weights bring, then --cfg, then --set."""
-    for path in filter(None, (args.prototxt, args.caffemodel, args.classes)):
-        if not os.path.isfile(path):
-            raise FileNotFoundError(f'there is no file {path}')
+    """The detector that the flags name."""
+    check_files(args)
     configure(args)
     if project is not None:
         args.caffemodel = args.caffemodel or model_to_test(project, args.method)
-
-    from detection_data.pascal_voc import listed_classes
-    from fast_rcnn import Detector
-    from fast_rcnn.config import cfg_from_list
-
-    detector = Detector.load(
-        args.caffemodel,
-        args.prototxt,
-        classes=None if args.classes is None else listed_classes(args.classes),
-        settings=args.cfg_file,
-        thresh=LEAST_SCORE,
-        proposals=args.proposals,
-    )
-    cfg_from_list(args.set_cfgs, detector.settings)
-    return detector
+    return load_detector(args, LEAST_SCORE)
 
 
 if __name__ == '__main__':

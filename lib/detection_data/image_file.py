@@ -27,6 +27,8 @@ _MOST_PIXELS, _LONGEST_SIDE = 2**30, 2**20  # of OpenCV
 _PIXELS_A_BYTE = {'JPEG': 1024, 'PNG': 8 * 1032, 'BMP': 256, 'GIF': 4096}
 _MOST_PIXELS_A_BYTE = 2**17
 _PNG = b'\x89PNG\r\n\x1a\n'
+_JPEG, _JPEG_END = b'\xff\xd8\xff', b'\xff\xd9'  # the end is never among the pixels' bytes
+_END = 64  # bytes in which a file's end is looked for: some programs add a few
 _EXIF_ORIENTATION = 0x0112
 _PLAIN_MODES = ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'RGBX', 'CMYK', 'YCbCr')
 _header_lock = threading.Lock()
@@ -37,6 +39,10 @@ Source = str | os.PathLike | BinaryIO
 
 class ImageError(ValueError):
     """An image file that cannot be used; the message names it and says why."""
+
+
+class DamagedImage(UserWarning):
+    """An image file of which a part is missing: what OpenCV fills in is grey."""
 
 
 class Header(NamedTuple):
@@ -138,6 +144,20 @@ def damage_of(path: Source) -> str | None:
             image.load()
     except Exception as e:  # Pillow raises many kinds for a damaged file
         return str(e) or type(e).__name__
+    return None
+
+
+def cut_off(path: str | os.PathLike) -> str | None:
+    """What `damage_of` says of a JPEG or PNG file that does not end as one does; of whole ones the end alone is read.
+
+    So it costs next to nothing. Raises OSError for a file that cannot be opened.
+    """
+    with open(path, 'rb') as file:
+        beginning = file.read(len(_PNG))
+        file.seek(max(0, os.path.getsize(path) - _END))
+        end = file.read()
+    if (beginning.startswith(_JPEG) and _JPEG_END not in end) or (beginning == _PNG and b'IEND' not in end):
+        return damage_of(os.fspath(path))
     return None
 
 

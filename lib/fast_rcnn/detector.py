@@ -11,9 +11,11 @@ What it goes by is its own: cfg is neither read nor changed, so detectors of dif
 
 import copy
 import dataclasses
+import numbers
 import os
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeGuard
 
@@ -24,11 +26,11 @@ import caffe
 import whole_file
 from caffe.proto import caffe_pb2
 from caffe_stand_ins.prototxt import lacking, rewrite
-from detection_data.image_file import ImageError, image_scale, read_image
+from detection_data.image_file import DamagedImage, ImageError, cut_off, image_scale, read_image
 from detection_data.image_list import listed_images
 from detection_data.proposal_methods import METHODS, method_for, propose
 from fast_rcnn.config import cfg_from_dict, settings_of, settings_of_file
-from fast_rcnn.model_card import ModelCard, ModelCardError, class_names, read_card
+from fast_rcnn.model_card import ModelCard, ModelCardError, check_is_model, class_names, read_card
 from fast_rcnn.test import detections, im_detect_batch, load_net
 from rpn.proposal_layer import ProposalLayer
 
@@ -140,13 +142,14 @@ class Detector:
         self.settings = settings_of({}) if settings is None else copy.deepcopy(settings)
         if thresh is None:
             thresh = OF_SVMS if self.settings.TEST.SVM else THRESH
-        if not (self.settings.TEST.SVM or 0 <= thresh <= 1) or max_per_image < 0:
-            raise ValueError(
-                f'thresh is {thresh} and max_per_image {max_per_image}; expected 0 to 1, and 0, for all, or more'
-            )
+        if not _is_a(numbers.Real, thresh) or not (self.settings.TEST.SVM or 0 <= thresh <= 1):
+            expected = 'a number' if self.settings.TEST.SVM else 'a number from 0 to 1'
+            raise ValueError(f'thresh is {thresh!r}; expected {expected}')
+        if not _is_a(numbers.Integral, max_per_image) or max_per_image < 0:
+            raise ValueError(f'max_per_image is {max_per_image!r}; expected a whole number: 0, for all, or more')
         self.batch = self.settings.TEST.IMS_PER_BATCH if batch is None else batch
-        if self.batch < 1:
-            raise ValueError(f'batch is {batch}; expected 1 image or more')
+        if not _is_a(numbers.Integral, self.batch) or self.batch < 1:
+            raise ValueError(f'batch is {self.batch!r}; expected a whole number of images, 1 or more')
         self.classes = tuple(classes)
         self.thresh, self.max_per_image, self.proposals = thresh, max_per_image, proposals
         self.proposes = 'im_info' in net.blobs
@@ -184,7 +187,9 @@ class Detector:
         if not os.path.isfile(path):
             raise FileNotFoundError(f'there are no trained weights {path}')
         card = read_card(path)
-        names = class_names(card, path, classes, 'classes=')
+        if card is None:
+            check_is_model(path)
+        names = class_names(card, path, classes)
         if names is None:
             raise ValueError(f"{path} does not name its classes: give their names, classes=['cat', 'dog']")
         own = settings_of({} if card is None else card.settings, f'what {path} says of its settings')
@@ -207,7 +212,8 @@ class Detector:
         proposals: for nets without an RPN, (R, 4) boxes (x1, y1, x2, y2) in pixels of the image, both ends included; of
         a list or a folder, a list of such arrays. Without them the method of that name proposes.
 
-        Raises ImageError, which names the image, for one that cannot be read or used; TypeError, ValueError for what is
+        Warns of a file that is cut off (DamagedImage). Raises ImageError, which names the image, for one that cannot
+        be read or used; TypeError, ValueError for what is
         no image and for proposals that do not fit.
         """
         if _is_one(images):
@@ -224,6 +230,7 @@ class Detector:
 
         With `broken`, an image that cannot be read or used is left out, and broken(image, error) called.
         """
+        _check_no_text(proposals)
         if isinstance(images, str | os.PathLike):
             images = listed_images([images])
         elif not isinstance(images, Iterable):
@@ -251,6 +258,9 @@ class Detector:
         """The pixels, the proposals and the path of an image. Raises as `__call__`."""
         path = None if isinstance(image, np.ndarray) else _path(image)
         pixels = read_image(path) if path is not None else _checked(np.asarray(image))
+        damage = None if path is None else cut_off(path)
+        if damage is not None:
+            warnings.warn(f'damaged, partly grey: {path} ({damage})', DamagedImage, stacklevel=2)
         for size in self.settings.TEST.SCALES:
             try:
                 image_scale(pixels.shape[0], pixels.shape[1], size, self.settings.TEST.MAX_SIZE)
@@ -264,6 +274,7 @@ class Detector:
             method, width = method_for(self.proposals, pixels.shape[1])
             name = '' if path is None else os.path.basename(path)
             return pixels, propose(pixels, method, name, self.settings.RNG_SEED, resize_to=width), path
+        _check_no_text(boxes)
         boxes = np.asarray(boxes, np.float32)
         if boxes.ndim != 2 or boxes.shape[1] != 4 or not np.isfinite(boxes).all():
             raise ValueError(
@@ -349,6 +360,18 @@ def _net_within(card: ModelCard | None, caffemodel: str) -> str:
     if net.layers:
         raise ModelCardError(f'{caffemodel}: the test net that it brings along has layers of the old form: {give}')
     return card.net
+
+
+def _is_a(kind: type, value: object) -> bool:
+    return isinstance(value, kind)
+
+
+def _check_no_text(proposals) -> None:
+    if isinstance(proposals, str):
+        raise ValueError(
+            f'proposals={proposals!r}: the boxes themselves are expected here, an array (R, 4). The name of a method '
+            f'is for Detector.load(..., proposals=...), one of auto, {", ".join(METHODS)}'
+        )
 
 
 def _is_one(images) -> TypeGuard[Image]:

@@ -23,6 +23,7 @@ _DATASET = 'model_card'
 _FORM = 'fast-rcnn-ohem model card'
 _MOST = 2**22  # bytes of a card: thousands of class names have room
 _MOST_OF_NET = 2**20  # characters of a prototxt
+_LAYERS = {2, 100}  # fields of NetParameter: of the old form, and of today's
 _HDF5 = b'\x89HDF\r\n\x1a\n'
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
@@ -115,6 +116,17 @@ def read_card(path: str) -> ModelCard | None:
         ) from None
 
 
+def check_is_model(path: str) -> None:
+    """Raises ValueError unless `path` looks like a file of weights: what is in its layers is for Caffe to look at."""
+    with open(path, 'rb') as file:
+        head = file.read(512)
+        if head.startswith(_HDF5) or _LAYERS & {n for n, _ in _fields(file, os.fstat(file.fileno()).st_size)}:
+            return
+    binary = any(byte < 9 or 13 < byte < 32 for byte in head)
+    what = ', or one that is cut short: copy it again' if binary else ', but text' if head else ': the file is empty'
+    raise ValueError(f'{path}: not a .caffemodel{what}')
+
+
 def test_net_beside(train_net: str) -> str:
     """The text of the test net that belongs to a train net, test.prototxt beside train.prototxt; '' if none does."""
     folder, name = os.path.split(train_net)
@@ -153,10 +165,8 @@ def match_classes(imdb, card: ModelCard | None, path: str) -> None:
     imdb.set_class_order(card.classes)
 
 
-def class_names(
-    card: ModelCard | None, path: str, listed: Sequence[str] | None = None, listed_in: str = ''
-) -> list[str] | None:
-    """The names of a model's classes, without the background: those of its card, else those `listed` in a file.
+def class_names(card: ModelCard | None, path: str, listed: Sequence[str] | None = None) -> list[str] | None:
+    """The names of a model's classes, without the background: those of its card, else those `listed` by the user.
 
     Of names listed in another order a line is printed. None where neither is there. Raises ModelCardError, with both
     lists, for other names.
@@ -166,11 +176,11 @@ def class_names(
     names = list(card.classes[1:])
     if listed is not None and sorted(listed) != sorted(names):
         raise ModelCardError(
-            f'{path} knows the classes {_listed(names)}; {listed_in} names others: {_listed(listed)}. '
-            'Leave the file out: the model brings its names along'
+            f'{path} knows the classes {_listed(names)}; the names given are others: {_listed(listed)}. '
+            'Give none: the model brings its names along'
         )
     if listed is not None and list(listed) != names:
-        print(f'{listed_in} lists the classes in another order than {path}: those of the model are used')
+        print(f'The names given are in another order than in {path}: those of the model are used')
     return names
 
 

@@ -14,6 +14,7 @@ detector = trainer.detector()
 
 import contextlib
 import copy
+import numbers
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -22,7 +23,8 @@ from typing import Any
 from detection_data.factory import get_imdb
 from fast_rcnn.config import cfg, cfg_from_dict, get_output_dir, settings_of, settings_of_file
 from fast_rcnn.detector import Detector
-from fast_rcnn.train import TrainingInterrupted, get_training_roidb, train_net
+from fast_rcnn.model_card import check_is_model
+from fast_rcnn.train import TrainingInterrupted, get_training_roidb, read_solver, train_net
 
 _one_at_a_time = threading.Lock()
 
@@ -36,7 +38,8 @@ class Trainer:
 
     Settings are in cfg while `train` runs, and cfg is as it was when it returns; so one trainer of a process trains at
     a time, another waits. Attributes: settings; models, the paths of the models for testing, the newest last;
-    iteration, how many are done. Raises FileNotFoundError, ConfigError.
+    iteration, how many are done. Raises FileNotFoundError, TypeError, ValueError
+    (ConfigError, of a data set that is not known, of files that are none).
     """
 
     def __init__(
@@ -51,6 +54,9 @@ class Trainer:
         for path, what in ((solver, 'solver prototxt'), (weights, 'weights to start from')):
             if path is not None and not os.path.isfile(path):
                 raise FileNotFoundError(f'there is no file {path} ({what})')
+        read_solver(os.fspath(solver))
+        if weights is not None:
+            check_is_model(os.fspath(weights))
         self.settings = settings_of({})
         if isinstance(settings, dict):
             cfg_from_dict(settings, 'settings=', self.settings)
@@ -60,6 +66,9 @@ class Trainer:
         self.iteration = 0
         self._solver, self._weights = os.fspath(solver), None if weights is None else os.fspath(weights)
         self._imdb = imdb
+        if not isinstance(imdb, str) and not hasattr(imdb, 'set_proposal_method'):
+            raise TypeError(f'imdb is {imdb!r:.100}; expected the name of a data set, as --imdb takes it, or an imdb')
+        self._first = get_imdb(imdb) if isinstance(imdb, str) else imdb  # of the first training: a name is checked now
         self._output = None if output is None else os.fspath(output)
         self._state: str | None = None
 
@@ -70,8 +79,19 @@ class Trainer:
         notebook's square leave a model and keep the place: the next call goes on from there, to the same numbers as
         without a stop. Raises as `train_net`.
         """
+        if not isinstance(iterations, numbers.Integral) or iterations < 0:
+            raise ValueError(f'iterations is {iterations!r}; expected a whole number, of iterations in all')
+        if iterations < self.iteration:
+            raise ValueError(
+                f'{self.iteration} iterations are done already, and train({iterations}) asks for {iterations} in all: '
+                'give more, or make another Trainer'
+            )
+        if after is not None and not callable(after):
+            raise TypeError(f'after is {after!r:.100}; expected a function, called as after(iteration, losses)')
         with self._settings_in_cfg():
-            imdb = get_imdb(self._imdb) if isinstance(self._imdb, str) else self._imdb
+            imdb, self._first = self._first, None
+            if imdb is None:
+                imdb = get_imdb(self._imdb) if isinstance(self._imdb, str) else self._imdb
             imdb.set_proposal_method(cfg.TRAIN.PROPOSAL_METHOD)
             output = get_output_dir(imdb) if self._output is None else self._output
             done = self.iteration

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import zipfile
 
 import h5py
@@ -30,6 +31,8 @@ def read_weights(path: str) -> Arrays:
     if not os.path.isfile(path):
         raise FileNotFoundError(f'there is no file {path}')
     ending = os.path.splitext(path)[1].lower()
+    if ending in _KINDS:
+        _check_content(path, ending)
     if ending in ('.pth', '.pt', '.bin'):
         from pretrained.torch_file import read_torch_file
 
@@ -48,6 +51,18 @@ def read_weights(path: str) -> Arrays:
         if not np.isfinite(array).all():
             raise WeightsError(f'{path}: {name} has numbers that are not finite: the file is damaged')
     return arrays
+
+
+def _check_content(path: str, ending: str) -> None:
+    """Raises WeightsError for an empty file and for one that is text, such as a web page in place of a download."""
+    with open(path, 'rb') as file:
+        head = file.read(512)
+    what = f'an {ending} file' if ending == '.npz' else 'a file of weights'
+    if not head:
+        raise WeightsError(f'{path}: the file is empty, expected {what}: copy it again')
+    if re.fullmatch(rb'[\t\n\r -~\x80-\xff]*', head) and head[:1] < b'\x80':
+        page = ' (a web page: download the file again)' if re.match(rb'(?i)\s*<(!doctype|html|\?xml)', head) else ''
+        raise WeightsError(f'{path}: the file is text, expected {what}{page}')
 
 
 def _safetensors(path: str) -> Arrays:
@@ -120,8 +135,16 @@ def _arrays_of(file: h5py.File, path: str) -> Arrays:
 
 
 def _npz(path: str) -> Arrays:
+    if not _begins_as_zip(path):
+        raise WeightsError(f'{path}: this is no .npz: it does not begin as one')
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name].astype(np.float32) for name in file.files}
     except (ValueError, OSError, zipfile.BadZipFile, EOFError, KeyError, AttributeError) as error:
-        raise WeightsError(f'{path}: not an .npz file of plain arrays ({error})') from None
+        why = 'it holds Python objects, which are not read' if 'allow_pickle' in str(error) else error
+        raise WeightsError(f'{path}: not an .npz file of plain arrays ({why})') from None
+
+
+def _begins_as_zip(path: str) -> bool:
+    with open(path, 'rb') as file:
+        return file.read(2) == b'PK'

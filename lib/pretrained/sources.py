@@ -152,7 +152,10 @@ def source_of(names: set[str], path: str) -> Source:
     if len(wanted & layers) < 0.5 * len(wanted):
         shown = ', '.join(sorted(names)[:5])
         known = ', '.join(f'{s.net} of {s.program}' for s in SOURCES)
-        raise WeightsError(f'{path}: its arrays are called {shown}, ...: not one of {known}, or an .npz')
+        raise WeightsError(
+            f'{path}: its arrays are called {shown}, ...: not one of {known}, nor are they called <layer>/0 and '
+            '<layer>/1, as those of a net here are in an .npz'
+        )
     where = f'{path}: it looks like {found.net} of {found.program}'
     missing = sorted(
         wanted - layers - {'fc1', 'fc2', 'classifier.0', 'classifier.3', 'pre_logits.fc1', 'pre_logits.fc2'}

@@ -60,6 +60,9 @@ def make_app(
     ) -> Response:
         """Detects objects in the image of the body: a file as it is, or the one file of a form."""
         started = time.perf_counter()
+        unknown = [key for key in request.query_params if key not in _QUERY]
+        if unknown:
+            raise Refusal(422, f'{unknown[0]:.100}: there is no such query; there are {" and ".join(_QUERY)}', _CLOSE)
         with budget.share() as share:
             body = await read_body(request, limits, share)
             content_type = request.headers.get('content-type', '')
@@ -131,7 +134,9 @@ def make_app(
     @app.exception_handler(RequestValidationError)
     async def say_invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        return refused(request, 422, f'{first["loc"][-1]}: {first["msg"]}; got {first.get("input")!r:.100}', _CLOSE)
+        name = first['loc'][-1]
+        expected = f'expected {_QUERY[name]}' if name in _QUERY else first['msg']
+        return refused(request, 422, f'{name}: {expected}; got {first.get("input")!r:.100}', _CLOSE)
 
     @app.exception_handler(HTTPException)
     async def say_http(request: Request, error: HTTPException) -> Response:
@@ -162,6 +167,7 @@ async def _answer(request: Request, batcher: Batcher, data: bytes, header, turn:
 
 
 _CLOSE = {'Connection': 'close'}
+_QUERY = {'threshold': 'a number from 0 to 1', 'turn': 'true or false'}
 _WORDS = {
     404: 'there is no such address; there are POST /detect, /, /health and /metrics',
     405: 'this address is not for that method; POST an image to /detect',

@@ -14,6 +14,7 @@ from PIL import Image
 
 from detection_data.image_file import (
     ImageError,
+    cut_off,
     damage_of,
     decode_image,
     image_scale,
@@ -198,6 +199,18 @@ def test_a_whole_image_is_not_damaged_however_large(tmp_path):
     content = saved(tmp_path / 'c.jpg', 'RGB').read_bytes()
     (tmp_path / 'c.jpg').write_bytes(content[:-200])
     assert 'truncated' in damage_of(tmp_path / 'c.jpg').lower()
+
+
+@pytest.mark.parametrize('kind', ['jpg', 'png'])
+def test_a_file_that_is_cut_off_is_told_by_its_end(tmp_path, kind, monkeypatch):
+    path = saved(tmp_path / f'c.{kind}', 'RGB')
+    content = path.read_bytes()
+    path.write_bytes(content[:-30])
+    assert 'truncated' in cut_off(path).lower()
+    monkeypatch.setattr('detection_data.image_file.damage_of', lambda path: pytest.fail('whole, and yet gone through'))
+    for more in (b'', bytes(40)):
+        path.write_bytes(content + more)
+        assert cut_off(path) is None
 
 
 # 700 x 0.47, 300 x 0.45, 1000 x 0.33

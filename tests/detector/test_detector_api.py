@@ -15,7 +15,7 @@ import pytest
 from stand_in_data import GOLDEN
 
 import caffe
-from detection_data.image_file import ImageError
+from detection_data.image_file import DamagedImage, ImageError
 from fast_rcnn import Detector
 from fast_rcnn.config import ConfigError, cfg
 from fast_rcnn.model_card import ModelCard, ModelCardError, add_card
@@ -249,6 +249,12 @@ def test_images_that_cannot_be_read(model, boxes, tmp_path):
         detector(tmp_path / 'empty')
 
 
+def test_an_image_that_is_cut_off_is_named(model, boxes, tmp_path):
+    (tmp_path / 'cut.jpg').write_bytes(PHOTO.read_bytes()[:9000])
+    with pytest.warns(DamagedImage, match=r'damaged, partly grey: .*cut\.jpg \('):
+        assert Detector.load(model)(tmp_path / 'cut.jpg', boxes).width == 640
+
+
 @pytest.mark.parametrize(
     ('image', 'kind', 'words'),
     [
@@ -285,6 +291,9 @@ def test_proposals_that_do_not_fit(model, boxes):
         detector(PHOTO, [1, 2, 3, 4])
     with pytest.raises(ValueError, match='finite'):
         detector(PHOTO, [[1, 2, np.nan, 4]])
+    for images in (PHOTO, [PHOTO]):
+        with pytest.raises(ValueError, match="proposals='random': the boxes themselves are expected here"):
+            detector(images, proposals='random')
     with pytest.raises(ValueError, match='more images than proposals='):
         detector([PHOTO, PHOTO], [boxes])
     with pytest.raises(ValueError, match='more proposals= than images'):
@@ -296,18 +305,28 @@ def test_files_that_do_not_fit(model, bare, tmp_path):
         Detector.load(tmp_path / 'nothing.caffemodel')
     with pytest.raises(ValueError, match=r'bare\.caffemodel does not name its classes: give their names, classes='):
         Detector.load(bare)
+    for name, content, said in (
+        ('README.md', b'# A net\n', ', but text'),
+        ('net.prototxt', b'name: "no model"', ', but text'),
+        ('empty.caffemodel', b'', ': the file is empty'),
+        ('cut.caffemodel', Path(bare).read_bytes()[:40], ', or one that is cut short: copy it again'),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=f'{name}: not a .caffemodel{said}$'):
+            Detector.load(tmp_path / name)
     assert Detector.load(bare, classes=CLASSES[1:]).classes == CLASSES[1:]
     with pytest.raises(ValueError, match='the net scores 4 classes with the background, but there are 1 names: cat'):
         Detector.load(bare, classes=['cat'])
-    with pytest.raises(ModelCardError, match='knows the classes RBC, WBC, Platelets; classes= names others: cat'):
+    with pytest.raises(ModelCardError, match='knows the classes RBC, WBC, Platelets; the names given are others: cat'):
         Detector.load(model, classes=['cat'])
     with pytest.raises(ConfigError, match=r'settings=: there is no setting TEST\.NMSS; did you mean TEST\.NMS'):
         Detector.load(model, settings={'TEST': {'NMSS': 0.3}})
     with pytest.raises(ValueError, match="there is no proposal method 'edges'; there are: auto, selective_search"):
         Detector.load(model, proposals='edges')
-    for options in ({'thresh': 2}, {'max_per_image': -1}, {'batch': 0}):
-        with pytest.raises(ValueError, match='expected'):
-            Detector.load(model, **options)
+    bad = {'thresh': (2, 'x', float('nan')), 'max_per_image': (-1, 'x', 2.5), 'batch': (0, 'x')}
+    for option, value in ((option, value) for option, values in bad.items() for value in values):
+        with pytest.raises(ValueError, match=f'^{option} is {value!r}; expected a'):
+            Detector.load(model, **{option: value})
     (tmp_path / 'test.prototxt').unlink()
     with pytest.raises(FileNotFoundError, match=r'brings no test net .*looked for .*iter_5\.prototxt.*test\.proto'):
         Detector.load(model)

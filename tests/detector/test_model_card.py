@@ -152,12 +152,12 @@ def test_other_names_stop_with_both_lists():
 
 def test_a_list_of_names_is_held_against_the_card(capsys):
     assert class_names(CARD, 'model') == ['héron', 'cat']
-    assert class_names(None, 'model', ['dog'], 'list') == ['dog']
+    assert class_names(None, 'model', ['dog']) == ['dog']
     assert class_names(None, 'model') is None
-    assert class_names(CARD, 'model', ['cat', 'héron'], 'list') == ['héron', 'cat']
-    assert 'list lists the classes in another order than model' in capsys.readouterr().out
-    with pytest.raises(ModelCardError, match='model knows the classes héron, cat; list names others: dog'):
-        class_names(CARD, 'model', ['dog'], 'list')
+    assert class_names(CARD, 'model', ['cat', 'héron']) == ['héron', 'cat']
+    assert 'The names given are in another order than in model' in capsys.readouterr().out
+    with pytest.raises(ModelCardError, match='model knows the classes héron, cat; the names given are others: dog'):
+        class_names(CARD, 'model', ['dog'])
 
 
 def test_settings_that_are_not_as_in_training_are_noted(capsys):

@@ -187,6 +187,14 @@ def test_patterns_lists_and_parts_of_videos(demo, inputs, tmp_path):
     assert len((tmp_path / 'out' / 'detections.jsonl').read_text().splitlines()) == 2  # anew, not added
 
 
+def test_photographs_that_are_cut_off_are_named(demo, inputs, tmp_path):
+    for name in ('cut.jpg', 'cut too.jpg'):
+        (tmp_path / name).write_bytes((inputs / 'a.jpg').read_bytes()[:-300])
+    said = demo(inputs / 'a.jpg', tmp_path / 'cut.jpg', tmp_path / 'cut too.jpg', '--write', 'json').splitlines()
+    said = [line.partition(' (')[0] for line in said if line.startswith('damaged')]
+    assert said == [f'damaged, partly grey: {tmp_path}/{name}' for name in ('cut.jpg', 'cut too.jpg')]
+
+
 def test_the_numbers_of_another_annotation_file(demo, inputs, tmp_path):
     ids = tmp_path / 'ids.json'
     categories = [{'id': 10 * k, 'name': name} for k, name in enumerate(CLASSES, start=1)]
@@ -229,6 +237,25 @@ def test_annotations_corrected_by_hand_stay(demo, inputs, tmp_path):
 def test_bad_input(demo, inputs, words, said):
     paths = [inputs / word if isinstance(word, str) and '.' in word else word for word in words]
     demo(*paths, error=said)
+
+
+def test_photographs_behind_write_are_told_from_kinds(demo, inputs, monkeypatch):
+    import demo as tool
+
+    monkeypatch.setattr(tool, 'configure', lambda args: pytest.fail('kinds are looked at before settings are printed'))
+    demo('--write', 'voc', 'pictures', inputs, error=rf'--write took {inputs}: .* Put photographs before --write')
+    demo('nothing.jpg', '--write', 'xml', error='--write xml: expected of')
+
+
+def test_the_last_line_says_what_is_where(demo, inputs, tmp_path):
+    import demo as tool
+
+    assert tool._summary(7, 2, 1, ['json', 'coco', 'voc', 'pictures'], 'OUT') == (
+        '7 detections in 2 images, 2.00 images/s: detections.json, coco, voc and pictures are in OUT'
+    )
+    assert tool._summary(7, 2, 1, ['json'], 'OUT').endswith(': detections.json is in OUT')
+    assert tool._summary(0, 0, 1, ['json'], 'OUT') == 'No image was looked at'
+    assert '\n1 of 1 photograph was left out' in demo(inputs / 'broken.jpg', '--write', 'json', status=1)
 
 
 def test_a_camera_that_is_not_there(demo):

@@ -167,7 +167,10 @@ def test_a_run_of_its_own_and_early_stop_and_no_validation(tmp_path):
 
 def test_a_dry_run_shows_all_and_writes_nothing(tmp_path):
     twelve.labelme(tmp_path)
+    cut = min((tmp_path / 'images').rglob('*.jpg'))
+    cut.write_bytes(cut.read_bytes()[:-20])
     shown = new_project(tmp_path, '--dry-run').stdout
+    assert f'damaged, partly grey: {cut} (' in shown and shown.count('partly grey') == 1
     assert "12 of them labelled (LabelMe's JSON, a file an image)" in shown
     assert '---- projects/fruit/ohem/train.prototxt' in shown
     assert not (tmp_path / 'projects').exists()

@@ -44,7 +44,7 @@ def test_train_test_reval_and_pictures(tiny, train, tmp_path):
     said = run('tools/demo.py', *common, '--images', broken, images[0], '--classes', tiny / 'classes.txt',
                '--out', tmp_path / 'rest', *settings, status=1)  # fmt: skip
     assert f'left out: {broken}: cannot be read as an image: not an image of a known kind' in said.stderr
-    assert '1 of 2 photographs were left out' in said.stderr
+    assert '1 of 2 photographs was left out' in said.stderr
     assert (tmp_path / 'rest' / f'{images[0].stem}.png').exists()
 
     mined = tmp_path / 'mined'

@@ -45,6 +45,8 @@ def test_stopping_and_going_on_changes_nothing(trainer, tiny, monkeypatch):
     assert heard == [(1, ['loss_bbox', 'loss_cls']), (2, ['loss_bbox', 'loss_cls'])] and parts.iteration == 2
     parts.train(100, after=interrupt)
     assert parts.iteration == 3
+    with pytest.raises(ValueError, match=r'3 iterations are done already, and train\(2\) asks for 2 in all: give more'):
+        parts.train(2)
     assert parts.train(4) == parts.models[-1] and len(parts.models) == 3
     assert Path(parts.models[-1]).read_bytes() == Path(whole.models[-1]).read_bytes()
     assert all(np.array_equal(before[key], cfg[key]) for key in before)
@@ -63,5 +65,19 @@ def test_what_cannot_be_trained(trainer, tiny, tmp_path):
         Trainer('no.prototxt', 'voc_2007_trainval')
     with pytest.raises(FileNotFoundError, match='weights to start from'):
         Trainer(solver, 'voc_2007_trainval', weights=tmp_path / 'no.caffemodel')
+    with pytest.raises(ValueError, match=r'text\.caffemodel: not a \.caffemodel, but text'):
+        (tmp_path / 'text.caffemodel').write_text('# no weights')
+        Trainer(solver, f'folder:{tiny}:train', weights=tmp_path / 'text.caffemodel')
+    with pytest.raises(ValueError, match='not a solver prototxt'):
+        (tmp_path / 'no_solver.prototxt').write_text('no: solver')
+        Trainer(tmp_path / 'no_solver.prototxt', 'nope')
+    with pytest.raises(ValueError, match="unknown data set 'nope'"):
+        Trainer(solver, 'nope')
+    with pytest.raises(TypeError, match='imdb is 3; expected the name of a data set'):
+        Trainer(solver, 3)
+    with pytest.raises(ValueError, match="iterations is 'x'; expected a whole number"):
+        trainer('bad').train('x')
+    with pytest.raises(TypeError, match=r'after is 3; expected a function, called as after\(iteration, losses\)'):
+        trainer('bad').train(6, after=3)
     with pytest.raises(ConfigError, match=r'settings=: there is no setting TRAIN\.SCALE'):
         Trainer(solver, 'voc_2007_trainval', {'TRAIN': {'SCALE': 3}})

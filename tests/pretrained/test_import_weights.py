@@ -224,12 +224,21 @@ def bad_files(folder, arrays):
     np.savez(folder / 'object.npz', a=np.array([Evil(folder / 'ran')], dtype=object))
     np.savez(folder / 'gap.npz', **{'conv1_1/1': np.ones(3)})
     (folder / 'x.onnx').write_bytes(b'')
+    (folder / 'text.npz').write_text('größe\n')
+    (folder / 'empty.npz').write_bytes(b'')
+    np.save(folder / 'array.npy', np.ones(3))
+    (folder / 'array.npy').rename(folder / 'array.npz')
+    np.savez(folder / 'names.npz', weights=np.ones(3))
     return {
         'code.pth': 'it holds more than tensors (',
         'module.pth': 'it holds more than tensors (torch.nn.modules.linear.Linear)',
         'old.pth': 'not a file that torch.save wrote, or one that wants to run code',
-        'text.pth': 'not a file that torch.save wrote',
-        'empty.pth': 'not a file that torch.save wrote',
+        'text.pth': 'the file is text, expected a file of weights (a web page: download the file again)',
+        'empty.pth': 'the file is empty, expected a file of weights',
+        'text.npz': 'the file is text, expected an .npz file',
+        'empty.npz': 'the file is empty, expected an .npz file',
+        'array.npz': 'this is no .npz: it does not begin as one',
+        'names.npz': 'nor are they called <layer>/0 and <layer>/1, as those of a net here are in an .npz',
         'list.pth': 'it holds a list, expected a state dict',
         'nothing.pth': 'there is no array in this file',
         'gap.pth': 'looks like MobileNet-v2 of torchvision, but lacks features.9.conv.1.0',
@@ -245,7 +254,7 @@ def bad_files(folder, arrays):
         'json.safetensors': 'its header cannot be read',
         'x.h5': 'not a file of weights in HDF5',
         'x.npz': 'not an .npz file of plain arrays',
-        'object.npz': 'not an .npz file of plain arrays',
+        'object.npz': 'not an .npz file of plain arrays (it holds Python objects, which are not read)',
         'gap.npz': "layer 'conv1_1' has arrays [1]; expected 0, 1, ...",
         'x.onnx': 'files of weights end in .pth',
         'not there.pth': 'there is no file',
@@ -265,6 +274,6 @@ def test_bad_files_are_told_in_one_message_and_run_nothing(mobilenet, tmp_path):
 def test_the_command_says_it_in_a_line(tmp_path):
     (tmp_path / 'text.pth').write_text('<html>404</html>')
     done = run('tools/import_weights.py', tmp_path / 'text.pth', status=1)
-    assert 'text.pth: not a file that torch.save wrote' in done.stderr and 'Traceback' not in done.stderr
+    assert 'text.pth: the file is text, expected a file of weights' in done.stderr and 'Traceback' not in done.stderr
     done = run('tools/import_weights.py', tmp_path / 'text.pth', '--check', 'a.jpg', '1000', status=1)
     assert 'Traceback' not in done.stderr

@@ -254,7 +254,14 @@ def test_a_query_that_cannot_be_honoured(client, query):
     response = client.post(f'/detect?{query}', content=picture())
     assert response.status_code == 422
     name, _, value = query.partition('=')
-    assert response.json()['detail'].startswith(f'{name}: ') and value in response.json()['detail']
+    wanted = {'threshold': 'a number from 0 to 1', 'turn': 'true or false'}[name]
+    assert response.json()['detail'] == f"{name}: expected {wanted}; got '{value}'"
+
+
+def test_a_misspelt_query_is_not_passed_over(client):
+    response = client.post('/detect?treshold=0.1', content=picture())
+    assert response.status_code == 422
+    assert response.json()['detail'] == 'treshold: there is no such query; there are threshold and turn'
 
 
 def test_a_full_queue(client, told):
