@@ -274,7 +274,7 @@ def test_yolo_names_that_cannot_be_used(file, text, message, tmp_path):
     [
         (
             {'id': 7, 'name': 'apple '},
-            r"categories \d and 7 are both called 'apple' \(\d+ and 0 annotations\): give them",
+            r"categories \d and 7 are both called 'apple' \(\d+ and 1 annotations\): give them",
         ),
         ({'id': 7, 'name': None}, 'category 7 has name None; expected a text'),
         ({'id': 1, 'name': 'plum'}, 'two categories have the same id, 1'),
@@ -285,6 +285,7 @@ def test_coco_categories_that_cannot_be_used(category, message, tmp_path):
     path = tmp_path / 'annotations' / 'instances_default.json'
     content = json.loads(path.read_text())
     content['categories'].append(category)
+    content['annotations'].append({**content['annotations'][0], 'id': 999, 'category_id': category['id']})
     path.write_text(json.dumps(content))
     with pytest.raises(LabelError, match=rf'instances_default\.json: .*{message}'):
         labels_of(tmp_path)
@@ -292,6 +293,17 @@ def test_coco_categories_that_cannot_be_used(category, message, tmp_path):
         ValueError, match=r'instances_default\.json: (expected categories of different|categories\[2\])'
     ):
         coco('x', str(path), str(tmp_path / 'images'), '{method}')  # read in place the same is refused
+
+
+def test_a_category_of_which_nothing_is_may_have_the_name_of_another(tmp_path):
+    """Roboflow's first category is called as the data set."""
+    twelve.coco(tmp_path)
+    before = labels_of(tmp_path)
+    path = tmp_path / 'annotations' / 'instances_default.json'
+    content = json.loads(path.read_text())
+    content['categories'].insert(0, {'id': 0, 'name': content['categories'][0]['name'], 'supercategory': 'none'})
+    path.write_text(json.dumps(content))
+    assert labels_of(tmp_path) == before
 
 
 def test_a_yolo_class_that_has_no_name(tmp_path):

@@ -70,8 +70,12 @@ def _read(path: str, images: ImageFolder, said: Counter) -> list[Photograph]:
 
 
 def _category_names(path: str, content: dict) -> dict[str, str]:
-    """Category id -> name. Raises LabelError for ids or names given twice, and for what is no name."""
+    """Category id -> name. Raises LabelError for ids given twice, names of two that are used, and for what is no name.
+
+    Roboflow's first category, which nothing is of, is called as the data set, which may be a class's name too.
+    """
     names: dict[str, str] = {}
+    used = Counter(str(each.get('category_id')) for each in content['annotations'])
     for category in content['categories']:
         key, name = str(category.get('id')), category.get('name')
         if not isinstance(name, str) or not name.strip():
@@ -79,8 +83,7 @@ def _category_names(path: str, content: dict) -> dict[str, str]:
         if key in names:
             raise LabelError(f'{path}: two categories have the same id, {key}: give them ids that differ')
         other = next((k for k, known in names.items() if known == name.strip()), None)
-        if other is not None:
-            used = Counter(str(each.get('category_id')) for each in content['annotations'])
+        if other is not None and used[other] and used[key]:
             raise LabelError(
                 f'{path}: the categories {other} and {key} are both called {name.strip()!r} ({used[other]} and '
                 f'{used[key]} annotations): give them names that differ, or take one out of the file'
