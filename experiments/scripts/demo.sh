@@ -51,7 +51,7 @@ quietly "$PYTHON" tools/demo.py --gpu cpu --def $MODELS/test.prototxt --net "$WE
 cat <<MSG
 
 Done. What there is now:
-  $OUT/mined/*.png           what OHEM mined: all RoIs by loss, and the ones it learned from
+  $OUT/mined/*.png           what OHEM mined: the hardest RoIs by loss, and the ones it learned from
   $OUT/mined/index.html      the same as a page to explore in a browser
   $OUT/curves.png            losses, objects among the mined RoIs, seconds of a step
   $OUT/detections/*.png      detections on test images, and detections.json

@@ -138,5 +138,6 @@ def test_settings_that_do_not_go_together():
 def test_an_image_without_objects_is_all_background_to_mining():
     mining_settings()
     image = {'path': PHOTO, 'size': (640, 480), 'boxes': [], 'classes': [], 'proposals': [[0, 0, 9, 9]] * 5}
-    roidb = Roidb(ListImdb([image], ['__background__', 'cell']))
+    with_object = {**image, 'boxes': [[20, 20, 60, 60]], 'classes': [1]}  # a set without any is refused
+    roidb = Roidb(ListImdb([image, with_object], ['__background__', 'cell']))
     assert get_minibatch([roidb[0]], 2, RNG)['labels'].tolist() == [0] * 5

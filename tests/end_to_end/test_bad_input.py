@@ -101,7 +101,7 @@ def test_an_unreadable_image_is_named(train, tiny_copy):
 
 
 @pytest.mark.parametrize(
-    ('pattern', 'value'), [(r'<xmax>\d+', '<xmax>5000'), (r'<xmin>\d+', '<xmin>-9'), (r'<ymax>\d+', '<ymax>0')]
+    ('pattern', 'value'), [(r'<xmax>\d+', '<xmax>5000'), (r'<xmin>\d+', '<xmin>-9'), (r'<ymax>\d+', '<ymax>-40')]
 )
 def test_a_bad_annotation_is_named(train, tiny_copy, pattern, value):
     victim = sorted((tiny_copy / 'Annotations').glob('train_*'))[0]
