@@ -93,7 +93,8 @@ def test_a_fast_rcnn_trains_in_three_stages_and_tests_on_pascal_voc(project, met
     for path in (project / 'models' / 'pascal_voc' / 'VGG16').glob('fast_rcnn*/*.prototxt'):
         path.write_text(path.read_text().replace('num_output: 4096', 'num_output: 32'))
     imagenet_model(project, 'VGG16')
-    run('tools/make_proposals.py', '--imdb', 'voc_2007_trainval+voc_2007_test', '--jobs', 1, cwd=project)
+    env = {'PYTHONPATH': str(project / 'lib')}  # whose data are looked for beside it
+    run('tools/make_proposals.py', '--imdb', 'voc_2007_trainval+voc_2007_test', '--jobs', 1, cwd=project, env=env)
     done = subprocess.run(
         ['bash', f'experiments/scripts/{method}.sh', 'cpu', 'VGG16', 'pascal_voc', *FEW],
         cwd=project, env={**os.environ, 'PYTHON': sys.executable, 'PYTHONPATH': str(project / 'lib'), 'ITERS': '4'},
