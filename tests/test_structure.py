@@ -1,6 +1,7 @@
 """The arrows of docs/architecture.md: who may import whom, and by which names the detector knows Caffe."""
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -17,13 +18,22 @@ PYCAFFE = {
 }  # fmt: skip
 
 
+@functools.cache
+def nodes(path):
+    """All nodes of a file's syntax tree; read once, for most tests ask for the same files."""
+    return list(ast.walk(ast.parse(path.read_text())))
+
+
+@functools.cache
 def imports(path):
     """(module, names) of every import in a file; names is None for `import module`."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    found = []
+    for node in nodes(path):
         if isinstance(node, ast.Import):
-            yield from ((alias.name, None) for alias in node.names)
+            found += [(alias.name, None) for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            yield node.module, [alias.name for alias in node.names]
+            found.append((node.module, [alias.name for alias in node.names]))
+    return found
 
 
 def files(*folders):
@@ -71,7 +81,7 @@ def test_the_detector_knows_caffe_by_the_names_of_pycaffe_alone(path):
         if module == 'caffe' or module.startswith('caffe.'):
             assert module in ('caffe', 'caffe.proto', 'caffe.io'), module
             assert names is None or module != 'caffe' or set(names) <= PYCAFFE
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == 'caffe':
             assert node.attr in PYCAFFE, f'caffe.{node.attr}'
 
@@ -117,7 +127,7 @@ MOVES = ('os.replace', 'os.rename', 'shutil.move', 'cv2.imwrite', 'tempfile.Name
 
 def written_by_hand(path):
     """The calls in a file that write, rename or replace files in another way than by whole_file."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if not isinstance(node, ast.Call):
             continue
         call = ast.unparse(node.func)
@@ -167,7 +177,7 @@ def test_kernels_know_nothing_of_caffe_but_kernels(path):
 def registers_a_layer(path):
     return any(
         isinstance(mark, ast.Call) and getattr(mark.func, 'id', '') == 'register'
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in nodes(path)
         if isinstance(node, ast.ClassDef)
         for mark in node.decorator_list
     )
