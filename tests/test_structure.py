@@ -3,6 +3,7 @@
 import ast
 import functools
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,8 @@ def packages(path):
 ARROWS = {
     'whole_file': set(),
     'ranks': set(),
-    'caffe': set(),
+    'command_line': set(),
+    'caffe': {'command_line'},
     'caffe_stand_ins': {'caffe'},
     'detection_data': set(),
     'roi_data_layer': {'caffe', 'caffe_stand_ins', 'detection_data', 'fast_rcnn'},
@@ -73,6 +75,11 @@ def test_every_package_of_lib_has_its_arrows():
 def test_imports_follow_the_arrows(package):
     for path in files(f'lib/{package}'):
         assert packages(path) & set(ARROWS) <= ARROWS[package] | {package, 'whole_file', 'ranks'}, path
+
+
+def test_a_tool_may_import_the_first_of_its_packages_before_a_caffe_is_chosen():
+    for path in files('lib/command_line'):
+        assert packages(path) <= {'__future__', 'command_line', *sys.stdlib_module_names}, path
 
 
 @pytest.mark.parametrize('path', files(*DETECTOR, 'tools'), ids=lambda p: p.name)
@@ -118,7 +125,7 @@ BY_HAND = {
     'experiments/count_loading.py': 'into a temporary folder',
     'lib/roi_data_layer/passing.py': 'memory that two processes share, not a file',
     'lib/fast_rcnn/training_lock.py': 'a lock, whose content nobody needs whole',
-    'tools/_standard_streams.py': 'a standard stream, not a file',
+    'lib/command_line/standard_streams.py': 'a standard stream, not a file',
 }
 
 

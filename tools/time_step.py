@@ -191,7 +191,8 @@ def main() -> None:
     configure(args)
 
     from fast_rcnn.config import cfg
-    from fast_rcnn.train import SolverWrapper, read_solver
+    from fast_rcnn.solver_file import read_solver
+    from fast_rcnn.train import SolverWrapper
     from roi_data_layer.roidb import Roidb
 
     cfg.TRAIN.SCALES = (min(height, width),)

@@ -67,7 +67,7 @@ def main() -> int:
 
     from detection_data.factory import get_imdb
     from fast_rcnn.config import cfg, get_output_dir
-    from fast_rcnn.train import read_solver
+    from fast_rcnn.solver_file import read_solver
 
     folder = os.path.join(args.models or cfg.MODELS_DIR, args.net_name, 'faster_rcnn_alt_opt')
     rpn_test = os.path.join(folder, 'rpn_test.pt')

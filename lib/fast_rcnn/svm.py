@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from fast_rcnn.bbox_transform import bbox_overlaps
 from fast_rcnn.config import ConfigError, cfg
+from fast_rcnn.predictors import layer_of
 from fast_rcnn.test import im_detect
-from fast_rcnn.train import layer_of
 from roi_data_layer.image_blob import read_image
 from roi_data_layer.roidb import Roidb
 
