@@ -48,8 +48,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    from detection_data.factory import get_imdb, list_imdbs
-    from fast_rcnn.detections_file import check_folder, data_set_of, load_detections
+    from fast_rcnn.detections_file import results_in
     from inspection.detection_errors import KINDS, REASONS, sort_detections, why_missed
     from inspection.error_pictures import draw_counts, draw_sheet
 
@@ -58,12 +57,8 @@ def main() -> None:
             raise ValueError(f'{flag} is {value}; expected a number from 0 to 1')
     if args.most < 1:
         raise ValueError(f'--most is {args.most}; expected 1 or more')
-    check_folder(args.results)
-    imdb = get_imdb(args.imdb_name or data_set_of(args.results, list_imdbs()))
-    path = os.path.join(args.results, 'detections.npz')
-    all_boxes, classes, image_ids = load_detections(path)
-    if classes != list(imdb.classes) or image_ids != [str(i) for i in imdb.image_index]:
-        raise ValueError(f'{path} holds detections for other classes or images than {imdb.name} has: give their --imdb')
+    imdb, all_boxes = results_in(args.results, args.imdb_name)
+    classes = list(imdb.classes)
     proposals_of = proposals_by(imdb, args.proposals)
     os.makedirs(args.out, exist_ok=True)
     sorted_out, objects = [], 0

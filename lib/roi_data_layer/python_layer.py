@@ -1,9 +1,25 @@
-"""What the Python layers here have in common: reading param_str, and filling a blob."""
+"""What all Python layers have in common, those of `rpn` too: reading param_str, and filling a blob."""
 
 from typing import Any
 
 import numpy as np
 import yaml
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML of plain values, plus the `!!python/tuple` in published prototxts for COCO."""
+
+
+_Loader.add_constructor('tag:yaml.org,2002:python/tuple', lambda loader, node: loader.construct_sequence(node))
+
+
+def values_of(text: str, layer: str) -> Any:
+    """The values in a param_str. layer: the type of the layer, for the message. Raises ValueError."""
+    try:
+        return yaml.load(text, _Loader)  # a SafeLoader: makes plain values only
+    except yaml.YAMLError as error:
+        problem = getattr(error, 'problem', error)
+        raise ValueError(f'{layer}: param_str {text!r} is not valid YAML: {problem}') from None
 
 
 def text_and_values(layer) -> tuple[str, Any]:
@@ -12,11 +28,7 @@ def text_and_values(layer) -> tuple[str, Any]:
     Fast R-CNN's Caffe calls it param_str_.
     """
     text: str = getattr(layer, 'param_str', '') or getattr(layer, 'param_str_', '')
-    try:
-        return text, yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        problem = getattr(error, 'problem', error)
-        raise ValueError(f'{type(layer).__name__}: param_str {text!r} is not valid YAML: {problem}') from None
+    return text, values_of(text, type(layer).__name__)
 
 
 def fill(blob, values: np.ndarray) -> None:

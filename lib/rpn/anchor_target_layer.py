@@ -5,9 +5,10 @@ layer: "AnchorTargetLayer"  param_str: "'feat_stride': 16" }`.
 import numpy as np
 
 from fast_rcnn.config import cfg
+from roi_data_layer.python_layer import fill
 from rpn.anchor_targets import anchor_targets
 from rpn.generate_anchors import anchor_grid
-from rpn.layer import RPNLayer, anchors_of, fill, needed, objects_by_image, parameters
+from rpn.layer import RPNLayer, anchors_of, needed, objects_by_image, parameters
 from rpn.sampling import ANCHORS, sampling_rng
 
 

@@ -1,21 +1,12 @@
 """What the RPN's Python layers have in common: their parameters, their phase, and which forward pass is the next."""
 
+from typing import Any
+
 import numpy as np
-import yaml
 
 import caffe
+from roi_data_layer.python_layer import text_and_values, values_of
 from rpn.generate_anchors import generate_anchors
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML of plain values, plus the `!!python/tuple` in published prototxts for COCO."""
-
-
-def _sequence(loader: _Loader, node: yaml.SequenceNode) -> list:
-    return loader.construct_sequence(node)
-
-
-_Loader.add_constructor('tag:yaml.org,2002:python/tuple', _sequence)
 
 
 class RPNLayer(caffe.Layer):
@@ -41,12 +32,10 @@ class RPNLayer(caffe.Layer):
 def parameters(layer, **kinds: type | tuple) -> dict:
     """The layer's param_str, YAML such as "'feat_stride': 16", as a dictionary.
 
-    `kinds` are the parameters that it may have and their types. Raises ValueError for others. Fast R-CNN's Caffe calls
-    the text param_str_.
+    `kinds` are the parameters that it may have and their types. Raises ValueError for others.
     """
-    text = getattr(layer, 'param_str', '') or getattr(layer, 'param_str_', '')
     name = type(layer).__name__
-    found = param_str_of(text, name)
+    found = _dictionary(*text_and_values(layer), name)
     for key, value in found.items():
         if key not in kinds:
             raise ValueError(f'{name}: param_str has no parameter {key!r}; there are: {", ".join(kinds)}')
@@ -57,10 +46,10 @@ def parameters(layer, **kinds: type | tuple) -> dict:
 
 def param_str_of(text: str, name: str) -> dict:
     """A param_str as a dictionary; `name` is the layer's type in messages. Raises ValueError if it is none."""
-    try:
-        found = yaml.load(text, _Loader)  # a SafeLoader: makes plain values only
-    except yaml.YAMLError as error:
-        raise ValueError(f'{name}: param_str is not valid YAML: {error}') from None
+    return _dictionary(text, values_of(text, name), name)
+
+
+def _dictionary(text: str, found: Any, name: str) -> dict:
     found = {} if found is None else found
     if not isinstance(found, dict):
         raise ValueError(f'{name}: param_str gives parameters as in "\'feat_stride\': 16"; got {text!r}')
@@ -107,9 +96,3 @@ def objects_by_image(layer, gt_boxes: np.ndarray, num_images: int) -> list[np.nd
     if columns == 5:
         return [gt_boxes]
     return [gt_boxes[gt_boxes[:, 0] == image, 1:] for image in range(num_images)]
-
-
-def fill(blob, values: np.ndarray) -> None:
-    """Give `blob` the shape of `values`, and these."""
-    blob.reshape(*values.shape)
-    blob.data[...] = values

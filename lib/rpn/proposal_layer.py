@@ -5,8 +5,9 @@ param_str: "'feat_stride': 16" }`.
 import numpy as np
 
 from fast_rcnn.config import cfg
+from roi_data_layer.python_layer import fill
 from rpn.generate_anchors import anchor_grid
-from rpn.layer import RPNLayer, anchors_of, fill, needed, parameters, phase_of
+from rpn.layer import RPNLayer, anchors_of, needed, parameters, phase_of
 from rpn.proposals import propose
 
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from fast_rcnn.bbox_transform import bbox_overlaps
 from fast_rcnn.config import cfg, rois_of_an_image
-from rpn.layer import RPNLayer, fill, needed, objects_by_image, parameters
+from roi_data_layer.python_layer import fill
+from rpn.layer import RPNLayer, needed, objects_by_image, parameters
 from rpn.proposal_targets import choose_rois, roi_targets
 from rpn.sampling import ROIS, sampling_rng
 
