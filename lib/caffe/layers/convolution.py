@@ -146,10 +146,10 @@ class Convolution(Layer):
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         weight, bias = self._weight(), self.blobs[1].read() if self.param.bias_term else None
-        low = precision.uses_bf16(weight)
+        in_bf16 = precision.uses_bf16(weight)
         for x, y in zip(bottom, top, strict=True):
             memory = lambda y=y: self._images(y.memory_to_fill())
-            y.write(convolve(self._images(x.read()), weight, bias, self._filter, low, memory).reshape(y.shape))
+            y.write(convolve(self._images(x.read()), weight, bias, self._filter, in_bf16, memory).reshape(y.shape))
 
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         learns = self.param_propagate_down[0]
