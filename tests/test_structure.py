@@ -99,6 +99,29 @@ def test_the_detector_runs_without_torch(path):
     assert 'torch' not in packages(path) or reads_torch_files
 
 
+def public_functions(body, within=''):
+    """(name, its definition, whether it is a method) of the public functions of a module, and of its public classes."""
+    for node in body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith('_'):
+            if isinstance(node, ast.ClassDef):
+                yield from public_functions(node.body, f'{node.name}.')
+            else:
+                yield within + node.name, node, bool(within)
+
+
+@pytest.mark.parametrize('path', files('lib', 'tools'), ids=lambda p: str(p.relative_to(ROOT)))
+def test_public_functions_have_types(path):
+    """mypy looks into them only then. Triton compiles its kernels, whose arguments have types of its own."""
+    missing = []
+    for name, function, is_method in public_functions(ast.parse(path.read_text()).body):
+        if any('triton.jit' in ast.unparse(mark) for mark in function.decorator_list):
+            continue
+        given = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+        own = [arg for arg in given if not (is_method and arg.arg in ('self', 'cls'))]
+        missing += [name] * (function.returns is None or any(arg.annotation is None for arg in own))
+    assert missing == []
+
+
 @pytest.mark.parametrize('name', ['config', 'bbox_transform', 'nms'])
 def test_the_leaves_import_nothing_of_ours(name):
     path = LIB / 'fast_rcnn' / f'{name}.py'

@@ -122,7 +122,9 @@ class Stages:
         self._common += [] if args.run is None else ['--run', args.run]
         self._settings = list(args.set_cfgs)
 
-    def train(self, solver, prefix, weights, iterations, more, settings) -> str:
+    def train(
+        self, solver: str, prefix: str, weights: str | None, iterations: int, more: list[str], settings: tuple
+    ) -> str:
         """The model that a training stage ends with."""
         model = os.path.join(self._output, f'{prefix}_iter_{iterations}.caffemodel')
         command = ['train_net.py', '--solver', solver, '--iters', str(iterations), *more]

@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -119,7 +120,7 @@ def main() -> None:
     print(f'Detections of score {args.det_thresh} or more, {objects} objects; pictures and JSON in {args.out}')
 
 
-def proposals_by(imdb, method: str) -> Callable:
+def proposals_by(imdb: Any, method: str) -> Callable:
     """A function of the number of an image: its proposals, or None if they are not known, which is said."""
     if method == 'none':
         return lambda i: None

@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -383,7 +384,7 @@ class JoinedImdb(imdb):
             part.write_voc_results(part_boxes, os.path.join(output_dir, part.name))
 
 
-def nan_to_null(value):
+def nan_to_null(value: Any) -> Any:
     """JSON has no nan."""
     if isinstance(value, dict):
         return {k: nan_to_null(v) for k, v in value.items()}

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -143,7 +143,7 @@ def edges_used(numbers: np.ndarray, size: tuple[int, int] | None, style: Style) 
     return np.clip(np.stack(style.edges(columns), axis=1), 0, [*(size or (np.inf, np.inf))] * 2)
 
 
-def flag_value(value, share: bool = False) -> bool | None:
+def flag_value(value: Any, share: bool = False) -> bool | None:
     """What a flag of an object means: True, False, or None if it means nothing.
 
     0, false, no, unspecified, none and an empty text are False, 1, true and yes True, in any case. ``share``: a number

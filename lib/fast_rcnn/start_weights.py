@@ -41,7 +41,7 @@ def check_has_weights(net: caffe.Net, solver_param: caffe_pb2.SolverParameter, w
         )
 
 
-def layers_without_weights(net, text: str) -> list[str]:
+def layers_without_weights(net: caffe.Net, text: str) -> list[str]:
     """Layers of `net` that can never learn: all weights are 0, no filler says so, and other layers build on them.
 
     text: the net's prototxt. Caffe fills parameters without a filler with 0; what comes after a ReLU on such a layer is

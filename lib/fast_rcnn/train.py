@@ -28,6 +28,7 @@ import ranks
 import whole_file
 from caffe.proto import caffe_pb2
 from caffe_stand_ins.prototxt import prototxt_with_stand_ins
+from detection_data.imdb import imdb as Imdb
 from fast_rcnn.agreement import check_agreement, digest_of_roidb, digest_of_text, digest_of_weights
 from fast_rcnn.config import cfg
 from fast_rcnn.deferred_signals import deferred_signals
@@ -63,7 +64,7 @@ class TrainingInterrupted(KeyboardInterrupt):
     model = ''  # the path of the model for testing that was written
 
 
-def get_training_roidb(imdb) -> Roidb:
+def get_training_roidb(imdb: Imdb) -> Roidb:
     """The training set of `imdb` (see `roi_data_layer.roidb`), mirrored images included if cfg.TRAIN.USE_FLIPPED."""
     print(f'Preparing training data: {imdb.name} ...')
     roidb = Roidb(imdb)

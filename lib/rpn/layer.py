@@ -1,11 +1,12 @@
 """What the RPN's Python layers have in common: their parameters, their phase, and which forward pass is the next."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 import caffe
-from roi_data_layer.python_layer import text_and_values, values_of
+from roi_data_layer.python_layer import Blobs, text_and_values, values_of
 from rpn.generate_anchors import generate_anchors
 
 
@@ -22,14 +23,14 @@ class RPNLayer(caffe.Layer):
         """Make the next forward pass number `n`."""
         self.position = int(n)
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
         pass  # the shapes are known in forward
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         pass  # neither anchors nor proposals have a gradient
 
 
-def parameters(layer, **kinds: type | tuple) -> dict:
+def parameters(layer: caffe.Layer, **kinds: type | tuple) -> dict:
     """The layer's param_str, YAML such as "'feat_stride': 16", as a dictionary.
 
     `kinds` are the parameters that it may have and their types. Raises ValueError for others.
@@ -56,7 +57,7 @@ def _dictionary(text: str, found: Any, name: str) -> dict:
     return found
 
 
-def needed(layer, found: dict, key: str, least: int) -> int:
+def needed(layer: caffe.Layer, found: dict, key: str, least: int) -> int:
     """The whole number `key` of the parameters `found`, `least` or more. Raises ValueError."""
     value = found.get(key)
     if value is None or value < least:
@@ -67,7 +68,7 @@ def needed(layer, found: dict, key: str, least: int) -> int:
     return value
 
 
-def anchors_of(layer, found: dict) -> np.ndarray:
+def anchors_of(layer: caffe.Layer, found: dict) -> np.ndarray:
     """The anchors (A, 4) that the parameters `found` describe by `scales` and `ratios`. Raises ValueError."""
     given = {key: found[key] for key in ('ratios', 'scales') if key in found}
     for key, values in given.items():
@@ -76,12 +77,12 @@ def anchors_of(layer, found: dict) -> np.ndarray:
     return generate_anchors(**given)
 
 
-def phase_of(layer) -> str:
+def phase_of(layer: caffe.Layer) -> str:
     """'TRAIN' or 'TEST'. pycaffe says 0 or 1, that of Fast R-CNN 'TRAIN' or 'TEST'."""
     return 'TRAIN' if str(layer.phase) in ('TRAIN', '0') else 'TEST'
 
 
-def objects_by_image(layer, gt_boxes: np.ndarray, num_images: int) -> list[np.ndarray]:
+def objects_by_image(layer: caffe.Layer, gt_boxes: np.ndarray, num_images: int) -> list[np.ndarray]:
     """The objects (G, 5) = (x1, y1, x2, y2, class) of each image, out of the blob gt_boxes.
 
     That has these five columns for a single image, and the image before them, (image, x1, y1, x2, y2, class), for

@@ -188,7 +188,7 @@ class DepthwiseConvolution(Convolution):
     that group, so weights go from one to the other.
     """
 
-    def groups(self):
+    def groups(self) -> int:
         if self.param.group != self._channels:
             raise LayerError(
                 f'{self.type}: group must be the number of channels, {self._channels}; it is {self.param.group}'
@@ -200,7 +200,7 @@ class DepthwiseConvolution(Convolution):
 class ConvolutionDepthwise(Convolution):
     """DepthwiseConvolution by another name, whose group is always the number of channels."""
 
-    def groups(self):
+    def groups(self) -> int:
         if self.param.HasField('group') and self.param.group != self._channels:
             raise LayerError(f"{self.type}: remove group: {self.param.group}, it is the channels' {self._channels}")
         return self._channels
