@@ -89,6 +89,7 @@ def main() -> int:
                 print(f'~~~~ Stage {number}, proposals of {model}')
                 proposals = stages.generate(rpn_test, model)
             else:
+                assert proposals is not None  # of the rpn stage before
                 more = ['--proposals', proposals]
                 model = stages.train(solver, prefix, weights, iterations, more, FAST_RCNN_SETTINGS + settings)
             # Both nets of stage 1 start from ImageNet, those of stage 2 from the one trained before them
