@@ -1,6 +1,6 @@
-"""Makes the packages in ``lib`` importable; imported first by every tool.
+"""Makes the packages in `lib` importable; imported first by every tool.
 
-``lib`` goes to the end of the search path, so a Caffe that is installed, or on PYTHONPATH, comes first.
+`lib` goes to the end of the search path, so a Caffe that is installed, or on PYTHONPATH, comes first.
 """
 
 import os
