@@ -42,7 +42,7 @@ def third_party(*folders):
 
 
 def test_the_engine_alone_needs_the_dependencies_and_no_more():
-    assert third_party('lib/caffe', 'lib/ranks', 'lib/whole_file') == names(PROJECT['dependencies'])
+    assert third_party('lib/caffe', 'lib/command_line', 'lib/ranks', 'lib/whole_file') == names(PROJECT['dependencies'])
 
 
 def test_the_detector_needs_its_extra_besides():
@@ -50,7 +50,7 @@ def test_the_detector_needs_its_extra_besides():
     folders = [
         f'lib/{path.name}'
         for path in (ROOT / 'lib').iterdir()
-        if path.name not in ('caffe', 'ranks', 'whole_file', 'serving')
+        if path.name not in ('caffe', 'command_line', 'ranks', 'whole_file', 'serving')
     ]
     needed = third_party(*folders, 'tools')
     assert needed - engine == extra
@@ -107,7 +107,7 @@ def test_import_caffe_loads_little_beside_torch():
         '-c', 'import sys, torch; before = set(sys.modules); import caffe; print(*set(sys.modules) - before)'
     ).split()
     packages = {name.split('.')[0] for name in loaded} - set(sys.stdlib_module_names)
-    assert packages <= {'caffe', 'ranks', 'whole_file', 'google', 'numpy', 'torch', 'PIL'}
+    assert packages <= {'caffe', 'command_line', 'ranks', 'whole_file', 'google', 'numpy', 'torch', 'PIL'}
     assert 'PIL.Image' not in loaded
 
 

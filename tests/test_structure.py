@@ -1,7 +1,9 @@
 """The arrows of docs/architecture.md: who may import whom, and by which names the detector knows Caffe."""
 
 import ast
+import functools
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,13 +19,22 @@ PYCAFFE = {
 }  # fmt: skip
 
 
+@functools.cache
+def nodes(path):
+    """All nodes of a file's syntax tree; read once, for most tests ask for the same files."""
+    return list(ast.walk(ast.parse(path.read_text())))
+
+
+@functools.cache
 def imports(path):
     """(module, names) of every import in a file; names is None for `import module`."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    found = []
+    for node in nodes(path):
         if isinstance(node, ast.Import):
-            yield from ((alias.name, None) for alias in node.names)
+            found += [(alias.name, None) for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            yield node.module, [alias.name for alias in node.names]
+            found.append((node.module, [alias.name for alias in node.names]))
+    return found
 
 
 def files(*folders):
@@ -39,7 +50,8 @@ def packages(path):
 ARROWS = {
     'whole_file': set(),
     'ranks': set(),
-    'caffe': set(),
+    'command_line': set(),
+    'caffe': {'command_line'},
     'caffe_stand_ins': {'caffe'},
     'detection_data': set(),
     'roi_data_layer': {'caffe', 'caffe_stand_ins', 'detection_data', 'fast_rcnn'},
@@ -65,13 +77,18 @@ def test_imports_follow_the_arrows(package):
         assert packages(path) & set(ARROWS) <= ARROWS[package] | {package, 'whole_file', 'ranks'}, path
 
 
+def test_a_tool_may_import_the_first_of_its_packages_before_a_caffe_is_chosen():
+    for path in files('lib/command_line'):
+        assert packages(path) <= {'__future__', 'command_line', *sys.stdlib_module_names}, path
+
+
 @pytest.mark.parametrize('path', files(*DETECTOR, 'tools'), ids=lambda p: p.name)
 def test_the_detector_knows_caffe_by_the_names_of_pycaffe_alone(path):
     for module, names in imports(path):
         if module == 'caffe' or module.startswith('caffe.'):
             assert module in ('caffe', 'caffe.proto', 'caffe.io'), module
             assert names is None or module != 'caffe' or set(names) <= PYCAFFE
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == 'caffe':
             assert node.attr in PYCAFFE, f'caffe.{node.attr}'
 
@@ -82,6 +99,29 @@ def test_the_detector_runs_without_torch(path):
     assert 'torch' not in packages(path) or reads_torch_files
 
 
+def public_functions(body, within=''):
+    """(name, its definition, whether it is a method) of the public functions of a module, and of its public classes."""
+    for node in body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith('_'):
+            if isinstance(node, ast.ClassDef):
+                yield from public_functions(node.body, f'{node.name}.')
+            else:
+                yield within + node.name, node, bool(within)
+
+
+@pytest.mark.parametrize('path', files('lib', 'tools'), ids=lambda p: str(p.relative_to(ROOT)))
+def test_public_functions_have_types(path):
+    """mypy looks into them only then. Triton compiles its kernels, whose arguments have types of its own."""
+    missing = []
+    for name, function, is_method in public_functions(ast.parse(path.read_text()).body):
+        if any('triton.jit' in ast.unparse(mark) for mark in function.decorator_list):
+            continue
+        given = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+        own = [arg for arg in given if not (is_method and arg.arg in ('self', 'cls'))]
+        missing += [name] * (function.returns is None or any(arg.annotation is None for arg in own))
+    assert missing == []
+
+
 @pytest.mark.parametrize('name', ['config', 'bbox_transform', 'nms'])
 def test_the_leaves_import_nothing_of_ours(name):
     path = LIB / 'fast_rcnn' / f'{name}.py'
@@ -89,7 +129,10 @@ def test_the_leaves_import_nothing_of_ours(name):
     assert not any(module.startswith('fast_rcnn') for module, _ in imports(path))
 
 
-LEAVES = {'fast_rcnn.config', 'fast_rcnn.bbox_transform', 'fast_rcnn.nms', 'roi_data_layer.image_blob'}
+LEAVES = {
+    'fast_rcnn.config', 'fast_rcnn.bbox_transform', 'fast_rcnn.nms', 'roi_data_layer.image_blob',
+    'roi_data_layer.python_layer',
+}  # fmt: skip
 
 
 @pytest.mark.parametrize('package', ['roi_data_layer', 'rpn'])
@@ -108,7 +151,7 @@ BY_HAND = {
     'experiments/count_loading.py': 'into a temporary folder',
     'lib/roi_data_layer/passing.py': 'memory that two processes share, not a file',
     'lib/fast_rcnn/training_lock.py': 'a lock, whose content nobody needs whole',
-    'tools/_standard_streams.py': 'a standard stream, not a file',
+    'lib/command_line/standard_streams.py': 'a standard stream, not a file',
 }
 
 
@@ -117,7 +160,7 @@ MOVES = ('os.replace', 'os.rename', 'shutil.move', 'cv2.imwrite', 'tempfile.Name
 
 def written_by_hand(path):
     """The calls in a file that write, rename or replace files in another way than by whole_file."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if not isinstance(node, ast.Call):
             continue
         call = ast.unparse(node.func)
@@ -167,7 +210,7 @@ def test_kernels_know_nothing_of_caffe_but_kernels(path):
 def registers_a_layer(path):
     return any(
         isinstance(mark, ast.Call) and getattr(mark.func, 'id', '') == 'register'
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in nodes(path)
         if isinstance(node, ast.ClassDef)
         for mark in node.decorator_list
     )

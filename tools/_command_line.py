@@ -13,9 +13,9 @@ import time
 import traceback
 from collections.abc import Callable
 
-import _interrupts
-import _standard_streams
 import ranks
+from command_line import interrupts, standard_streams
+from command_line.error_line import error_line
 from ranks.devices import device_of_rank, devices_of
 from ranks.launcher import end_with_launcher, launch
 
@@ -142,17 +142,17 @@ def run(main: Callable[[], int | None], parse: Callable[[], argparse.Namespace] 
     names several devices, or is started as one of them, by torchrun.
     """
     prog = os.path.basename(sys.argv[0])
-    _standard_streams.never_fail()
-    _interrupts.raise_again()
+    standard_streams.never_fail()
+    interrupts.raise_again()
     try:
         if parse is not None:
             _be_one_of_several(prog, parse)
         status = main() or 0
         (ranks.give_up if status else ranks.leave)()
-        _interrupts.end_at_once()
+        interrupts.end_at_once(prog)
         sys.exit(status)
     except KeyboardInterrupt as stop:
-        _interrupts.end_at_once()
+        interrupts.end_at_once(prog)
         if ranks.is_root():
             print(f'{prog}: {str(stop) or "interrupted"}', file=sys.stderr)
         (ranks.leave if getattr(stop, 'by_all_ranks', False) else ranks.give_up)()
@@ -164,13 +164,8 @@ def run(main: Callable[[], int | None], parse: Callable[[], argparse.Namespace] 
         if '--debug' in sys.argv:
             traceback.print_exc()
         else:
-            foreseen = isinstance(error, (ValueError, OSError, RuntimeError, ImportError))
-            kind = '' if foreseen else f'{type(error).__name__}: '
-            notes = ''.join(f' ({note})' for note in [*getattr(error, '__notes__', []), *_notes_on_import(error)])
-            hint = '' if foreseen else ' (run again with --debug to see where)'
             where = f' (rank 0 on {ranks.place().host})' if ranks.count() > 1 and ranks.is_root() else ''
-            words = re.sub(r'^\[Errno \d+\] ', '', str(error))
-            print(f'{prog}: error: {kind}{words}{notes}{hint}{where}', file=sys.stderr)
+            print(f'{prog}: error: {error_line(error, *_notes_on_import(error))}{where}', file=sys.stderr)
         sys.stderr.flush()
         if ranks.count() > 1:
             ranks.give_up()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from typing import Any
 
 
 def add_project_flags(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +20,7 @@ def add_project_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def project_of(args: argparse.Namespace):
+def project_of(args: argparse.Namespace) -> Any:
     """The project that --project names, its settings as --cfg; None without the flag."""
     if args.project is None:
         return None
@@ -58,7 +59,7 @@ def make_proposals(*imdbs: str) -> None:
             raise KeyboardInterrupt('interrupted while proposals were made; give the same command to go on')
 
 
-def model_to_test(project, method: str) -> str:
+def model_to_test(project: Any, method: str) -> str:
     """The project's best or newest model that a method trained, by cfg's output folder; prints which it is."""
     from detection_data.factory import get_imdb
     from fast_rcnn.config import output_dir_of
@@ -72,7 +73,7 @@ def model_to_test(project, method: str) -> str:
     return path
 
 
-def pictures_of(project) -> str:
+def pictures_of(project: Any) -> str:
     """Where pictures of the project's detections go, by cfg's output folder."""
     from detection_data.factory import get_imdb
     from fast_rcnn.config import output_dir_of

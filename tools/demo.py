@@ -263,7 +263,7 @@ def _summary(count: int, images: int, seconds: float, kinds: list[str], out: str
     return f'{count} detections in {images} images, {rate:.2f} images/s: {what} {are} in {out}'
 
 
-def objects_of(imdb, paths: list[str]) -> dict:
+def objects_of(imdb: Any, paths: list[str]) -> dict:
     """{path: boxes (n, 4) of the objects} of those photographs that a data set has."""
     wanted = {os.path.realpath(path): path for path in paths}
     names = {os.path.basename(path) for path in wanted}

@@ -20,6 +20,7 @@ import _init_paths  # noqa: F401
 import argparse
 import json
 import os
+from typing import Any
 
 import whole_file
 from _command_line import add_flags, configure, parser_of, run
@@ -114,7 +115,7 @@ def operations(step: dict) -> list[tuple[str, str, bool]]:
     return list(zip(lists['source'], lists['dest'], map(bool, reshape), strict=True))
 
 
-def copy_layer(source, name: str, net, into: str, reshape: bool, where: str) -> None:
+def copy_layer(source: Any, name: str, net: Any, into: str, reshape: bool, where: str) -> None:
     """Copies the parameters of a layer. Raises ValueError if they do not fit."""
     for each, layer, which in ((source, name, 'it'), (net, into, 'the new net')):
         if layer not in each.params:

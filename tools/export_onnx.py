@@ -74,7 +74,7 @@ def without_proposal_layer(prototxt: str) -> tuple[str, Any]:
     return text_format.MessageToString(net), rpn
 
 
-def net_as_onnx(prototxt: str, caffemodel: str, blobs: list[str]):
+def net_as_onnx(prototxt: str, caffemodel: str, blobs: list[str]) -> Any:
     """The net as `python -m caffe export` writes it. Raises RuntimeError with what that says of an error."""
     import onnx
 

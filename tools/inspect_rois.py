@@ -15,6 +15,7 @@ import _init_paths  # noqa: F401
 
 import argparse
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from _command_line import add_flags, configure, parser_of, run
@@ -113,7 +114,7 @@ def main() -> None:
     print(f'{page}: open it in a browser')
 
 
-def show_mined(net, number: int, classes, folder: str):
+def show_mined(net: Any, number: int, classes: Sequence[str], folder: str) -> Any:
     """Writes pictures of what a mini-batch mined, and returns it."""
     from inspection.draw import draw_mined_rois
     from inspection.hard_rois import mined
@@ -127,7 +128,7 @@ def show_mined(net, number: int, classes, folder: str):
     return batch
 
 
-def show_dropped(net, number: int, classes, folder: str) -> None:
+def show_dropped(net: Any, number: int, classes: Sequence[str], folder: str) -> None:
     """Writes pictures of the cells that the adversary dropped in a mini-batch, and says what that did."""
     from inspection.draw_dropped import draw_dropped_cells
     from inspection.dropped_cells import dropped_cells, pixels_of

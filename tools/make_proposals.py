@@ -134,7 +134,7 @@ def make(data_set: imdb, args: argparse.Namespace) -> None:
 def write(
     path: str, data_set: imdb, missing: Sequence[int], parameters: dict, jobs: int, there: Proposals | None = None
 ) -> None:
-    """Write the proposals of a set: of the images ``missing`` they are computed, of the others taken from ``there``."""
+    """Write the proposals of a set: of the images `missing` they are computed, of the others taken from `there`."""
     settings = {key: value for key, value in parameters.items() if key != 'images'}
     computed = compute(data_set, missing, settings, path + '.partial', jobs)
     new = {data_set.image_index[i] for i in missing}
@@ -151,7 +151,7 @@ def write(
 
 
 def compute(data_set: imdb, images: Sequence[int], settings: dict, folder: str, jobs: int) -> Iterator[np.ndarray]:
-    """The boxes of ``images``, in order. Pieces are saved in ``folder``; those found there are not redone."""
+    """The boxes of `images`, in order. Pieces are saved in `folder`; those found there are not redone."""
     os.makedirs(folder, exist_ok=True)
     pieces = []
     for start in range(0, len(images), PIECE):

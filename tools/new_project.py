@@ -15,6 +15,7 @@ import os
 import re
 import sys
 from collections import Counter
+from typing import Any
 
 import whole_file
 from _command_line import parser_of, run
@@ -142,7 +143,7 @@ def renamed(photographs: list, rules: list[str]) -> list:
     ]
 
 
-def unlabelled(images, photographs: list) -> str:
+def unlabelled(images: Any, photographs: list) -> str:
     labelled = {p.path for p in photographs}
     return next(os.path.relpath(path, images.root) for path in images.paths if path not in labelled)
 

@@ -7,7 +7,6 @@ tools/reval.py output/demo_ohem/demo_test/small_fast_rcnn_ohem_iter_1000 --imdb 
 import _init_paths  # noqa: F401
 
 import argparse
-import os
 
 from _command_line import parser_of, run
 
@@ -30,19 +29,13 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    from detection_data.factory import get_imdb, list_imdbs
-    from fast_rcnn.detections_file import check_folder, data_set_of, load_detections
+    from fast_rcnn.detections_file import results_in
     from fast_rcnn.nms import nms
 
     for flag, value in (('--iou', args.iou), ('--nms', args.nms)):
         if value is not None and not 0 <= value <= 1:
             raise ValueError(f'{flag} is {value}; expected an IoU, from 0 to 1')
-    check_folder(args.output_dir)
-    imdb = get_imdb(args.imdb_name or data_set_of(args.output_dir, list_imdbs()))
-    path = os.path.join(args.output_dir, 'detections.npz')
-    all_boxes, classes, image_ids = load_detections(path)
-    if classes != list(imdb.classes) or image_ids != [str(i) for i in imdb.image_index]:
-        raise ValueError(f'{path} holds detections for other classes or images than {imdb.name} has: give their --imdb')
+    imdb, all_boxes = results_in(args.output_dir, args.imdb_name)
     if args.nms is not None:
         all_boxes = [[dets[nms(dets, args.nms)] for dets in of_class] for of_class in all_boxes]
     metric = None if args.metric is None else args.metric == '07'

@@ -21,6 +21,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -68,7 +69,7 @@ def main() -> None:
             generate(net, part, part.proposals_path(args.method), args)
 
 
-def generate(net, imdb, path: str, args: argparse.Namespace) -> None:
+def generate(net: Any, imdb: Any, path: str, args: argparse.Namespace) -> None:
     """Writes the proposals file of a data set; does nothing if it is there, made by the same net and settings."""
     from detection_data.proposals import Proposals, ProposalsError, write_proposals
     from fast_rcnn.config import cfg

@@ -14,6 +14,7 @@ import _init_paths  # noqa: F401
 import argparse
 import dataclasses
 import os
+from typing import Any
 
 from _command_line import add_flags, configure, parser_of, run
 from _detector import check_files, load_detector
@@ -110,7 +111,7 @@ def main() -> int:
     return status
 
 
-def detector_of(args: argparse.Namespace, project):
+def detector_of(args: argparse.Namespace, project: Any) -> Any:
     """The detector that the flags name."""
     check_files(args)
     configure(args)

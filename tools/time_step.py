@@ -17,7 +17,8 @@ import re
 import resource
 import tempfile
 import time
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from google.protobuf import text_format
@@ -100,7 +101,7 @@ class NoiseImage:
         return self.proposals
 
 
-def randomise(net) -> None:
+def randomise(net: Any) -> None:
     """Fills parameters that a fine-tuning prototxt leaves at zero, as He et al. would; an RPN proposes its anchors.
 
     BatchNorm and Scale layers change nothing.
@@ -135,7 +136,9 @@ class Times(NamedTuple):
     solver: float
 
 
-def time_steps(solver, iter_size: int, steps: int, on_gpu: bool, now=time.perf_counter) -> Times:
+def time_steps(
+    solver: Any, iter_size: int, steps: int, on_gpu: bool, now: Callable[[], float] = time.perf_counter
+) -> Times:
     """Trains for 1 + 2 * `steps` steps: to warm up, as they are, and watched layer by layer. `now` tells seconds."""
     net = solver.net
     seconds = {d: [0.0] * len(net.layers) for d in ('forward', 'backward')}
@@ -191,7 +194,8 @@ def main() -> None:
     configure(args)
 
     from fast_rcnn.config import cfg
-    from fast_rcnn.train import SolverWrapper, read_solver
+    from fast_rcnn.solver_file import read_solver
+    from fast_rcnn.train import SolverWrapper
     from roi_data_layer.roidb import Roidb
 
     cfg.TRAIN.SCALES = (min(height, width),)

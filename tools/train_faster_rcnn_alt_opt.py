@@ -67,7 +67,7 @@ def main() -> int:
 
     from detection_data.factory import get_imdb
     from fast_rcnn.config import cfg, get_output_dir
-    from fast_rcnn.train import read_solver
+    from fast_rcnn.solver_file import read_solver
 
     folder = os.path.join(args.models or cfg.MODELS_DIR, args.net_name, 'faster_rcnn_alt_opt')
     rpn_test = os.path.join(folder, 'rpn_test.pt')
@@ -89,6 +89,7 @@ def main() -> int:
                 print(f'~~~~ Stage {number}, proposals of {model}')
                 proposals = stages.generate(rpn_test, model)
             else:
+                assert proposals is not None  # of the rpn stage before
                 more = ['--proposals', proposals]
                 model = stages.train(solver, prefix, weights, iterations, more, FAST_RCNN_SETTINGS + settings)
             # Both nets of stage 1 start from ImageNet, those of stage 2 from the one trained before them
@@ -122,7 +123,9 @@ class Stages:
         self._common += [] if args.run is None else ['--run', args.run]
         self._settings = list(args.set_cfgs)
 
-    def train(self, solver, prefix, weights, iterations, more, settings) -> str:
+    def train(
+        self, solver: str, prefix: str, weights: str | None, iterations: int, more: list[str], settings: tuple
+    ) -> str:
         """The model that a training stage ends with."""
         model = os.path.join(self._output, f'{prefix}_iter_{iterations}.caffemodel')
         command = ['train_net.py', '--solver', solver, '--iters', str(iterations), *more]

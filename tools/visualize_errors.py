@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -48,8 +49,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    from detection_data.factory import get_imdb, list_imdbs
-    from fast_rcnn.detections_file import check_folder, data_set_of, load_detections
+    from fast_rcnn.detections_file import results_in
     from inspection.detection_errors import KINDS, REASONS, sort_detections, why_missed
     from inspection.error_pictures import draw_counts, draw_sheet
 
@@ -58,12 +58,8 @@ def main() -> None:
             raise ValueError(f'{flag} is {value}; expected a number from 0 to 1')
     if args.most < 1:
         raise ValueError(f'--most is {args.most}; expected 1 or more')
-    check_folder(args.results)
-    imdb = get_imdb(args.imdb_name or data_set_of(args.results, list_imdbs()))
-    path = os.path.join(args.results, 'detections.npz')
-    all_boxes, classes, image_ids = load_detections(path)
-    if classes != list(imdb.classes) or image_ids != [str(i) for i in imdb.image_index]:
-        raise ValueError(f'{path} holds detections for other classes or images than {imdb.name} has: give their --imdb')
+    imdb, all_boxes = results_in(args.results, args.imdb_name)
+    classes = list(imdb.classes)
     proposals_of = proposals_by(imdb, args.proposals)
     os.makedirs(args.out, exist_ok=True)
     sorted_out, objects = [], 0
@@ -124,7 +120,7 @@ def main() -> None:
     print(f'Detections of score {args.det_thresh} or more, {objects} objects; pictures and JSON in {args.out}')
 
 
-def proposals_by(imdb, method: str) -> Callable:
+def proposals_by(imdb: Any, method: str) -> Callable:
     """A function of the number of an image: its proposals, or None if they are not known, which is said."""
     if method == 'none':
         return lambda i: None

@@ -1,6 +1,6 @@
 """Painting of the small things in the demo pictures: four classes, and distractors that resemble them.
 
-A thing is a function of a ``Brush`` (its local coordinates, its light, its random numbers) that returns a
+A thing is a function of a `Brush` (its local coordinates, its light, its random numbers) that returns a
 colour and a coverage for each pixel. It is given in its own frame, -1 to 1, whatever its size and turn in the
 picture. Colours are BGR float32, 0 to 1.
 
@@ -44,7 +44,7 @@ def hue(rng: np.random.Generator, h: tuple, s: tuple, v: tuple) -> np.ndarray:
 
 
 def noise(rng: np.random.Generator, shape: tuple[int, int], scale: float, octaves: int = 3) -> np.ndarray:
-    """Smooth noise around 0, roughly -1 to 1; ``scale`` is the size of its largest blobs in pixels."""
+    """Smooth noise around 0, roughly -1 to 1; `scale` is the size of its largest blobs in pixels."""
     height, width = shape
     total = np.zeros(shape, np.float32)
     for k in range(octaves):
@@ -55,7 +55,7 @@ def noise(rng: np.random.Generator, shape: tuple[int, int], scale: float, octave
 
 
 def soft(inside: np.ndarray, pixel: float) -> np.ndarray:
-    """0 where ``inside`` is negative and 1 where it is positive, with an edge about two pixels wide."""
+    """0 where `inside` is negative and 1 where it is positive, with an edge about two pixels wide."""
     return np.clip(inside / (2 * pixel) + 0.5, 0, 1)
 
 

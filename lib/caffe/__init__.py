@@ -3,10 +3,13 @@
 Knows nothing of detection. What is the same as in Caffe, what is better and what differs: docs/pycaffe.md.
 """
 
-from caffe import interrupts
+import sys
 
-if interrupts.is_command():
-    interrupts.end_at_once()  # until caffe.__main__.main
+from command_line import interrupts
+
+# While Python looks for the module of `python -m caffe`, sys.argv is ['-m', flags ...]; the module stands before these
+if sys.argv[:1] == ['-m'] and sys.orig_argv[-len(sys.argv)] in ('caffe', '-mcaffe', 'caffe.__main__'):
+    interrupts.end_at_once('caffe')  # until caffe.__main__.main
 
 from caffe import io, layers, pil_image
 from caffe._caffe import (

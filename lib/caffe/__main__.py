@@ -13,8 +13,9 @@ import traceback
 from typing import NoReturn
 
 import ranks
-from caffe import interrupts
 from caffe.command import device, draw, export, summary, test, time, train, upgrade
+from command_line import interrupts, standard_streams
+from command_line.error_line import error_line
 
 COMMANDS = {
     'train': train,
@@ -48,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command. Returns the exit status: 0, 1 for an error (one line on stderr), 130 for Ctrl-C."""
-    _open_closed_streams()
+    standard_streams.open_closed()
     interrupts.raise_again()
     argv = sys.argv[1:] if argv is None else argv
     # gflags takes -solver for --solver, and so do people's scripts.
@@ -66,33 +67,13 @@ def main(argv: list[str] | None = None) -> int:
         if args.debug:
             traceback.print_exc()
         else:
-            print(f'caffe {args.command}: error: {_one_line(error)}', file=sys.stderr)
+            print(f'caffe {args.command}: error: {" ".join(error_line(error).split())}', file=sys.stderr)
         ranks.give_up()
         return 1
     return 0
 
 
-def _open_closed_streams() -> None:
-    """A standard stream that is closed (2>&-) is the null device: else the next file that is opened would be it."""
-    for number, name in enumerate(('stdin', 'stdout', 'stderr')):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(number, 'r' if number == 0 else 'w', closefd=False))  # noqa: SIM115
-
-
-def _one_line(error: Exception) -> str:
-    foreseen = isinstance(error, (ValueError, OSError, RuntimeError, ImportError))
-    kind = '' if foreseen else f'{type(error).__name__}: '
-    notes = ''.join(f' ({note})' for note in getattr(error, '__notes__', []))
-    hint = '' if foreseen else ' (--debug shows where)'
-    words = re.sub(r'^\[Errno \d+\] ', '', str(error))
-    return ' '.join(f'{kind}{words}{notes}{hint}'.split())
-
-
 if __name__ == '__main__':
     status = main()
-    interrupts.end_at_once()
+    interrupts.end_at_once('caffe')
     sys.exit(status)

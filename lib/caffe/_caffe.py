@@ -1,4 +1,4 @@
-"""What pycaffe has in its compiled module (_caffe.cpp): programs import from it by name."""
+"""The names that Caffe has in its compiled module (python/caffe/_caffe.cpp): programs import from it too."""
 
 from caffe.blob import Blob
 from caffe.glog import init_log, log

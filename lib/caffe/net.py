@@ -29,8 +29,8 @@ from caffe.proto import caffe_pb2
 class Net:
     """A net made from a prototxt.
 
-    ``Net('train.prototxt', caffe.TRAIN)``, ``Net('test.prototxt', 'weights.caffemodel', caffe.TEST)`` or
-    ``Net('test.prototxt', caffe.TEST, weights='weights.caffemodel', level=0, stages=['deploy'])``.
+    `Net('train.prototxt', caffe.TRAIN)`, `Net('test.prototxt', 'weights.caffemodel', caffe.TEST)` or
+    `Net('test.prototxt', caffe.TEST, weights='weights.caffemodel', level=0, stages=['deploy'])`.
 
     Attributes (as in pycaffe):
 

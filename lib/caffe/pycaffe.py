@@ -1,4 +1,4 @@
-"""What pycaffe has in its module of this name (pycaffe.py): the net and the solvers."""
+"""The names that Caffe has in its python/caffe/pycaffe.py: programs say `from caffe.pycaffe import Net`."""
 
 from caffe._caffe import (
     NCCL,

@@ -266,7 +266,7 @@ class Solver:
         """Has another net use the trained parameters from now on, by layer names."""
         net.share_with(self.net)
 
-    def add_callback(self, on_start, on_gradients_ready: Callable[[], None] | None = None) -> None:
+    def add_callback(self, on_start: Any, on_gradients_ready: Callable[[], None] | None = None) -> None:
         """Has on_start() called before each iteration, on_gradients_ready() before each update.
 
         Of one object, a `caffe.NCCL`, its methods of these names are called. While it exchanges, what other callbacks

@@ -4,6 +4,9 @@ They compute what roi_pooling_layer and smooth_L1_loss_layer of Fast R-CNN's Caf
 used only where `caffe.layer_type_list()` says that the type is missing: the real layer is faster.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import yaml
 
@@ -13,15 +16,15 @@ import caffe
 class RoIPooling(caffe.Layer):
     """Max-pools each RoI to pooled_h x pooled_w. Bottoms: features (N, C, H, W), rois (R, 5); top: (R, C, ph, pw)."""
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Sequence[Any], top: Sequence[Any]) -> None:
         params = _params(self)
         self._size = int(params['pooled_h']), int(params['pooled_w'])
         self._scale = np.float32(params.get('spatial_scale', 1))
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Any], top: Sequence[Any]) -> None:
         top[0].reshape(bottom[1].data.shape[0], bottom[0].data.shape[1], *self._size)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: Sequence[Any], top: Sequence[Any]) -> None:
         features, rois = bottom[0].data, bottom[1].data
         self._argmax = roi_argmax(features, rois, self._size, self._scale)
         self._images = rois[:, 0].astype(np.int64)
@@ -30,7 +33,7 @@ class RoIPooling(caffe.Layer):
         values = flat[self._images[:, None, None, None], channels, np.maximum(self._argmax, 0)]
         top[0].data[...] = np.where(self._argmax < 0, 0, values)
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: Sequence[Any], propagate_down: Sequence[bool], bottom: Sequence[Any]) -> None:
         if not propagate_down[0]:
             return
         features, rois = bottom[0].data, bottom[1].data
@@ -93,18 +96,18 @@ class SmoothL1Loss(caffe.Layer):
     it a loss_weight. A third bottom alone, as in Fast R-CNN's first release, multiplies a - b and not the gradient.
     """
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Sequence[Any], top: Sequence[Any]) -> None:
         self._sigma2 = np.float32(_params(self).get('sigma', 1)) ** 2
         if len(bottom) not in (2, 3, 4):
             raise ValueError(f'SmoothL1Loss: expected 2, 3 or 4 bottoms, got {len(bottom)}')
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Any], top: Sequence[Any]) -> None:
         shapes = [bottom[i].data.shape for i in range(len(bottom))]
         if len(set(shapes)) != 1:
             raise ValueError(f'SmoothL1Loss: bottoms must have one shape, got {shapes}')
         top[0].reshape(1)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: Sequence[Any], top: Sequence[Any]) -> None:
         inside = bottom[2].data if len(bottom) > 2 else 1
         self._error = inside * (bottom[0].data - bottom[1].data)
         self._inside: np.ndarray | int = inside if len(bottom) > 3 else 1
@@ -114,7 +117,7 @@ class SmoothL1Loss(caffe.Layer):
         loss = self._outside * np.where(size < 1 / self._sigma2, quadratic, size - 0.5 / self._sigma2)
         top[0].data[...] = loss.sum() / len(loss)
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: Sequence[Any], propagate_down: Sequence[bool], bottom: Sequence[Any]) -> None:
         slope = np.where(np.abs(self._error) < 1 / self._sigma2, self._sigma2 * self._error, np.sign(self._error))
         gradient = slope * self._inside * self._outside * (top[0].diff.item() / len(slope))
         for i, sign in ((0, 1), (1, -1)):

@@ -1,6 +1,6 @@
 """Data sets: images, ground truth, region proposals and evaluation.
 
-``factory.get_imdb(name)`` is the way in; it returns an ``imdb`` (see ``imdb.py``) that reads each image's
+`factory.get_imdb(name)` is the way in; it returns an `imdb` (see `imdb.py`) that reads each image's
 annotation and proposals when asked, so a data set of any size costs little memory.
 
     imdb.py              the interface, and sets joined by '+'
@@ -18,7 +18,7 @@ annotation and proposals when asked, so a data set of any size costs little memo
     mat_file.py          MATLAB files, read so that a damaged one harms nothing
     hdf5_trial.py        whether an HDF5 file can be read, tried where a crash is caught
     recall.py            how much of the ground truth proposals cover
-    family_names.py      the same modules as ``datasets.factory`` and so on, beside another package ``datasets``
+    family_names.py      the same modules as `datasets.factory` and so on, beside another package `datasets`
 
 Boxes are (x1, y1, x2, y2) in pixels, 0-based, both corners inside the box. This package imports neither torch
 nor caffe nor the detector.

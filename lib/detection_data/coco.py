@@ -2,7 +2,7 @@
 
 What is kept of the file are a few arrays, so the 120,000 images of COCO cost some 30 MB. COCO's boxes are (x,
 y, width, height), 0-based, with fractions; ours are their inclusive corners, (x, y, x + max(0, width - 1), y
-+ max(0, height - 1)), cut to the image, as in py-faster-rcnn's ``lib/datasets/coco.py`` (which cut off the
++ max(0, height - 1)), cut to the image, as in py-faster-rcnn's `lib/datasets/coco.py` (which cut off the
 fractions too). Crowds ("iscrowd") are ignored as difficult objects are, in training and by the evaluation.
 """
 
@@ -41,7 +41,7 @@ class coco(imdb):
     * name: of the set.
     * annotation_file: in COCO's format ("instances"; or "image_info", which has no objects).
     * image_dir: the folder that the file names of the annotation file are in.
-    * proposals_pattern: path of a proposals file, with ``{method}`` in it.
+    * proposals_pattern: path of a proposals file, with `{method}` in it.
     * earlier_pattern: what such a file was called by earlier versions: it serves if it holds this set's images.
     * published: one of COCO's own sets. Of these, the few objects of no area are left out, as py-faster-rcnn does; in
       one's own set they are an error.
@@ -134,11 +134,11 @@ class coco(imdb):
         return found
 
     def file_name_at(self, i: int) -> str:
-        """Name of the image file of image ``i``, as the annotation file gives it."""
+        """Name of the image file of image `i`, as the annotation file gives it."""
         return self._file_names[i]
 
     def raw_objects(self, i: int) -> list[RawObject]:
-        """The objects of image ``i`` as they stand in the file."""
+        """The objects of image `i` as they stand in the file."""
         objects = []
         for k in range(self._starts[i], self._starts[i + 1]):
             if self._empty[k] and self.published:
@@ -161,7 +161,7 @@ class coco(imdb):
         return objects
 
     def size_at(self, i: int) -> tuple[int, int]:
-        """(width, height) of image ``i`` as annotated; (0, 0) if the file does not say."""
+        """(width, height) of image `i` as annotated; (0, 0) if the file does not say."""
         return int(self._sizes[i, 0]), int(self._sizes[i, 1])
 
     def image_size(self, i: int) -> tuple[int, int]:
@@ -172,7 +172,7 @@ class coco(imdb):
         return size
 
     def _read_annotation(self, i: int) -> dict:
-        """As for every imdb, and ``crowd``: bool (n,), the regions that hold many objects of a class."""
+        """As for every imdb, and `crowd`: bool (n,), the regions that hold many objects of a class."""
         width, height = self.image_size(i)
         if not self.published:
             self._judge(i, self.raw_objects(i), (width, height), STYLE)
@@ -208,16 +208,16 @@ class coco(imdb):
         use_07_metric: bool | None = None,
         quiet: bool = False,
     ) -> dict:
-        """COCO's average precision, by pycocotools; writes detections and results into ``output_dir``.
+        """COCO's average precision, by pycocotools; writes detections and results into `output_dir`.
 
-        all_boxes, quiet: as for every imdb. output_dir: gets ``detections_<name>_results.json``, which COCO's server
-        takes, ``results.json`` and ``precision_recall.png``. iou_threshold, use_07_metric: not used: COCO averages over
+        all_boxes, quiet: as for every imdb. output_dir: gets `detections_<name>_results.json`, which COCO's server
+        takes, `results.json` and `precision_recall.png`. iou_threshold, use_07_metric: not used: COCO averages over
         IoU 0.50, 0.55, ..., 0.95.
 
-        Returns a dictionary: COCO's twelve numbers ``AP``, ``AP50``, ``AP75``, ``APs``, ``APm``, ``APl``, ``AR1``,
-        ``AR10``, ``AR100``, ``ARs``, ``ARm``, ``ARl`` (in [0, 1]; nan, null in the file, where nothing is to be found),
-        ``mAP`` (AP by another name), ``metric``, ``imdb``, ``images``, ``without_ground_truth``, and ``classes``: name
-        -> ``ap``, ``ap_50``, ``ground_truth``, ``crowds``, ``detections``.
+        Returns a dictionary: COCO's twelve numbers `AP`, `AP50`, `AP75`, `APs`, `APm`, `APl`, `AR1`,
+        `AR10`, `AR100`, `ARs`, `ARm`, `ARl` (in [0, 1]; nan, null in the file, where nothing is to be found),
+        `mAP` (AP by another name), `metric`, `imdb`, `images`, `without_ground_truth`, and `classes`: name
+        -> `ap`, `ap_50`, `ground_truth`, `crowds`, `detections`.
         """
         detections = self._checked_detections(all_boxes)
         os.makedirs(output_dir, exist_ok=True)
@@ -375,7 +375,7 @@ def corners(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def format_table(results: dict) -> str:
-    """The table of a results dictionary (see ``coco.evaluate_detections``)."""
+    """The table of a results dictionary (see `coco.evaluate_detections`)."""
     classes = results['classes']
     width = max([len(name) for name in classes] + [len('class'), len('mean')])
 
@@ -563,7 +563,7 @@ def _check_entries(path: str, key: str, entries, texts: Sequence[str], notes: _N
 
 
 def _in_any_case(path: str) -> str | None:
-    """The one file whose path differs from ``path`` in the case of its name alone, None if there is none."""
+    """The one file whose path differs from `path` in the case of its name alone, None if there is none."""
     folder, name = os.path.split(path)
     try:
         found = [file for file in os.listdir(folder) if file.lower() == name.lower()]

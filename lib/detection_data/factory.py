@@ -1,4 +1,4 @@
-"""Names of data sets -> ``imdb``.
+"""Names of data sets -> `imdb`.
 
 voc_2007_trainval                       VOC 2007 ... 2012: train, val, trainval, test
 coco_2014_minival                       COCO 2014: train, val, minival, valminusminival; 2017: train, val; and
@@ -34,7 +34,7 @@ COCO_SPLITS = {
 
 
 def list_imdbs() -> list[str]:
-    """The names of the known sets. Besides these there are ``folder:PATH:SPLIT``, ``coco:FILE:IMAGES``, and
+    """The names of the known sets. Besides these there are `folder:PATH:SPLIT`, `coco:FILE:IMAGES`, and
     any joined by '+'.
     """
     return [f'voc_{year}_{split}' for year in YEARS for split in SPLITS] + list(COCO_SPLITS)
@@ -45,7 +45,7 @@ def get_imdb(name: str, data_dir: str | None = None) -> imdb:
 
     name: 'voc_<year>_<split>', 'coco_<year>_<split>', 'folder:PATH:SPLIT', 'coco:FILE:IMAGES' (relative paths are
     relative to the working directory), or several joined by '+'. data_dir: the folder that holds VOCdevkit<year>, coco
-    and the proposals; ``data`` if None.
+    and the proposals; `data` if None.
 
     Raises ValueError for an unknown name (the message gives the nearest ones), and FileNotFoundError if the files of
     the set are not there (the message says where they should be, and how to get them).
@@ -61,7 +61,7 @@ def get_imdb(name: str, data_dir: str | None = None) -> imdb:
 
 
 def joined_names(name: str) -> list[str]:
-    """The names that '+' joins in ``name``. A '+' in a path, before which no name begins, joins nothing."""
+    """The names that '+' joins in `name`. A '+' in a path, before which no name begins, joins nothing."""
     return [part.strip() for part in re.split(rf'\+(?=\s*(?:{FOLDER}|{COCO_FILE}|voc_|coco_))', name)]
 
 
@@ -86,7 +86,7 @@ def _single(name: str, data_dir: str) -> imdb:
 
 
 def voc_root(name: str, data_dir: str | None = None) -> str:
-    """The folder that holds the images and annotations of 'voc_<year>_<split>'; see ``get_imdb``."""
+    """The folder that holds the images and annotations of 'voc_<year>_<split>'; see `get_imdb`."""
     data_dir = data_dir or os.path.join(PROJECT_DIR, 'data')
     year = name.split('_')[1]
     devkits = [os.path.join(data_dir, 'VOCdevkit' + year), os.path.join(data_dir, 'VOCdevkit')]
@@ -111,7 +111,7 @@ def _voc(name: str, year: str, split: str, data_dir: str) -> imdb:
 
 
 def folder_root(name: str) -> tuple[str, str]:
-    """(folder, split) of 'folder:PATH:SPLIT'; see ``get_imdb``."""
+    """(folder, split) of 'folder:PATH:SPLIT'; see `get_imdb`."""
     root, separator, split = name[len(FOLDER) :].rpartition(':')
     if not (separator and root and split):
         raise ValueError(f'{name!r}: expected folder:PATH:SPLIT, for instance folder:data/demo:train')

@@ -112,14 +112,14 @@ def look_at(
 ) -> Report:
     """Look at every image and annotation of a data set that is not joined.
 
-    * name: as for ``factory.get_imdb``, without '+'.
+    * name: as for `factory.get_imdb`, without '+'.
     * method: whose proposals to look at; 'gt' for none.
     * jobs: threads that decode images.
     * seen: called with the number of images done, now and then.
     * shown: places of each kind that the report keeps.
-    * scales, max_size: to what images will be scaled, see ``image_file.image_scale``.
+    * scales, max_size: to what images will be scaled, see `image_file.image_scale`.
 
-    Raises as ``get_imdb`` does for a name or folder that does not exist.
+    Raises as `get_imdb` does for a name or folder that does not exist.
     """
     report = Report(name, shown)
     data_set, problem = None, None
@@ -173,7 +173,7 @@ def look_at(
 
 
 class Measured(NamedTuple):
-    """An image file. ``width`` is None where it cannot be read."""
+    """An image file. `width` is None where it cannot be read."""
 
     width: int | None = None
     height: int | None = None
@@ -284,7 +284,7 @@ def _look_at_objects(
     ends: Counter,
     difficult: Counter,
 ) -> None:
-    """``ends`` counts the boxes that end at the very edge, ``difficult`` the difficult objects of each class."""
+    """`ends` counts the boxes that end at the very edge, `difficult` the difficult objects of each class."""
     if image.problem:
         report.add('annotation', image.problem)
         return

@@ -98,7 +98,7 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
 def read_image_size(path: str | os.PathLike) -> tuple[int, int]:
     """(width, height) of an image file as stored: a rotation in its EXIF data is not applied.
 
-    Raises ImageError as ``read_image``; where the header tells, damage behind it is not found.
+    Raises ImageError as `read_image`; where the header tells, damage behind it is not found.
     """
     path = os.fspath(path)
     header = _plausible_header(path)

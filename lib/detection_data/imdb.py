@@ -1,6 +1,6 @@
-"""The interface of a data set, ``imdb`` (image database), and sets joined by '+'.
+"""The interface of a data set, `imdb` (image database), and sets joined by '+'.
 
-The name and the attributes are those of Fast R-CNN's ``lib/datasets/imdb.py``. What differs is that nothing
+The name and the attributes are those of Fast R-CNN's `lib/datasets/imdb.py`. What differs is that nothing
 is loaded for the whole set: annotations are parsed and proposals are read for the image that is asked for.
 """
 
@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -29,16 +30,16 @@ KEPT_ANNOTATIONS = 4096  # parsed ones held at a time, the oldest dropped first
 class imdb:
     """A set of images with ground truth and region proposals.
 
-    A subclass says where things are: ``image_path_at``, ``_read_annotation`` and ``proposals_path``.
+    A subclass says where things are: `image_path_at`, `_read_annotation` and `proposals_path`.
 
     Attributes:
         name: usable as the name of a folder (outputs go there).
-        spec: what ``factory.get_imdb`` was asked for; for most sets the same as the name.
+        spec: what `factory.get_imdb` was asked for; for most sets the same as the name.
         classes: tuple of names; index 0 is the background.
         image_index: list of image ids, in order.
         use_07_metric: whether AP is the 11-point one unless asked otherwise.
         withheld: the ground truth is not there, only the evaluation server has it (VOC 2008 ... 2012 test).
-        proposal_method: 'selective_search' unless ``set_proposal_method`` says otherwise; 'gt' means none at
+        proposal_method: 'selective_search' unless `set_proposal_method` says otherwise; 'gt' means none at
             all.
     """
 
@@ -64,7 +65,7 @@ class imdb:
         """Number the classes in this order from now on: the same names, the background first.
 
         A model's scores are numbers of classes; its names decide what they mean (see `fast_rcnn.model_card`). Raises
-        ``ValueError`` for other names.
+        `ValueError` for other names.
         """
         if sorted(classes) != sorted(self.classes) or classes[0] != BACKGROUND:
             raise ValueError(f'{self.name} has the classes {list(self.classes)}, and is to number {list(classes)}')
@@ -88,15 +89,15 @@ class imdb:
     # ------------------------------------------------------------------ one image
 
     def image_path_at(self, i: int) -> str:
-        """Path of image ``i``. Raises ``AnnotationError`` if there is no such file."""
+        """Path of image `i`. Raises `AnnotationError` if there is no such file."""
         raise NotImplementedError
 
     def _read_annotation(self, i: int) -> dict:
-        """As ``annotation``, read anew."""
+        """As `annotation`, read anew."""
         raise NotImplementedError
 
     def _judge(self, i: int, objects: Sequence[RawObject], size: tuple[int, int], style: Style) -> None:
-        """Raise AnnotationError for what is refused in the objects of image ``i``; note what is put right."""
+        """Raise AnnotationError for what is refused in the objects of image `i`; note what is put right."""
         found = judge(objects, {name: k for k, name in enumerate(self.classes)}, size, style)
         refuse(found)
         for kind, message in found:
@@ -107,7 +108,7 @@ class imdb:
         self._put_right.setdefault(kind, (message, set()))[1].add(i)
 
     def _measured_size(self, i: int) -> tuple[int, int]:
-        """(width, height) of image ``i`` by its file, for an annotation that does not say."""
+        """(width, height) of image `i` by its file, for an annotation that does not say."""
         path = self.image_path_at(i)
         self._note('no size', i, path)
         return read_image_size(path)
@@ -123,15 +124,15 @@ class imdb:
         return lines
 
     def annotation(self, i: int) -> dict:
-        """Ground truth of image ``i``, parsed when first asked for.
+        """Ground truth of image `i`, parsed when first asked for.
 
         Returns a dictionary (shared: do not change its arrays):
             boxes: float32 (n, 4), 0-based inclusive pixels.
-            gt_classes: int32 (n,), indices into ``classes``.
+            gt_classes: int32 (n,), indices into `classes`.
             difficult: bool (n,); such objects are no training examples and are ignored by the evaluation.
             width, height: of the image in pixels, as annotated; measured where the annotation does not say.
 
-        Raises ``AnnotationError`` naming file and object if the annotation makes no sense: ``labels.judge`` decides.
+        Raises `AnnotationError` naming file and object if the annotation makes no sense: `labels.judge` decides.
         """
         if i not in self._annotations:
             annotation = self._read_annotation(i)
@@ -141,7 +142,7 @@ class imdb:
         return self._annotations[i]
 
     def image_size(self, i: int) -> tuple[int, int]:
-        """(width, height) of image ``i`` in pixels, as annotated; of its file where the ground truth is withheld."""
+        """(width, height) of image `i` in pixels, as annotated; of its file where the ground truth is withheld."""
         if self.withheld:
             return read_image_size(self.image_path_at(i))
         annotation = self.annotation(i)
@@ -163,13 +164,13 @@ class imdb:
     # ------------------------------------------------------------------ proposals
 
     def proposals_path(self, method: str | None = None) -> str:
-        """Where the proposals by ``method`` (this set's own if None) are, or would be: an .h5 file."""
+        """Where the proposals by `method` (this set's own if None) are, or would be: an .h5 file."""
         raise NotImplementedError
 
     def set_proposal_method(self, method: str, path: str | None = None) -> None:
         """Choose the proposals: a method of tools/make_proposals.py, or 'gt' for none.
 
-        ``path``: the proposals file to take, instead of the one at ``proposals_path``.
+        `path`: the proposals file to take, instead of the one at `proposals_path`.
         """
         self.proposal_method = method
         self._proposals = None if path is None else Proposals(path, made_for=self.spec, method=method)
@@ -179,7 +180,7 @@ class imdb:
         """The proposals file, opened when first asked for.
 
         If it is missing but the .mat file published with Fast R-CNN is there under the same name, that one is
-        converted, and again whenever its content has changed. Raises ``ProposalsError`` if there is neither,
+        converted, and again whenever its content has changed. Raises `ProposalsError` if there is neither,
         or if it is broken.
         """
         if self._proposals is None:
@@ -191,7 +192,7 @@ class imdb:
         return self._proposals
 
     def proposals_of(self, i: int) -> np.ndarray:
-        """Proposed boxes of image ``i``: float32 (m, 4), 0-based inclusive pixels; none with method 'gt'."""
+        """Proposed boxes of image `i`: float32 (m, 4), 0-based inclusive pixels; none with method 'gt'."""
         if self.proposal_method == 'gt':
             return np.zeros((0, 4), np.float32)
         return self.proposals.of(self.image_index[i], self.image_size(i))
@@ -206,21 +207,21 @@ class imdb:
         use_07_metric: bool | None = None,
         quiet: bool = False,
     ) -> dict:
-        """Average precision of detections; writes them, and the results, into ``output_dir``.
+        """Average precision of detections; writes them, and the results, into `output_dir`.
 
-        * all_boxes: ``all_boxes[class][image]`` is (n, 5): x1, y1, x2, y2, score, 0-based inclusive. Class 0 is
+        * all_boxes: `all_boxes[class][image]` is (n, 5): x1, y1, x2, y2, score, 0-based inclusive. Class 0 is
           ignored.
-        * output_dir: gets ``comp4_det_test_<class>.txt`` in the format of the VOC development kit (image id, score, x1,
-          y1, x2, y2, 1-based), ``results.json`` and ``precision_recall.png``.
+        * output_dir: gets `comp4_det_test_<class>.txt` in the format of the VOC development kit (image id, score, x1,
+          y1, x2, y2, 1-based), `results.json` and `precision_recall.png`.
         * iou_threshold: a match needs an IoU greater than this.
         * use_07_metric: 11-point AP or the area; None is what this set's year used.
         * quiet: print no table and draw no curves.
 
-        Returns a dictionary: ``mAP``, ``mAP_07``, ``mAP_area``, ``metric`` ('11-point' or 'area'), ``iou_threshold``,
-        ``imdb``, ``images``, ``without_ground_truth`` (classes left out of the means), and ``classes``: name -> ``ap``,
-        ``ap_07``, ``ap_area``, ``ground_truth``, ``difficult``, ``detections``. The AP of a class without ground truth
-        is nan (null in the file). Of a set whose ground truth is withheld: ``mAP`` None, ``withheld`` True, ``imdb``
-        and ``images``.
+        Returns a dictionary: `mAP`, `mAP_07`, `mAP_area`, `metric` ('11-point' or 'area'), `iou_threshold`,
+        `imdb`, `images`, `without_ground_truth` (classes left out of the means), and `classes`: name -> `ap`,
+        `ap_07`, `ap_area`, `ground_truth`, `difficult`, `detections`. The AP of a class without ground truth
+        is nan (null in the file). Of a set whose ground truth is withheld: `mAP` None, `withheld` True, `imdb`
+        and `images`.
         """
         detections = self._checked_detections(all_boxes)
         self.write_voc_results(detections, output_dir)
@@ -305,7 +306,7 @@ class imdb:
         return checked
 
     def write_voc_results(self, all_boxes: Sequence[Sequence[np.ndarray]], output_dir: str) -> None:
-        """Write ``comp4_det_test_<class>.txt`` files, as the VOC server and development kit read them."""
+        """Write `comp4_det_test_<class>.txt` files, as the VOC server and development kit read them."""
         os.makedirs(output_dir, exist_ok=True)
         for c, name in enumerate(self.classes[1:], start=1):
             lines = [
@@ -383,7 +384,7 @@ class JoinedImdb(imdb):
             part.write_voc_results(part_boxes, os.path.join(output_dir, part.name))
 
 
-def nan_to_null(value):
+def nan_to_null(value: Any) -> Any:
     """JSON has no nan."""
     if isinstance(value, dict):
         return {k: nan_to_null(v) for k, v in value.items()}

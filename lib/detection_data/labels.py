@@ -1,8 +1,8 @@
 """What a label must be: for all formats the one place where it is accepted, put right, or refused.
 
-Each format reads its files into ``RawObject``s, as they stand; ``judge`` says what is wrong with them, and
-``edges_used`` makes the boxes that training gets. Reading for training, and for a project, raises the first finding
-that is refused and counts those that are put right; ``findings`` lists them all.
+Each format reads its files into `RawObject`s, as they stand; `judge` says what is wrong with them, and
+`edges_used` makes the boxes that training gets. Reading for training, and for a project, raises the first finding
+that is refused and counts those that are put right; `findings` lists them all.
 
 Boxes are judged by their edges, (left, top, right, bottom) in pixels from the image's corner: the object covers what
 lies between them. A box of inclusive pixels (x1, y1, x2, y2), counted from 0, has the edges (x1, y1, x2 + 1, y2 + 1).
@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -132,7 +132,7 @@ def refuse(found: Iterable[Finding]) -> None:
 
 
 def edges_used(numbers: np.ndarray, size: tuple[int, int] | None, style: Style) -> np.ndarray:
-    """The boxes that are used of those that ``judge`` accepts: corners in order, cut to their image.
+    """The boxes that are used of those that `judge` accepts: corners in order, cut to their image.
 
     numbers: (n, 4), as the format writes them. size: (width, height) of the image; None if it is not known. Returns
     edges, float64 (n, 4).
@@ -143,10 +143,10 @@ def edges_used(numbers: np.ndarray, size: tuple[int, int] | None, style: Style) 
     return np.clip(np.stack(style.edges(columns), axis=1), 0, [*(size or (np.inf, np.inf))] * 2)
 
 
-def flag_value(value, share: bool = False) -> bool | None:
+def flag_value(value: Any, share: bool = False) -> bool | None:
     """What a flag of an object means: True, False, or None if it means nothing.
 
-    0, false, no, unspecified, none and an empty text are False, 1, true and yes True, in any case. ``share``: a number
+    0, false, no, unspecified, none and an empty text are False, 1, true and yes True, in any case. `share`: a number
     from 0 to 1 or a level from 0 on, as some tools write for truncated and occluded, says yes unless it is 0.
     """
     text = '' if value is None else str(value).strip().casefold()
@@ -164,7 +164,7 @@ def flag_value(value, share: bool = False) -> bool | None:
 
 
 def same_but_for_case(name: str, others: Iterable[str]) -> str | None:
-    """The first of ``others`` that differs from ``name`` in case or blanks alone."""
+    """The first of `others` that differs from `name` in case or blanks alone."""
     return next((other for other in others if other != name and _bare(other) == _bare(name)), None)
 
 

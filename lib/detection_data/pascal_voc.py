@@ -5,7 +5,7 @@
     <root>/ImageSets/Main/<split>.txt       an image id a line
 
 Coordinates are 1-based in the files and 0-based in the program. The layout is that of the VOC development
-kit, section "Annotation"; the reader follows Fast R-CNN's ``lib/datasets/pascal_voc.py``, but checks what it
+kit, section "Annotation"; the reader follows Fast R-CNN's `lib/datasets/pascal_voc.py`, but checks what it
 reads.
 """
 
@@ -61,7 +61,7 @@ class pascal_voc(imdb):
     * root: the folder that holds Annotations, JPEGImages and ImageSets.
     * split: the image set: ImageSets/Main/<split>.txt.
     * classes: names without the background.
-    * proposals_pattern: path of a proposals file, with ``{method}`` in it.
+    * proposals_pattern: path of a proposals file, with `{method}` in it.
     * use_07_metric: the set's own AP is the 11-point one.
     """
 
@@ -136,7 +136,7 @@ def read_image_set(root: str, split: str) -> list[str]:
 def listed_ids(root: str, split: str) -> list[str]:
     """The image ids in the file of a split, as they stand there, but for files that a system leaves about.
 
-    An id may have spaces. The kit's files of a class, ``000012  -1`` a line, have a second column, which is left out.
+    An id may have spaces. The kit's files of a class, `000012  -1` a line, have a second column, which is left out.
     """
     ids = []
     for line in read_lines(os.path.join(root, 'ImageSets', 'Main', split + '.txt')):
@@ -216,10 +216,10 @@ def read_annotation(path: str, class_to_index: dict[str, int]) -> dict:
 
     path: of the .xml file. class_to_index: name of each class -> its index.
 
-    Returns ``boxes`` float32 (n, 4) 0-based inclusive, ``gt_classes`` int32 (n,), ``difficult`` bool (n,), ``width``
-    and ``height`` (None if the file gives no size).
+    Returns `boxes` float32 (n, 4) 0-based inclusive, `gt_classes` int32 (n,), `difficult` bool (n,), `width`
+    and `height` (None if the file gives no size).
 
-    Raises AnnotationError for malformed XML, and for what ``labels.judge`` refuses.
+    Raises AnnotationError for malformed XML, and for what `labels.judge` refuses.
     """
     raw = read_raw(path)
     refuse(judge(raw.objects, class_to_index, raw.size, STYLE))
@@ -239,7 +239,7 @@ def _annotation_of(objects: Sequence[RawObject], class_to_index: dict[str, int],
 
 
 def class_names(root: str) -> list[str]:
-    """The classes of a folder: the lines of ``<root>/classes.txt``, else all names in its annotations."""
+    """The classes of a folder: the lines of `<root>/classes.txt`, else all names in its annotations."""
     listed = os.path.join(root, 'classes.txt')
     if os.path.isfile(listed):
         names = listed_classes(listed)
@@ -270,7 +270,7 @@ def _xml_files(folder: str) -> Iterator[str]:
 
 
 def listed_classes(path: str) -> list[str]:
-    """The class names in a file like ``classes.txt``, one a line, without the background."""
+    """The class names in a file like `classes.txt`, one a line, without the background."""
     names = read_lines(path)
     # The background has index 0 whether or not the file says so.
     names = names[1:] if names[:1] == ['__background__'] else names
@@ -280,7 +280,7 @@ def listed_classes(path: str) -> list[str]:
 
 
 def parse_xml(path: str) -> ElementTree.Element:
-    """The root element of an annotation file. Raises ``AnnotationError`` if it is missing or none."""
+    """The root element of an annotation file. Raises `AnnotationError` if it is missing or none."""
     try:
         with open(path, 'rb') as f:
             text = f.read()

@@ -32,7 +32,7 @@ def propose(
 ) -> np.ndarray:
     """Boxes of one image by a method of METHODS; each image id has its own random numbers.
 
-    'edge_boxes' needs ``edge_model``, see there; the others do not use it.
+    'edge_boxes' needs `edge_model`, see there; the others do not use it.
     """
     image_seed = [seed, zlib.crc32(image_id.encode())]
     if method == 'selective_search':
@@ -103,7 +103,7 @@ EDGE_MODEL = 'https://github.com/opencv/opencv_extra/raw/4.x/testdata/cv/ximgpro
 
 
 def check_edge_model(path: str | None) -> None:
-    """Raise if there is no such model file for ``edge_boxes``, or it is another kind of file."""
+    """Raise if there is no such model file for `edge_boxes`, or it is another kind of file."""
     if path is None or not os.path.isfile(path):
         given = f'there is no file {path}' if path else 'none was given'
         raise FileNotFoundError(
@@ -132,7 +132,7 @@ def edge_boxes(
 
     image: BGR uint8 (H, W, 3). model: path of OpenCV's model of structured forests (Dollar and Zitnick, ICCV 2013),
     which is not part of OpenCV: see EDGE_MODEL. It is read once in a process. seed, max_boxes, min_side, resize_to: as
-    of ``selective_search``, but of more boxes than ``max_boxes`` the best-scoring are kept.
+    of `selective_search`, but of more boxes than `max_boxes` the best-scoring are kept.
 
     Returns float32 (n, 4), in the order of the seed.
     """
@@ -169,7 +169,7 @@ def _resized(image: np.ndarray, width: int | None) -> tuple[np.ndarray, float]:
 
 
 def _whole_pixels(rectangles, scale: float, width: int, height: int) -> np.ndarray:
-    """OpenCV's (x, y, w, h) found in an image scaled by ``scale``, as boxes (n, 4) in the image before."""
+    """OpenCV's (x, y, w, h) found in an image scaled by `scale`, as boxes (n, 4) in the image before."""
     x, y, w, h = np.asarray(rectangles, np.float64).reshape(-1, 4).T
     # A box of OpenCV ends before x + w; ours ends on its last pixel.
     boxes = np.stack([x / scale, y / scale, (x + w) / scale - 1, (y + h) / scale - 1], axis=1)
@@ -181,7 +181,7 @@ def random_boxes(
 ) -> np.ndarray:
     """Boxes of random place, size (log-uniform area) and aspect (1:3 to 3:1): a baseline that knows no image.
 
-    Returns float32 (n, 4); n is a little below ``count`` where boxes coincide.
+    Returns float32 (n, 4); n is a little below `count` where boxes coincide.
     """
     rng = np.random.default_rng(seed)
     smallest = min(min_side, width, height)
@@ -195,7 +195,7 @@ def random_boxes(
 
 
 def _finish(boxes: np.ndarray, seed, max_boxes: int, min_side: int) -> np.ndarray:
-    """Drop small boxes and copies, put the rest in the order of the seed, and keep at most ``max_boxes``."""
+    """Drop small boxes and copies, put the rest in the order of the seed, and keep at most `max_boxes`."""
     sides = boxes[:, 2:] - boxes[:, :2] + 1
     boxes = np.unique(boxes[(sides >= min_side).all(axis=1)], axis=0)
     order = np.random.default_rng(seed).permutation(len(boxes))

@@ -8,7 +8,7 @@
     were
                 computed with)
 
-``/boxes`` is mapped into memory, so opening costs nothing, and processes that read the same file share its
+`/boxes` is mapped into memory, so opening costs nothing, and processes that read the same file share its
 pages.
 """
 
@@ -148,8 +148,8 @@ class Proposals:
     def of(self, image_id: str, size: tuple[int, int] | None = None) -> np.ndarray:
         """The boxes of an image, float32 (m, 4), a copy.
 
-        Raises ``ProposalsError`` if the file lacks the image, or has boxes of it that are none, or that reach out of
-        an image of ``size`` (width, height) by more than a pixel.
+        Raises `ProposalsError` if the file lacks the image, or has boxes of it that are none, or that reach out of
+        an image of `size` (width, height) by more than a pixel.
         """
         k = self._row_of.get(image_id)
         if k is None:

@@ -1,14 +1,14 @@
 """Published boxes in MATLAB files: of a whole VOC set, or a file an image as of COCO.
 
-Selective search, published with Fast R-CNN (``selective_search_data.tgz``): ``voc_2007_trainval.mat`` holds a
-cell array ``boxes``: an entry an image, in the order of the image set, (m, 4): y1, x1, y2, x2, 1-based. Where
-there is a cell array ``images`` as well it holds the ids. Source: Fast R-CNN, ``lib/datasets/pascal_voc.py``,
-``_load_selective_search_roidb``.
+Selective search, published with Fast R-CNN (`selective_search_data.tgz`): `voc_2007_trainval.mat` holds a
+cell array `boxes`: an entry an image, in the order of the image set, (m, 4): y1, x1, y2, x2, 1-based. Where
+there is a cell array `images` as well it holds the ids. Source: Fast R-CNN, `lib/datasets/pascal_voc.py`,
+`_load_selective_search_roidb`.
 
-MCG (Pont-Tuset et al., TPAMI 2016; ``MCG-COCO-val2014-boxes.tgz``): a folder with <name of the image>.mat for
-each image, or in COCO_val2014_0/COCO_val2014_000000447/ as py-faster-rcnn arranges them. ``boxes`` is (m, 4):
-y1, x1, y2, x2, 1-based; ``scores``, where there are any, rank them. Source: py-faster-rcnn,
-``lib/datasets/coco.py``, ``_load_proposals``. Others published in that form are in the order x1, y1, x2, y2.
+MCG (Pont-Tuset et al., TPAMI 2016; `MCG-COCO-val2014-boxes.tgz`): a folder with <name of the image>.mat for
+each image, or in COCO_val2014_0/COCO_val2014_000000447/ as py-faster-rcnn arranges them. `boxes` is (m, 4):
+y1, x1, y2, x2, 1-based; `scores`, where there are any, rank them. Source: py-faster-rcnn,
+`lib/datasets/coco.py`, `_load_proposals`. Others published in that form are in the order x1, y1, x2, y2.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from detection_data.proposals import Proposals, ProposalsError, check_boxes, wri
 def read_mat(path: str, order: str = 'yx') -> tuple[list[str] | None, list[np.ndarray]]:
     """Read a published .mat file of a whole set.
 
-    Returns ``(image_ids, boxes)``: boxes float32 (m, 4), x1, y1, x2, y2, 0-based inclusive, for each image in
-    the order of the file; the ids are None if the file does not hold them. ``order`` is that of coordinates in the
-    file, 'yx' or 'xy'. Raises ``ProposalsError``, or ``MatError`` if it is not a whole MATLAB file.
+    Returns `(image_ids, boxes)`: boxes float32 (m, 4), x1, y1, x2, y2, 0-based inclusive, for each image in
+    the order of the file; the ids are None if the file does not hold them. `order` is that of coordinates in the
+    file, 'yx' or 'xy'. Raises `ProposalsError`, or `MatError` if it is not a whole MATLAB file.
     """
     content, there = read_variables(path, ('boxes', 'images'))
     cells, ids = _boxes_of(path, content, there), content.get('images')
@@ -65,7 +65,7 @@ def convert(
     * order: of coordinates, 'yx' or 'xy'.
     * max_boxes: the first so many of each image; None for all.
 
-    Raises ``ProposalsError`` naming the file, the image and the box.
+    Raises `ProposalsError` naming the file, the image and the box.
     """
     ids, boxes = read_mat(path, order)
     if len(boxes) != len(image_ids) or (ids is not None and ids != list(image_ids)):
@@ -94,7 +94,7 @@ def _md5(path: str) -> str:
 
 
 def image_file(folder: str, stem: str) -> str:
-    """Path of the .mat file of the image named ``stem``: in ``folder``, or in py-faster-rcnn's order."""
+    """Path of the .mat file of the image named `stem`: in `folder`, or in py-faster-rcnn's order."""
     places = [os.path.join(folder, *sub, stem + '.mat') for sub in ((), (stem[:14], stem[:22]))]
     path = next((place for place in places if os.path.isfile(place)), None)
     if path is None:
@@ -113,7 +113,7 @@ def read_image_mat(
     * max_boxes: the best so many, or the first where there are no scores.
     * min_side: boxes with a width or height below this many pixels are dropped, as are copies.
 
-    Returns float32 (m, 4), 0-based inclusive, best first. Raises ``ProposalsError``, or ``MatError`` if it is not a
+    Returns float32 (m, 4), 0-based inclusive, best first. Raises `ProposalsError`, or `MatError` if it is not a
     whole MATLAB file.
     """
     content, there = read_variables(path, ('boxes', 'scores'))

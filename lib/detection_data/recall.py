@@ -23,10 +23,10 @@ def best_overlaps(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The best IoU that a proposal has with each object, difficult ones left out.
 
-    data_set: its ``proposal_method`` says which proposals. max_boxes: take the first so many of each image; None for
+    data_set: its `proposal_method` says which proposals. max_boxes: take the first so many of each image; None for
     all. images: the numbers of the images looked at; None for all.
 
-    Returns ``(iou, area)`` of all objects, float64 (n,); the area in pixels.
+    Returns `(iou, area)` of all objects, float64 (n,); the area in pixels.
     """
     best, areas = [np.zeros(0)], [np.zeros(0)]
     for i in range(data_set.num_images) if images is None else images:
@@ -40,17 +40,17 @@ def best_overlaps(
 
 
 def recall_at(best: np.ndarray, threshold: float) -> float:
-    """The share of the objects whose best IoU, (n,), is at least ``threshold``; nan if there is none."""
+    """The share of the objects whose best IoU, (n,), is at least `threshold`; nan if there is none."""
     return float((best >= threshold).mean()) if len(best) else float('nan')
 
 
 def average_recall(best: np.ndarray) -> float:
-    """The mean of ``recall_at`` over IoU 0.50, 0.55, ..., 0.95."""
+    """The mean of `recall_at` over IoU 0.50, 0.55, ..., 0.95."""
     return float(np.mean([recall_at(best, t) for t in AR_THRESHOLDS]))
 
 
 def recall_table(best: np.ndarray, areas: np.ndarray) -> dict[str, dict[str, float]]:
-    """For each of SIZES: ``objects``, ``recall_50``, ``recall_70`` and ``AR``."""
+    """For each of SIZES: `objects`, `recall_50`, `recall_70` and `AR`."""
     table = {}
     for name, (low, high) in SIZES.items():
         of_size = best[(areas >= low) & (areas < high)]

@@ -1,7 +1,7 @@
 """PASCAL VOC average precision: pure functions on arrays.
 
-They compute what the VOC development kit (``VOCevaldet.m``) and Fast R-CNN's ``voc_eval.py`` compute: boxes
-are inclusive pixels (so widths are ``x2 - x1 + 1``), a detection is right if its IoU with the ground-truth
+They compute what the VOC development kit (`VOCevaldet.m`) and Fast R-CNN's `voc_eval.py` compute: boxes
+are inclusive pixels (so widths are `x2 - x1 + 1`), a detection is right if its IoU with the ground-truth
 box that it overlaps most is *greater* than the threshold, a second detection of the same box is a false
 positive, and a detection of a difficult box counts neither way.
 
@@ -42,7 +42,7 @@ def voc_ap(recall: np.ndarray, precision: np.ndarray, use_07_metric: bool = Fals
     recall: (n,) non-decreasing, in [0, 1]. precision: (n,) in [0, 1]. use_07_metric: the mean of the best precision at
     recalls 0, 0.1, ..., 1 instead of the area.
 
-    Source: VOC development kit, ``VOCap.m`` and ``VOCevaldet.m``; Everingham et al., IJCV 2010, section 4.2.
+    Source: VOC development kit, `VOCap.m` and `VOCevaldet.m`; Everingham et al., IJCV 2010, section 4.2.
     """
     recall, precision = np.asarray(recall, np.float64), np.asarray(precision, np.float64)
     # Best precision at this recall or any higher one; a recall that is never reached has precision 0.
@@ -79,7 +79,7 @@ def match_detections(
     * difficult: for each image bool (m_i,).
     * iou_threshold: a match needs an IoU greater than this.
 
-    Returns ``(scores, outcome)`` of all detections in order of descending score: float (n,), and int8 (n,) of
+    Returns `(scores, outcome)` of all detections in order of descending score: float (n,), and int8 (n,) of
     TRUE_POSITIVE, FALSE_POSITIVE or IGNORED.
     """
     outcomes, all_scores, matches = [], [], []
@@ -118,7 +118,7 @@ def evaluate_class(
     difficult: Sequence[np.ndarray],
     iou_threshold: float = 0.5,
 ) -> ClassResult:
-    """Recall, precision and both APs of one class. The arguments are those of ``match_detections``."""
+    """Recall, precision and both APs of one class. The arguments are those of `match_detections`."""
     _, outcome = match_detections(detections, boxes, difficult, iou_threshold)
     total = sum(len(d) for d in difficult)
     hard = int(sum(np.count_nonzero(d) for d in difficult))
@@ -135,7 +135,7 @@ def evaluate_class(
 
 
 def format_table(results: dict) -> str:
-    """The table of a results dictionary (see ``imdb.evaluate_detections``): a line a class, then the mean."""
+    """The table of a results dictionary (see `imdb.evaluate_detections`): a line a class, then the mean."""
     classes = results['classes']
     width = max([len(name) for name in classes] + [len('class'), len('mean')])
     lines = [f'{"class":<{width}}      AP    objects  detections']

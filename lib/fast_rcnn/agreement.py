@@ -6,8 +6,10 @@ import platform
 
 import numpy as np
 
+import caffe
 import ranks
 from fast_rcnn.config import cfg
+from roi_data_layer.roidb import Roidb
 
 _MAY_DIFFER = ('GPU_ID', 'ROOT_DIR', 'DATA_DIR', 'MODELS_DIR')
 _PROGRAMS = ('numpy', 'torch', 'opencv-contrib-python-headless', 'protobuf')
@@ -44,7 +46,7 @@ def digest_of_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def digest_of_weights(net) -> str:
+def digest_of_weights(net: caffe.Net) -> str:
     """A digest of all parameters of a net, in the order of its layers."""
     digest = hashlib.sha256()
     for name, blobs in net.params.items():
@@ -54,7 +56,7 @@ def digest_of_weights(net) -> str:
     return digest.hexdigest()[:16]
 
 
-def digest_of_roidb(roidb) -> str:
+def digest_of_roidb(roidb: Roidb) -> str:
     """A digest of the training set: its name, length, and what is known of each image without reading it."""
     parts = [str(getattr(roidb, 'name', '')), str(len(roidb))]
     parts += [

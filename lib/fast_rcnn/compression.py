@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from scipy.linalg import eigh
 
+import caffe
 from caffe_stand_ins.prototxt import layer_blocks
 
 PUBLISHED_RANKS = {'fc6': 1024, 'fc7': 256}
@@ -82,7 +83,7 @@ def compressed_prototxt(text: str, ranks: Mapping[str, int], path: str = 'the pr
     return ''.join([*pieces, text[done:]])
 
 
-def ranks_of(net) -> dict[str, int]:
+def ranks_of(net: caffe.Net) -> dict[str, int]:
     """The layers of a loaded net that are in two, <layer>_L and <layer>_U, with their ranks."""
     lower = [name.removesuffix('_L') for name in net.params if name.endswith('_L')]
     return {name: net.params[f'{name}_L'][0].data.shape[0] for name in lower if f'{name}_U' in net.params}
@@ -94,7 +95,7 @@ def compressed_name(caffemodel: str, ranks: Mapping[str, int]) -> str:
     return f'{stem}_svd{"".join(f"_{name}_{rank}" for name, rank in ranks.items())}.caffemodel'
 
 
-def compress(net, compressed) -> dict[str, float]:
+def compress(net: caffe.Net, compressed: caffe.Net) -> dict[str, float]:
     """Fills the layers in two of the net `compressed` by those of `net`; what each loses, as `truncated_svd` says.
 
     Layers that `net` has in two already are passed over. Raises CompressionError where the nets do not fit together.

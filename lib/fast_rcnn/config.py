@@ -16,6 +16,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import yaml
@@ -334,7 +335,7 @@ def regression_classes(num_classes: int) -> int:
     return 2 if cfg.TRAIN.AGNOSTIC else num_classes
 
 
-def get_output_dir(imdb, net=None) -> str:
+def get_output_dir(imdb: Any, net: Any = None) -> str:
     """The folder for an experiment's results, made if needed: output/<EXP_DIR>/<imdb.name>[/<net name>].
 
     `net` is a name, or anything with a `name`.
@@ -344,7 +345,7 @@ def get_output_dir(imdb, net=None) -> str:
     return folder
 
 
-def output_dir_of(imdb, net=None) -> str:
+def output_dir_of(imdb: Any, net: Any = None) -> str:
     """The folder that `get_output_dir` makes, without making it."""
     if os.pardir in cfg.EXP_DIR.split(os.sep):
         raise ConfigError(

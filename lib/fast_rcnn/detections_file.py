@@ -12,10 +12,12 @@ import itertools
 import json
 import os
 from collections.abc import Collection
+from typing import Any
 
 import numpy as np
 
 import whole_file
+from detection_data.factory import get_imdb, list_imdbs
 
 
 def save_detections(path: str, all_boxes: list, classes: list[str], image_ids: list[str]) -> None:
@@ -50,6 +52,21 @@ def load_detections(path: str) -> tuple[list, list[str], list[str]]:
     cells = [boxes[a:b] for a, b in itertools.pairwise(edges)]
     count = len(image_ids)
     return [cells[c * count : (c + 1) * count] for c in range(len(classes))], classes, image_ids
+
+
+def results_in(folder: str, name: str | None) -> tuple[Any, list]:
+    """What test_net.py left in `folder`: (imdb, all_boxes), the data set and `all_boxes[class][image]`, (n, 5) arrays.
+
+    name: of the data set; None for the one that results.json there names. Raises FileNotFoundError, or ValueError if
+    the detections are for other classes or images than the set has.
+    """
+    check_folder(folder)
+    imdb = get_imdb(name or data_set_of(folder, list_imdbs()))
+    path = os.path.join(folder, 'detections.npz')
+    all_boxes, classes, image_ids = load_detections(path)
+    if classes != list(imdb.classes) or image_ids != [str(i) for i in imdb.image_index]:
+        raise ValueError(f'{path} holds detections for other classes or images than {imdb.name} has: give their --imdb')
+    return imdb, all_boxes
 
 
 def check_folder(folder: str) -> None:

@@ -3,10 +3,12 @@
 import json
 import math
 import os
+from typing import Any
 
 import cv2
 import numpy as np
 
+import caffe
 import whole_file
 from fast_rcnn.config import cfg
 from whole_file.picture import write_picture
@@ -42,7 +44,7 @@ def what_to_try(solver: str, base_lr: float, clip_gradients: float, state: str |
     return f'Usually base_lr is too high: it is {base_lr:g} in {solver}; try {base_lr / 10:g}{clip}, and {start}.'
 
 
-def not_finite(net, shown: list[str], folder: str, weights_are_old: bool) -> str:
+def not_finite(net: caffe.Net, shown: list[str], folder: str, weights_are_old: bool) -> str:
     """Says which blob of `net` is the first that is not finite, for which image and box; and dumps it.
 
     `shown` names the images of the mini-batch. `weights_are_old`: the update of this iteration has not been
@@ -56,7 +58,7 @@ def not_finite(net, shown: list[str], folder: str, weights_are_old: bool) -> str
     value = net.blobs[bad].data
     first = tuple(int(i) for i in np.argwhere(~np.isfinite(value))[0])
     said = f'the first blob that is not finite is {bad}, at {list(first)} of {list(value.shape)}'
-    summary = {'blob': bad, 'shape': list(value.shape), 'first': list(first), 'images': shown}
+    summary: dict[str, Any] = {'blob': bad, 'shape': list(value.shape), 'first': list(first), 'images': shown}
     summary['not_finite'] = int((~np.isfinite(value)).sum())
     if weights_are_old:
         spoilt = [
@@ -91,7 +93,7 @@ def not_finite(net, shown: list[str], folder: str, weights_are_old: bool) -> str
     return f'{said}. Look at {folder}'
 
 
-def no_box_loss(net) -> str | None:
+def no_box_loss(net: caffe.Net) -> str | None:
     """Why loss_bbox is exactly 0 although there are foreground RoIs; None if there are none."""
     # of OHEM's nets those that were mined: the original's, and R-FCN's
     suffix = next((ending for ending in ('_hard', '_ohem') if f'labels{ending}' in net.blobs), '')

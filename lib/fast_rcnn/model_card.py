@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 import whole_file
+from detection_data.imdb import imdb as Imdb
 from fast_rcnn.config import cfg
 
 _FIELD = 50407  # of NetParameter; Caffe's end at 100
@@ -143,7 +144,7 @@ def read_card_of_state(path: str) -> ModelCard | None:
     return read_card(weights) if os.path.isfile(weights) else None
 
 
-def match_classes(imdb, card: ModelCard | None, path: str) -> None:
+def match_classes(imdb: Imdb, card: ModelCard | None, path: str) -> None:
     """Has the data set number its classes as the model in `path` does, and says so where that is a change.
 
     Without a card nothing is known and nothing done. Raises ModelCardError, with both lists, unless the names are

@@ -1,15 +1,47 @@
-"""Whether a net that is to be trained has weights to start from."""
+"""The weights that a net starts from, and whether it has any."""
 
 from __future__ import annotations
 
 from google.protobuf import text_format
 
+import caffe
 from caffe.proto import caffe_pb2
+from fast_rcnn.solver_file import net_text
 
 NONE = 'none'  # in place of a file of weights: begin without, whatever the net has
 
 
-def layers_without_weights(net, text: str) -> list[str]:
+def copy_weights(net: caffe.Net, weights: str) -> None:
+    """Gives `net` the weights in a .caffemodel, layer by layer of one name. Raises what Caffe raises."""
+    try:
+        net.copy_from(weights)
+    except ValueError as error:
+        if 'rename the layer' not in str(error):
+            raise
+        raise ValueError(
+            f'{error} Its top keeps its name (cls_score, bbox_pred), by which the tools find it; rename the layer '
+            'in the test prototxt as well.'
+        ) from None
+
+
+def check_has_weights(net: caffe.Net, solver_param: caffe_pb2.SolverParameter, weights: str | None) -> None:
+    """Raises ValueError if layers have no weights to start from: they would be trained for hours, and be dead.
+
+    weights: the file that the net was given, None if it was given none.
+    """
+    missing = layers_without_weights(net, net_text(solver_param))
+    if missing:
+        listed = ', '.join(missing[:6]) + (', ...' if len(missing) > 6 else '')
+        cause = 'no weights are given' if weights is None else f'{weights} has none for them'
+        raise ValueError(
+            f'{len(missing)} layers ({listed}) have only zeros as weights and would never learn: they have no '
+            f'weight_filler in {solver_param.net or solver_param.train_net}, and {cause}. Give --weights '
+            'FILE.caffemodel (data/scripts/fetch_imagenet_models.sh fetches ImageNet models), or write fillers; '
+            '--weights none starts from zeros all the same'
+        )
+
+
+def layers_without_weights(net: caffe.Net, text: str) -> list[str]:
     """Layers of `net` that can never learn: all weights are 0, no filler says so, and other layers build on them.
 
     text: the net's prototxt. Caffe fills parameters without a filler with 0; what comes after a ReLU on such a layer is

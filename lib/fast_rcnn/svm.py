@@ -13,10 +13,12 @@ from collections.abc import Iterator
 import numpy as np
 from tqdm import tqdm
 
+import caffe
+from detection_data.imdb import imdb as Imdb
 from fast_rcnn.bbox_transform import bbox_overlaps
 from fast_rcnn.config import ConfigError, cfg
+from fast_rcnn.predictors import layer_of
 from fast_rcnn.test import im_detect
-from fast_rcnn.train import layer_of
 from roi_data_layer.image_blob import read_image
 from roi_data_layer.roidb import Roidb
 
@@ -91,7 +93,7 @@ class ClassSVM:
         return features @ self.weights + np.float32(self.bias)
 
 
-def train_svms(net, imdb) -> list[ClassSVM]:
+def train_svms(net: caffe.Net, imdb: Imdb) -> list[ClassSVM]:
     """Puts an SVM a class into `net`, in place of the weights that make cls_score, and returns them, from class 1 on.
 
     `net` is a trained net to test, with the blobs cls_score and what that is made of; `imdb` the data set to learn

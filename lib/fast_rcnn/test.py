@@ -21,6 +21,7 @@ import caffe
 import ranks
 from caffe_stand_ins.prototxt import prototxt_with_stand_ins
 from detection_data.image_file import ImageError
+from detection_data.imdb import imdb as Imdb
 from fast_rcnn.bbox_transform import bbox_transform_inv, clip_boxes
 from fast_rcnn.box_voting import vote
 from fast_rcnn.config import ConfigError, cfg, output_dir_of
@@ -98,7 +99,7 @@ def im_detect_batch(
 
 
 def test_net(
-    net: caffe.Net, imdb, max_per_image: int = 100, thresh: float = 0.05, output_dir: str | None = None
+    net: caffe.Net, imdb: Imdb, max_per_image: int = 100, thresh: float = 0.05, output_dir: str | None = None
 ) -> list:
     """Detect in every image of `imdb`, write detections.npz (see `detections_file`) and evaluate.
 
@@ -133,7 +134,7 @@ def test_net(
 
 def detect(
     net: caffe.Net,
-    imdb,
+    imdb: Imdb,
     max_per_image: int = 100,
     thresh: float = 0.05,
     title: str = 'im_detect',
@@ -213,7 +214,7 @@ def _batches_of_a_shape(imdb) -> Iterator[dict[int, np.ndarray]]:
     yield from waiting.values()
 
 
-def check_settings(net, proposals: list | None, settings: Any = cfg) -> None:
+def check_settings(net: caffe.Net, proposals: list | None, settings: Any = cfg) -> None:
     """Raises ConfigError or ValueError if settings, the net and whether there are proposals do not go together."""
     if settings.TEST.BBOX_ITERATIONS > 1 and not settings.TEST.BBOX_REG:
         raise ConfigError(

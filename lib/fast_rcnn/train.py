@@ -1,17 +1,7 @@
 """Training: Caffe's solver, stepped one iteration at a time.
 
-Two kinds of file are written at a snapshot of iteration N, into the output folder:
-
-* <prefix>[_<infix>]_iter_N.caffemodel: for testing; bbox_pred predicts plain (dx, dy, dw, dh).
-* <prefix>[_<infix>]_resume_iter_N.{solverstate,caffemodel}: for resuming; the solver's own, bbox_pred as it
-  is trained.
-
-Both say what the model is (see `model_card`). The net is trained on normalised regression targets; the first
-file has their means and deviations folded into bbox_pred, as Fast R-CNN does. Undoing that is not exact in
-floating point, hence the second.
-
-Beside them <prefix>[_<infix>]_record.jsonl grows by a line an iteration (see `record`). Where there is a data set to
-validate on, <prefix>[_<infix>]_best.caffemodel is the model of the highest mAP, for testing (see `validation`).
+What it writes into the output folder: `snapshot_writer`. Beside the models <prefix>[_<infix>]_record.jsonl grows by a
+line an iteration (see `record`).
 
 A run is reproducible, and may stop and resume anywhere: mini-batches are numbered, i * iter_size being the first of
 iteration i, and before pass n the random generator is seeded by (cfg.RNG_SEED, n). So it does not matter either which
@@ -20,15 +10,11 @@ Layers that draw numbers of their own, those of an RPN, go by the number of the 
 """
 
 import contextlib
-import difflib
-import math
+import functools
 import os
 import re
-import signal
 import sys
 import tempfile
-import threading
-import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -42,25 +28,28 @@ import ranks
 import whole_file
 from caffe.proto import caffe_pb2
 from caffe_stand_ins.prototxt import prototxt_with_stand_ins
+from detection_data.imdb import imdb as Imdb
 from fast_rcnn.agreement import check_agreement, digest_of_roidb, digest_of_text, digest_of_weights
 from fast_rcnn.config import cfg
-from fast_rcnn.diagnosis import Explosion, no_box_loss, not_finite, what_to_try
+from fast_rcnn.deferred_signals import deferred_signals
 from fast_rcnn.division import divide, set_solver
-from fast_rcnn.model_card import ModelCard, ModelCardError, add_card, read_card_of_state, test_net_beside
+from fast_rcnn.loss_watch import LossWatch
+from fast_rcnn.model_card import ModelCard, test_net_beside
 from fast_rcnn.output_folder import files_of, output_folder
+from fast_rcnn.plain_regression import normalised_layers, plain_regression
+from fast_rcnn.predictors import check_outputs
 from fast_rcnn.progress import Progress
 from fast_rcnn.record import TrainingRecord
 from fast_rcnn.restart import state_to_go_on_from
-from fast_rcnn.snapshots import newest_state, snapshots, thin_out
-from fast_rcnn.start_weights import NONE, layers_without_weights
+from fast_rcnn.snapshot_writer import SnapshotWriter
+from fast_rcnn.solver_file import net_text, read_solver
+from fast_rcnn.start_checks import check_classes, note_sampling, training_data_layer
+from fast_rcnn.start_weights import NONE, check_has_weights, copy_weights
 from fast_rcnn.training_lock import TrainingLock
 from fast_rcnn.validation import Validation, best_model
 from roi_data_layer.layer import HardRoiMiningLayer
-from roi_data_layer.roidb import Roidb, add_bbox_regression_targets
+from roi_data_layer.roidb import Roidb
 from rpn.proposal_target_layer import ProposalTargetLayer
-
-# R-FCN pools these blobs out of maps, and the layers that make the maps have the weights
-_POOLED = {'cls_score': 'rfcn_cls', 'bbox_pred': 'rfcn_bbox'}
 
 _FILLERS, _PASSES = 3, 4  # streams of random numbers; roi_data_layer.order has 1 and 2, rpn.sampling 6 and 7
 
@@ -75,7 +64,7 @@ class TrainingInterrupted(KeyboardInterrupt):
     model = ''  # the path of the model for testing that was written
 
 
-def get_training_roidb(imdb) -> Roidb:
+def get_training_roidb(imdb: Imdb) -> Roidb:
     """The training set of `imdb` (see `roi_data_layer.roidb`), mirrored images included if cfg.TRAIN.USE_FLIPPED."""
     print(f'Preparing training data: {imdb.name} ...')
     roidb = Roidb(imdb)
@@ -165,8 +154,8 @@ class SolverWrapper:
         if last is not None:
             print(f'Start number {ranks.place().restarts + 1} of this job: it goes on from {last}')
             snapshot = last
-        self._check_classes(snapshot, roidb)
-        self._model_paths: list[str] = []
+        self._classes = tuple(getattr(roidb, 'classes', ()))
+        check_classes(snapshot, self._classes)
         self._on_terminal = sys.stderr.isatty()
         self._events = os.path.join(output_dir, 'tensorboard') if tensorboard else None
 
@@ -187,39 +176,36 @@ class SolverWrapper:
                 self.solver.restore(snapshot)
         elif pretrained_model not in (None, NONE):
             print(f'Loading pretrained model weights from {pretrained_model}')
-            self._copy_from(pretrained_model)
+            copy_weights(self.solver.net, pretrained_model)
         if snapshot is None and pretrained_model != NONE:
-            self._check_start(pretrained_model)
-        self._began = self.solver.iter, snapshot or pretrained_model
+            check_has_weights(self.solver.net, self.solver_param, pretrained_model)
+        self._began_with = snapshot or pretrained_model
         self._goes_on = snapshot is not None and _is_state_of(snapshot, self._prefix)
-        self._own_snapshots = {n for n in snapshots(self._prefix) if self._goes_on and n <= self.solver.iter}
 
-        layers = self.solver.net.layers
-        found: list[Any] = [layers[i] for i in range(len(layers)) if hasattr(layers[i], 'set_roidb')]
-        if len(found) != 1:
-            net = self.solver_param.net or self.solver_param.train_net or solver_prototxt
-            kinds = ', '.join(dict.fromkeys(layers[i].type for i in range(len(layers))))
-            raise ValueError(
-                f'{net}: the train net has {len(found)} layers that take a training set (RoIDataLayer), '
-                f'expected is one; its {len(layers)} layers are of type {kinds or "none"}'
-            )
-        self.data_layer = found[0]
+        net, layers = self.solver.net, self.solver.net.layers
+        net_file = self.solver_param.net or self.solver_param.train_net
+        self.data_layer = training_data_layer(net, net_file or solver_prototxt)
         self.data_layer.set_roidb(roidb)
-        self._classes = getattr(roidb, 'classes', ())
-        self._dataset = getattr(roidb, 'name', '')
-        self._test_net = test_net_beside(self.solver_param.net or self.solver_param.train_net)
         self._mining = _first(layers, HardRoiMiningLayer)
         self._rois = _first(layers, ProposalTargetLayer)
         self._numbered: list[Any] = [layers[i] for i in range(len(layers)) if hasattr(layers[i], 'set_position')]
-        self._note_sampling(solver_prototxt)
-        self._num_classes = getattr(roidb, 'num_classes', None)
-        self._check_outputs('cls_score', self._num_classes, 1)
-        self._normalised = self._normalised_layers(roidb)
+        note_sampling(self._mining is not None, solver_prototxt)
+        check_outputs(net, 'cls_score', getattr(roidb, 'num_classes', None), 1)
+        normalised = normalised_layers(net, self.data_layer, roidb)
+        self._plain_regression = lambda: plain_regression(net, normalised)
+        self._snapshots = SnapshotWriter(
+            self._prefix,
+            self.solver,
+            self.solver_param.snapshot_format,
+            self._plain_regression,
+            functools.partial(_card, self._classes, getattr(roidb, 'name', ''), test_net_beside(net_file)),
+            self._goes_on,
+        )
         self.data_layer.set_share(self.division.following)
         self.data_layer.before_batch = _seed_pass
         self._validation = validation
         if validation is not None:
-            validation.begin(self.solver.net, self._classes, self._prefix, self._goes_on)
+            validation.begin(net, self._classes, self._prefix, self._goes_on)
         elif cfg.TRAIN.EARLY_STOP_ITERS:
             print('Note: TRAIN.EARLY_STOP_ITERS has no effect without a data set to validate on (--val)')
         self._nccl = self._join(wire, solver_prototxt, roidb) if ranks.count() > 1 else None
@@ -231,7 +217,7 @@ class SolverWrapper:
         check_agreement(
             {
                 'solver prototxt': digest_of_text(str(self.solver_param)),
-                'net': digest_of_text(_net_text(self.solver_param)),
+                'net': digest_of_text(net_text(self.solver_param)),
                 'data set': digest_of_roidb(roidb),
                 'classes': ', '.join(map(str, self._classes)),
                 'start weights': digest_of_weights(self.solver.net),
@@ -254,48 +240,6 @@ class SolverWrapper:
         self.solver.net.after_backward(nccl)
         return nccl
 
-    def _check_start(self, weights: str | None) -> None:
-        """Raises ValueError if layers have no weights to start from: they would be trained for hours, and be dead."""
-        missing = layers_without_weights(self.solver.net, _net_text(self.solver_param))
-        if missing:
-            listed = ', '.join(missing[:6]) + (', ...' if len(missing) > 6 else '')
-            cause = 'no weights are given' if weights is None else f'{weights} has none for them'
-            raise ValueError(
-                f'{len(missing)} layers ({listed}) have only zeros as weights and would never learn: they have no '
-                f'weight_filler in {self.solver_param.net or self.solver_param.train_net}, and {cause}. Give --weights '
-                'FILE.caffemodel (data/scripts/fetch_imagenet_models.sh fetches ImageNet models), or write fillers; '
-                '--weights none starts from zeros all the same'
-            )
-
-    def _copy_from(self, weights: str) -> None:
-        try:
-            self.solver.net.copy_from(weights)
-        except ValueError as error:
-            if 'rename the layer' not in str(error):
-                raise
-            raise ValueError(
-                f'{error} Its top keeps its name (cls_score, bbox_pred), by which the tools find it; rename the layer '
-                'in the test prototxt as well.'
-            ) from None
-
-    def _check_outputs(self, top: str, classes: int | None, each: int) -> None:
-        """Raises ValueError if the layer that makes `top` has other than `each` outputs a class."""
-        name = layer_of(self.solver.net, top)
-        if name is None or classes is None:
-            return
-        outputs, needed = self.solver.net.params[name][0].data.shape[0], each * classes
-        bins = outputs // needed if name in _POOLED.values() else 1
-        if outputs == needed * bins and bins == math.isqrt(bins) ** 2 > 0:
-            return
-        why = f'the data set has {classes} classes with the background'
-        if each == 4 and cfg.TRAIN.AGNOSTIC:
-            why = 'with TRAIN.AGNOSTIC True the net predicts a box for background and one for any object,'
-        of_bins = ' for each bin of the position-sensitive pooling' if name in _POOLED.values() else ''
-        raise ValueError(
-            f"the net's {name} has {outputs} outputs, but {why} and needs {needed}{of_bins}. "
-            f'Correct num_output of {name}, and num_classes.'
-        )
-
     def train_model(self, max_iters: int, after: Callable[[int, dict[str, float]], Any] | None = None) -> list[str]:
         """Train up to iteration `max_iters`, with a snapshot at its end; returns the models written (paths).
 
@@ -310,9 +254,18 @@ class SolverWrapper:
                 'nothing is left to do'
             )
         saved_at = None
-        self._explosion = Explosion()
+        watch = LossWatch(
+            self.solver,
+            self.data_layer,
+            self._prefix,
+            self._solver_prototxt,
+            self.solver_param,
+            self._began_with,
+            self._snapshots.newest_state,
+            speaks=ranks.is_root(),
+        )
         if ranks.is_root() and not self._goes_on:
-            self._set_aside_best()
+            self._snapshots.set_aside_best()
         record = TrainingRecord(
             f'{self._prefix}_record.jsonl' if ranks.is_root() else None,
             self.solver,
@@ -320,13 +273,13 @@ class SolverWrapper:
             self._mining,
             self._classes,
             self._events if ranks.is_root() else None,
-            on_not_finite=self._stop_at_scored_roi,
+            on_not_finite=watch.stop_at_scored_roi,
             roi_layer=self._rois,
         )
         self._log_solving()
         with (
             contextlib.closing(record),
-            _deferred_signals() as stop,
+            deferred_signals() as stop,
             self._said_where_to_go_on(),
             Progress(max_iters, self.solver.iter, self.solver_param.average_loss) as progress,
         ):
@@ -339,7 +292,7 @@ class SolverWrapper:
                 with self._solver_named():
                     self.solver.step(1)
                 losses = _losses(self.solver.net)
-                self._check(losses)
+                watch.check(losses)
                 asked = after is not None and after(self.solver.iter, losses) is True
                 of_ranks = ranks.gather(
                     {'stop': bool(stop), 'enough': asked, 'losses': losses, 'passes': record.passes()}
@@ -364,18 +317,18 @@ class SolverWrapper:
                     saved_at = self.solver.iter
                 if stops:
                     stopped = TrainingInterrupted(
-                        f'interrupted at iteration {self.solver.iter}; to go on, resume from {self._state_path()}: '
-                        'the same command of tools/train_net.py with --snapshot and this file in place of --weights, '
-                        'before --set'
+                        f'interrupted at iteration {self.solver.iter}; to go on, resume from '
+                        f'{self._snapshots.state_path()}: the same command of tools/train_net.py with --snapshot and '
+                        'this file in place of --weights, before --set'
                     )
-                    stopped.model = self._model_paths[-1] if self._model_paths else ''
+                    stopped.model = self._snapshots.models[-1] if self._snapshots.models else ''
                     raise stopped
                 if enough:
                     break
             if saved_at != self.solver.iter:
                 self._snapshot_at_root()
         self._say_how_it_went(max_iters)
-        return self._model_paths
+        return self._snapshots.models
 
     def _is_validated(self, max_iters: int) -> bool:
         done = self.solver.iter
@@ -398,23 +351,11 @@ class SolverWrapper:
             if found is None:
                 return None
             if self._validation.is_better(found) and ranks.is_root():
-                card = self._card(self._validation.best)
-                with whole_file.beside(best_model(self._prefix)) as made:
-                    self.solver.net.save(made)
-                    if card is not None:
-                        add_card(made, card)
+                self._snapshots.write_best(self._validation.best)
         if ranks.is_root():
             with tqdm.external_write_mode():
                 print(self._validation.describe(found), flush=True)
         return found
-
-    def _set_aside_best(self) -> None:
-        """The best model of an earlier run must not pass for this one's."""
-        there = best_model(self._prefix)
-        if os.path.exists(there):
-            aside = best_model(self._prefix).replace('_best.caffemodel', '_best_of_earlier_run.caffemodel')
-            whole_file.rename(there, aside)
-            print(f'{there} is of an earlier run; it is {aside} now')
 
     def _say_how_it_went(self, max_iters: int) -> None:
         if self._validation is None or not ranks.is_root():
@@ -437,17 +378,13 @@ class SolverWrapper:
         except TrainingInterrupted:
             raise
         except KeyboardInterrupt:
-            state = newest_state(self._prefix, self._own_snapshots)
+            state = self._snapshots.newest_state()
             last = 'no snapshot was written' if state is None else f'to go on, resume from {state} (--snapshot)'
             raise KeyboardInterrupt(f'interrupted in iteration {self.solver.iter}; {last}') from None
 
     def _snapshot_at_root(self) -> None:
         if ranks.is_root():
-            self._model_paths.append(self.snapshot())
-            self._own_snapshots.add(self.solver.iter)
-            gone = thin_out(self._prefix, self._own_snapshots, cfg.TRAIN.SNAPSHOTS_KEPT)
-            self._own_snapshots -= gone
-            self._model_paths = [path for path in self._model_paths if os.path.exists(path)]
+            self._snapshots.write_and_thin_out()
         ranks.from_root(None)  # nobody ends before it is written
 
     def _warm_up(self, max_iters: int) -> None:
@@ -476,39 +413,7 @@ class SolverWrapper:
 
     def snapshot(self) -> str:
         """Write both kinds of file for the present iteration; returns the path of the model for testing."""
-        path = f'{self._prefix}_iter_{self.solver.iter}.caffemodel'
-        with tqdm.external_write_mode():  # takes a progress bar away while lines are written
-            self.solver.snapshot()
-            self._add_card(self._state_path().replace('.solverstate', '.caffemodel'))
-            with whole_file.beside(path) as made:
-                with self._plain_regression():
-                    self.solver.net.save(made)
-                self._add_card(made)
-            print(f'Wrote snapshot to: {path}')
-        return path
-
-    def _add_card(self, path: str) -> None:
-        card = self._card()
-        if card is not None:
-            add_card(path, card)
-
-    def _card(self, validation: dict | None = None) -> ModelCard | None:
-        if not self._classes:
-            return None
-        return ModelCard.of_training(self._classes, self._dataset, validation, self._test_net)
-
-    def _check_classes(self, snapshot: str | None, roidb) -> None:
-        card = None if snapshot is None else read_card_of_state(snapshot)
-        classes = tuple(getattr(roidb, 'classes', ()))
-        if card is not None and classes and classes != card.classes:
-            raise ModelCardError(
-                f'{snapshot} was trained on {list(card.classes)}, the data set numbers its classes '
-                f'{list(classes)}: call fast_rcnn.model_card.match_classes on the data set first'
-            )
-
-    def _state_path(self) -> str:
-        in_hdf5 = self.solver_param.snapshot_format == caffe_pb2.SolverParameter.HDF5
-        return f'{self._prefix}_resume_iter_{self.solver.iter}.solverstate' + ('.h5' if in_hdf5 else '')
+        return self._snapshots.write()
 
     def close(self) -> None:
         """End the processes that prepare mini-batches, and let others train with this prefix."""
@@ -545,164 +450,14 @@ class SolverWrapper:
             kind = type(error) if isinstance(error, OSError) else ValueError
             raise kind(said) from error
 
-    def _note_sampling(self, solver_prototxt: str) -> None:
-        """Says so where net and cfg do not agree on mining: each is an experiment, or an oversight."""
-        if cfg.TRAIN.USE_OHEM and self._mining is None:
-            print(
-                f'Note: TRAIN.USE_OHEM is True, and the net of {solver_prototxt} does not mine: it learns from all RoIs'
-            )
-        if self._mining is not None and not cfg.TRAIN.USE_OHEM:
-            print(
-                f'Note: the net of {solver_prototxt} mines, but TRAIN.USE_OHEM is False: only RoIs that the classic '
-                'sampling draws can be mined; give it a cfg such as experiments/cfgs/fast_rcnn_ohem.yml'
-            )
 
-    def _normalised_layers(self, roidb) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Layers that predict normalised regressions -> means and deviations of their outputs, to fold into them."""
-        found = {}
-        if cfg.TRAIN.HAS_RPN and cfg.TRAIN.RPN_NORMALIZE_TARGETS and 'rpn_bbox_pred' in self.solver.net.params:
-            statistics = cfg.TRAIN.RPN_NORMALIZE_MEANS, cfg.TRAIN.RPN_NORMALIZE_STDS
-            anchors = len(self.solver.net.params['rpn_bbox_pred'][1].data) // 4
-            found['rpn_bbox_pred'] = np.tile(statistics[0], anchors), np.tile(statistics[1], anchors)
-        if not (cfg.TRAIN.BBOX_REG and cfg.TRAIN.BBOX_NORMALIZE_TARGETS):
-            return found
-        regressor = layer_of(self.solver.net, 'bbox_pred')
-        if regressor is None and not self._learns_boxes():
-            return found
-        if regressor is None:
-            warnings.warn(
-                'the net has no layer with weights that makes bbox_pred, so its snapshots keep predicting *normalised* '
-                'regressions, and boxes will be wrong at test time. Name the layer that predicts them, or its top, '
-                'bbox_pred, or set TRAIN.BBOX_NORMALIZE_TARGETS False.',
-                RuntimeWarning,
-                stacklevel=3,
-            )
-            return found
-        means, stds = add_bbox_regression_targets(roidb)
-        self._check_outputs('bbox_pred', len(means) // 4, 4)
-        bins = len(self.solver.net.params[regressor][1].data) // len(means)  # of R-FCN; 1 elsewhere
-        return found | {regressor: (np.repeat(means, bins), np.repeat(stds, bins))}
-
-    def _learns_boxes(self) -> bool:
-        """Whether a layer reads the regression targets, Silence aside; True where Caffe does not tell."""
-        net = self.solver.net
-        if not hasattr(net, 'bottom_names') or not hasattr(net, 'layer_dict'):
-            return True
-        tops = next(net.top_names[name] for name, layer in net.layer_dict.items() if layer is self.data_layer)
-        readers = [name for name, bottoms in net.bottom_names.items() if set(bottoms) & set(tops[3:4])]
-        return any(net.layer_dict[name].type != 'Silence' for name in readers)
-
-    @contextlib.contextmanager
-    def _plain_regression(self):
-        """Within the `with`, the net predicts regressions that are not normalised; then it is restored exactly."""
-        kept = {name: [blob.data.copy() for blob in self.solver.net.params[name]] for name in self._normalised}
-        try:
-            for name, (means, stds) in self._normalised.items():
-                weights, bias = (blob.data for blob in self.solver.net.params[name])
-                weights *= stds.reshape(-1, *[1] * (weights.ndim - 1))
-                bias[...] = bias * stds + means
-            yield
-        finally:
-            for name, arrays in kept.items():
-                for blob, values in zip(self.solver.net.params[name], arrays, strict=True):
-                    blob.data[...] = values
-
-    _warned = False
-
-    def _check(self, losses: dict[str, float]) -> None:
-        if not all(np.isfinite(value) for value in losses.values()):
-            self._stop(f'the loss is not a number any more ({losses})', self.solver.iter - 1, updated=True)
-        said = self._explosion.told(sum(losses.values()))
-        if said is not None and ranks.is_root():
-            with tqdm.external_write_mode(file=sys.stderr):
-                warnings.warn(
-                    f'iteration {self.solver.iter - 1}: {said}. {self._what_to_try()}', RuntimeWarning, stacklevel=3
-                )
-        if losses.get('loss_bbox') == 0 and not self._warned:
-            cause = no_box_loss(self.solver.net)
-            if cause is not None:
-                self._warned = True
-                with tqdm.external_write_mode(file=sys.stderr):
-                    warnings.warn(
-                        f'iteration {self.solver.iter - 1}: there are foreground RoIs, but loss_bbox is '
-                        f'exactly 0: {cause}',
-                        RuntimeWarning,
-                        stacklevel=3,
-                    )
-
-    def _stop_at_scored_roi(self) -> None:
-        """Called by the record in the middle of a forward pass: the weights are still as they were."""
-        self._stop('the loss of an RoI is not a number', self.solver.iter, updated=False)
-
-    def _what_to_try(self) -> str:
-        state = newest_state(self._prefix, self._own_snapshots)
-        return what_to_try(self._solver_prototxt, self.solver_param.base_lr, self.solver_param.clip_gradients, state)
-
-    def _stop(self, what: str, iteration: int, updated: bool) -> None:
-        folder = f'{self._prefix}_not_finite_iter_{iteration}'
-        found = not_finite(self.solver.net, self.data_layer.shown, folder, weights_are_old=not updated)
-        began, source = self._began
-        advice = self._what_to_try()
-        if iteration == began:  # the losses are those of the weights that were there
-            advice = (
-                f'No update of this run came before it, so base_lr is not the cause: look at the weights that it began '
-                f'with ({source or "those of the fillers"}), then at the images and proposals.'
-            )
-        raise FloatingPointError(f'iteration {iteration}: {what}; {found}. {advice}')
+def _card(classes: tuple[str, ...], dataset: str, test_net: str, validation: dict | None) -> ModelCard | None:
+    return ModelCard.of_training(classes, dataset, validation, test_net) if classes else None
 
 
 def _first(layers, kind: type):
     """The first of a net's `layers` that is of `kind`; None without any."""
     return next((layers[i] for i in range(len(layers)) if isinstance(layers[i], kind)), None)
-
-
-def read_solver(path: str) -> caffe_pb2.SolverParameter:
-    """The SolverParameter in a solver prototxt. Raises FileNotFoundError, or ValueError naming the file."""
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f'no solver prototxt {path}')
-    param = caffe_pb2.SolverParameter()
-    with open(path, 'rb') as stream:
-        data = stream.read()
-    if data.startswith((b'\xff\xfe', b'\xfe\xff')):
-        raise ValueError(f'{path}: UTF-16 text; save the file as UTF-8')
-    try:
-        # Other than UTF-8 is in comments, where it does no harm
-        text_format.Merge(data.removeprefix(b'\xef\xbb\xbf').decode('utf-8', errors='replace'), param)
-    except text_format.ParseError as error:
-        raise ValueError(f'{path}: not a solver prototxt: {error}{_field_meant(str(error))}') from None
-    spoilt = [field.name for field, value in param.ListFields() if '\ufffd' in str(value)]
-    if spoilt:
-        raise ValueError(f'{path}: {", ".join(spoilt)} is not UTF-8 text; save the file as UTF-8')
-    if not 0 <= param.base_lr < math.inf:  # Caffe takes it
-        raise ValueError(
-            f'{path}: base_lr is {param.base_lr:g}; expected a number above 0, such as 0.001: with one below 0, '
-            'training makes the loss larger'
-        )
-    return param
-
-
-def _field_meant(error: str) -> str:
-    """What to add to protobuf's words about an unknown field of a solver: the field most like it."""
-    unknown = re.search(r'has no field named "(\w+)"', error)
-    near = (
-        difflib.get_close_matches(unknown[1], caffe_pb2.SolverParameter.DESCRIPTOR.fields_by_name.keys(), 1)
-        if unknown
-        else []
-    )
-    return f' Did you mean "{near[0]}"?' if near else ''
-
-
-def layer_of(net: caffe.Net, top: str) -> str | None:
-    """The layer with parameters that makes the blob `top`: the one of that name, or whichever has it as its top.
-
-    Of R-FCN's nets it is the one whose maps are pooled to be `top`.
-    """
-    if top in net.params:
-        return top
-    if _POOLED.get(top) in net.params:
-        return _POOLED[top]
-    tops = getattr(net, 'top_names', {})  # a pycaffe too old to name the tops of layers has the former alone
-    return next((name for name, blobs in tops.items() if top in blobs and name in net.params), None)
 
 
 def _seed(purpose: int, number: int) -> int:
@@ -724,49 +479,9 @@ def _seed_pass(n: int) -> None:
     caffe.set_random_seed(_seed(_PASSES, n))
 
 
-def _net_text(param) -> str:
-    """The text of the net that a solver trains."""
-    for field in ('net', 'train_net'):
-        if param.HasField(field):
-            with open(getattr(param, field), encoding='utf-8-sig', errors='replace') as file:
-                return file.read()
-    return ''
-
-
 def _losses(net) -> dict[str, float]:
     """The weighted losses of the last (sub-)iteration by blob name."""
     weights = getattr(net, 'blob_loss_weights', None)
     if weights is None:
         weights = {name: 1.0 for name in net.outputs if re.search('loss', name)}
     return {name: weight * float(net.blobs[name].data.sum()) for name, weight in weights.items() if weight}
-
-
-@contextlib.contextmanager
-def _deferred_signals():
-    """Yields a list that becomes non-empty on Ctrl-C, SIGTERM or SIGHUP; a second one acts as ever.
-
-    Signals that this process was started to ignore stay ignored (nohup, a shell's background processes).
-    """
-    received: list[int] = []
-    before: dict[int, Any] = {}
-    # After a terminal's ^C a new line; in a log an empty one would stop BVLC's parse_log.py.
-    start = b'\n' if sys.stderr.isatty() else b''
-
-    def note(number, frame):
-        received.append(number)
-        with contextlib.suppress(OSError):  # not by print, in the middle of which this may come
-            if ranks.is_root():
-                os.write(2, start + b'Finishing this step, then a snapshot; again to stop now\n')
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-    if threading.current_thread() is threading.main_thread():
-        for name in ('SIGINT', 'SIGTERM', 'SIGHUP'):
-            number = getattr(signal, name, None)  # no SIGHUP on Windows
-            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-                before[number] = signal.signal(number, note)
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -24,7 +24,8 @@ from detection_data.factory import get_imdb
 from fast_rcnn.config import cfg, cfg_from_dict, get_output_dir, settings_of, settings_of_file
 from fast_rcnn.detector import Detector
 from fast_rcnn.model_card import check_is_model
-from fast_rcnn.train import TrainingInterrupted, get_training_roidb, read_solver, train_net
+from fast_rcnn.solver_file import read_solver
+from fast_rcnn.train import TrainingInterrupted, get_training_roidb, train_net
 
 _one_at_a_time = threading.Lock()
 

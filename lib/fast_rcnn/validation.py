@@ -10,7 +10,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import caffe
@@ -44,7 +44,7 @@ class Validation:
         self.best: dict = {}
         """iteration, mAP and imdb of the best model so far; empty if there is none."""
 
-    def begin(self, trained, classes, prefix: str, resumed: bool) -> None:
+    def begin(self, trained: caffe.Net, classes: Sequence[str], prefix: str, resumed: bool) -> None:
         """To be called once there is a net to train. prefix: of its files; resumed: they are those of an earlier part.
 
         Raises ValueError if the net for testing has other parameters than the one that is trained, or classes differ.
@@ -82,7 +82,7 @@ class Validation:
         """Whether the net is to be tested after so many iterations."""
         return iteration % (cfg.TRAIN.VAL_ITERS or cfg.TRAIN.SNAPSHOT_ITERS) == 0
 
-    def run(self, trained, iteration: int, stop: Callable[[], bool]) -> dict | None:
+    def run(self, trained: caffe.Net, iteration: int, stop: Callable[[], bool]) -> dict | None:
         """Tests the net `trained`, which predicts plain regressions now; None if `stop()` came true in between.
 
         Returns iteration, mAP, images, seconds and ap {class: AP}, for the record; of several ranks, which share the

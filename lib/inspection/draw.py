@@ -207,7 +207,7 @@ def draw_repeats(image: np.ndarray, boxes: np.ndarray, by: np.ndarray, kept: np.
     return _titled(picture, [Part(title)])
 
 
-def draw_mined_rois(batch, image: int, classes: Sequence[str]) -> np.ndarray:
+def draw_mined_rois(batch: Any, image: int, classes: Sequence[str]) -> np.ndarray:
     """The hardest RoIs of an image by loss, and those mined: two panels, both with the objects.
 
     batch: a `hard_rois.MiniBatch`. The panels are side by side; of a wide image one is below the other. Of a net with

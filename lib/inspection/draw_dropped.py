@@ -1,6 +1,7 @@
 """Pictures of the cells that an adversary dropped, drawn with OpenCV."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,7 +12,7 @@ _TILE = 180  # side of a picture of one RoI
 _BAR = 30  # height of the line above it
 
 
-def draw_dropped_cells(found, image: np.ndarray, number: int, classes: Sequence[str], most: int = 6) -> np.ndarray:
+def draw_dropped_cells(found: Any, image: np.ndarray, number: int, classes: Sequence[str], most: int = 6) -> np.ndarray:
     """The objects of an image that lost most by the cells dropped: three panels each.
 
     found: a `dropped_cells.DroppedCells`; `image` (H, W, 3), BGR, uint8, is its number `number`. The RoI; how much the

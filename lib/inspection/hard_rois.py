@@ -19,7 +19,8 @@ import caffe
 from caffe_stand_ins.prototxt import prototxt_with_stand_ins
 from fast_rcnn.bbox_transform import bbox_overlaps
 from fast_rcnn.config import cfg, rois_of_an_image
-from fast_rcnn.train import layer_of, read_solver
+from fast_rcnn.predictors import layer_of
+from fast_rcnn.solver_file import read_solver
 from roi_data_layer.layer import HardRoiMiningLayer, RoIDataLayer
 from roi_data_layer.minibatch import image_in
 from roi_data_layer.mining import roi_losses, suppressed_by

@@ -12,6 +12,7 @@ A process that was started alone is rank 0 of 1, and all functions work: `gather
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from ranks.channel import Channel
 from ranks.place import Place, place_of_environment
@@ -54,17 +55,17 @@ def is_root() -> bool:
     return rank() == 0
 
 
-def gather(value) -> list | None:
+def gather(value: Any) -> list | None:
     """The values of all ranks, in their order, at rank 0; None elsewhere. All ranks have to call it."""
     return [value] if _Process.channel is None else _Process.channel.gather(value)
 
 
-def share(value) -> list:
+def share(value: Any) -> list:
     """The values of all ranks, in their order, at every rank. All have to call it."""
     return [value] if _Process.channel is None else _Process.channel.share(value)
 
 
-def from_root(value):
+def from_root(value: Any) -> Any:
     """Rank 0's value, at every rank. All have to call it."""
     return value if _Process.channel is None else _Process.channel.from_root(value)
 

@@ -48,14 +48,14 @@ class Channel:
 
     # -- what is told
 
-    def gather(self, value) -> list | None:
+    def gather(self, value: Any) -> list | None:
         """All values at rank 0."""
         if self._place.rank:
             self._peers[0].send(_MESSAGE, pack(value))
             return None
         return [value] + [unpack(self._peers[r].received.get()) for r in range(1, self._place.count)]
 
-    def from_root(self, value):
+    def from_root(self, value: Any) -> Any:
         """Rank 0's value."""
         if self._place.rank:
             return unpack(self._peers[0].received.get())
@@ -64,7 +64,7 @@ class Channel:
             peer.send(_MESSAGE, data)
         return value
 
-    def share(self, value) -> list:
+    def share(self, value: Any) -> list:
         """All values at every rank."""
         return self.from_root(self.gather(value))
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import struct
+from typing import Any
 
 import numpy as np
 
 _LENGTH = struct.Struct('>Q')
 
 
-def pack(value) -> bytes:
+def pack(value: Any) -> bytes:
     """A value as bytes: JSON, and the arrays' numbers after it. Raises TypeError for what may not travel."""
     arrays: list[bytes] = []
 
@@ -34,7 +35,7 @@ def pack(value) -> bytes:
     return b''.join([_LENGTH.pack(len(text)), text, *arrays])
 
 
-def unpack(data: bytes):
+def unpack(data: bytes) -> Any:
     """The value that `pack` was given, with lists for tuples."""
     (length,) = _LENGTH.unpack_from(data)
     at = [_LENGTH.size + length]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
@@ -27,7 +28,7 @@ class Place:
     host: str = field(default_factory=socket.gethostname)
 
 
-def place_of_environment(environment=os.environ) -> Place:
+def place_of_environment(environment: Mapping[str, str] = os.environ) -> Place:
     """The place that RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT say; of a process alone without them.
 
     Raises ValueError if they do not fit together.

@@ -18,6 +18,8 @@ Random choices follow from (RNG_SEED, number of the forward pass), as everywhere
 the solver's.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 import caffe
@@ -32,16 +34,16 @@ from roi_data_layer.adversary import (
     most_harmful,
     without_blocks,
 )
-from roi_data_layer.python_layer import fill, text_and_values
+from roi_data_layer.python_layer import Blobs, fill, text_and_values
 
 
 class _WithoutGradient(caffe.Layer):
     """A layer whose tops get their shapes in forward, and whose bottoms get no gradient."""
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
         pass  # the shapes are known in forward
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         pass  # which RoIs, and which cells, are chosen has no gradient
 
 
@@ -50,10 +52,10 @@ class _MaskLoss(caffe.Layer):
 
     _gradient: np.ndarray
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
         top[0].reshape(1)
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         if any(propagate_down[i] for i in range(1, len(bottom))):
             raise ValueError(
                 f'{type(self).__name__}: only the first of its {len(bottom)} bottoms has a gradient; say '
@@ -69,13 +71,13 @@ class ASDNPretrainLabelLayer(_WithoutGradient):
     Bottoms: pooled features (R, C, P, P), labels (R,), rois (R, 5). Tops: those rows of each, in their order.
     """
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Blobs, top: Blobs) -> None:
         _parameters(self)
         _check_counts(self, bottom, top, ('features', 'labels', 'rois'), 3)
         for i in range(3):  # there are no labels yet
             top[i].reshape(*bottom[i].data.shape)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
         objects = bottom[1].data.reshape(-1) > 0
         _check_rows(self, {'features': bottom[0], 'labels': bottom[1], 'rois': bottom[2]})
         for i in range(3):
@@ -90,12 +92,12 @@ class ASDNPretrainDataLayer(_WithoutGradient):
     all RoIs of the first attempt first.
     """
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Blobs, top: Blobs) -> None:
         self._block = _parameters(self, drop_size=(int, 1), drop_stride=(int, 1))
         _check_counts(self, bottom, top, ('features',), 2)
         self.forward(bottom, top)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
         cells = _cells(self, bottom[0])
         if self._block['drop_size'] > cells:
             raise ValueError(
@@ -120,13 +122,13 @@ class ASDNPretrainLossLayer(_MaskLoss):
 
     last = None
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Blobs, top: Blobs) -> None:
         self._num_classes = _parameters(self, num_classes=(int, 2), drop_neg=(bool, False))['num_classes']
         _check_counts(
             self, bottom, top, ('mask_pred', 'conv_feat_mask', 'cls_prob', 'labels_pos', 'rois_pos', 'data'), 1
         )
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
         scores, labels = bottom[0].data, bottom[3].data.reshape(-1)
         attempts, rows = bottom[1].data, np.arange(len(labels))
         _check_rows(self, {'mask_pred': bottom[0], 'labels_pos': bottom[3]})
@@ -158,7 +160,7 @@ class ASDNDataLayer(_WithoutGradient):
 
     position = 0
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Blobs, top: Blobs) -> None:
         found = _parameters(
             self,
             count_drop=(int, 0),
@@ -185,7 +187,7 @@ class ASDNDataLayer(_WithoutGradient):
         """Make the next forward pass number `n`."""
         self.position = int(n)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
         _check_rows(self, {'mask_pred': bottom[0], 'labels': bottom[1]})
         need, labels = bottom[0].data, bottom[1].data
         if leaves_alone(self.position, *self._passes):
@@ -213,7 +215,7 @@ class ASDNLossLayer(_MaskLoss):
     position = 0
     last: np.ndarray | None = None
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Blobs, top: Blobs) -> None:
         found = _parameters(self, num_classes=(int, 2), score_thres=(float, 0), **_PASSES)
         self._num_classes, self._threshold = found['num_classes'], found['score_thres']
         self._passes = [found[key] for key in _PASSES]
@@ -224,7 +226,7 @@ class ASDNLossLayer(_MaskLoss):
         """Make the next forward pass number `n`."""
         self.position = int(n)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
         names = ('mask_pred', 'mask_thres', 'prop_before', 'prop_after', 'labels')
         _check_rows(self, {name: bottom[i] for i, name in enumerate(names)})
         labels = bottom[4].data.reshape(-1)

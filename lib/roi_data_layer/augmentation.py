@@ -10,6 +10,7 @@ processes, ranks, stopping and resuming change nothing. An image's mirrored copy
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -61,7 +62,7 @@ def is_on() -> bool:
     return tuple(a.SCALE_JITTER) != (1, 1) or a.CROP < 1 or a.TURN or a.COLOUR > 0 or a.HUE > 0 or a.BLUR > 0
 
 
-def entry_of(roidb, i: int, n: int) -> dict:
+def entry_of(roidb: Any, i: int, n: int) -> dict:
     """The entry `i` of `roidb` as mini-batch `n` shows it; with the settings' defaults, roidb[i].
 
     A changed entry has 'change', a `Change`, and 'stored', the (width, height) of the image file. Its other keys

@@ -6,7 +6,7 @@ param_str: "'num_classes': 21" }`, and the same with `HardRoiMiningLayer`, which
 The layers of A-Fast-RCNN, `ASDN...`, are here by name as well; they stand in `adversary_layers`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -24,7 +24,8 @@ from roi_data_layer.minibatch import check_settings
 from roi_data_layer.mining import roi_losses
 from roi_data_layer.mining_rules import DEFAULT_RULE, find_rule, mine, mining_rng
 from roi_data_layer.prefetch import BatchMaker, Prefetcher
-from roi_data_layer.python_layer import fill, text_and_values
+from roi_data_layer.python_layer import Blobs, fill, text_and_values
+from roi_data_layer.roidb import Roidb
 
 _TOPS = ('data', 'rois', 'labels')
 _RPN_TOPS = ('data', 'im_info', 'gt_boxes')
@@ -49,7 +50,7 @@ class RoIDataLayer(caffe.Layer):
     _indices: np.ndarray | tuple = ()  # of the last mini-batch, in the roidb
     _last = 0  # its number
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Blobs, top: Blobs) -> None:
         self._num_classes = _num_classes(self)
         images = cfg.TRAIN.IMS_PER_BATCH
         self._names = _RPN_TOPS if cfg.TRAIN.HAS_RPN else _TOPS + (_BBOX_TOPS if cfg.TRAIN.BBOX_REG else ())
@@ -64,7 +65,7 @@ class RoIDataLayer(caffe.Layer):
         else:
             _reshape_roi_tops(top, 1, self._num_classes)
 
-    def set_roidb(self, roidb) -> None:
+    def set_roidb(self, roidb: Roidb) -> None:
         """Train on `roidb`, a `roidb.Roidb` or another sequence of such entries, from `position` on."""
         if getattr(roidb, 'num_classes', self._num_classes) != self._num_classes:
             raise ValueError(
@@ -81,7 +82,7 @@ class RoIDataLayer(caffe.Layer):
         """Make mini-batch number `n` the next one: 0 at the start, one more at every forward pass."""
         self.position = int(n)
 
-    def set_share(self, following) -> None:
+    def set_share(self, following: Callable[[int], Iterator[int]]) -> None:
         """Have mini-batches prepared ahead as `following(n)` iterates over them, not n, n + 1, ...: the layer is one of
         several that share them out.
         """
@@ -94,7 +95,7 @@ class RoIDataLayer(caffe.Layer):
             self._maker.close()
         self._maker = None
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
         if self._maker is None:
             raise RuntimeError(
                 'RoIDataLayer has no training set yet: call set_roidb(roidb) on the layer before forward'
@@ -117,10 +118,10 @@ class RoIDataLayer(caffe.Layer):
         """The image files of the last mini-batch; what was done to them stands behind, as in 'a.jpg (mirrored)'."""
         return [named(entry) for entry in self.entries]
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
         pass  # the shapes are known in forward
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         pass  # data has no gradient
 
 
@@ -146,7 +147,7 @@ class HardRoiMiningLayer(caffe.Layer):
     _own_rule = None  # as the prototxt says
     _scores_too = False  # a top more: of the adversary
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Blobs, top: Blobs) -> None:
         self._num_classes = _num_classes(self)
         self._own_rule = _own_rule(self)
         find_rule(self.rule)  # raises now if there is none
@@ -158,7 +159,7 @@ class HardRoiMiningLayer(caffe.Layer):
         if self._scores_too:
             top[len(names)].reshape(1, self._num_classes)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
         cls_prob, bbox_pred, rois, labels = (bottom[i].data for i in range(4))
         boxes = [bbox_pred, *(bottom[i].data for i in range(4, 7))] if cfg.TRAIN.BBOX_REG else []
         cls_loss, bbox_loss = roi_losses(cls_prob, labels, *boxes)
@@ -196,10 +197,10 @@ class HardRoiMiningLayer(caffe.Layer):
         """Make mini-batch number `n` the next one, as `RoIDataLayer.set_position`."""
         self.position = int(n)
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
         pass  # the shapes are known in forward
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         pass  # which RoIs are hard has no gradient
 
 

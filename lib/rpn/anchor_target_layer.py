@@ -5,9 +5,10 @@ layer: "AnchorTargetLayer"  param_str: "'feat_stride': 16" }`.
 import numpy as np
 
 from fast_rcnn.config import cfg
+from roi_data_layer.python_layer import Blobs, fill
 from rpn.anchor_targets import anchor_targets
 from rpn.generate_anchors import anchor_grid
-from rpn.layer import RPNLayer, anchors_of, fill, needed, objects_by_image, parameters
+from rpn.layer import RPNLayer, anchors_of, needed, objects_by_image, parameters
 from rpn.sampling import ANCHORS, sampling_rng
 
 
@@ -24,7 +25,7 @@ class AnchorTargetLayer(RPNLayer):
     pixels (0).
     """
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Blobs, top: Blobs) -> None:
         found = parameters(self, feat_stride=int, scales=list, ratios=list, allowed_border=(int, float))
         self._stride = needed(self, found, 'feat_stride', 1)
         self._border = found.get('allowed_border', 0)
@@ -40,7 +41,7 @@ class AnchorTargetLayer(RPNLayer):
         for i in range(1, 4):
             top[i].reshape(images, 4 * count, height, width)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
         images, _, height, width = bottom[0].data.shape
         im_info = bottom[2].data
         grid = anchor_grid(self._anchors, height, width, self._stride)

@@ -1,13 +1,16 @@
 """Proposals of an RPN for whole data sets: a trained RPN as a proposal method, as py-faster-rcnn's generate.py."""
 
+from typing import Any
+
 import numpy as np
 from tqdm import tqdm
 
+import caffe
 from fast_rcnn.config import ConfigError, cfg
 from roi_data_layer.image_blob import image_scale, read_image, resized, stacked
 
 
-def im_proposals(net, im: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def im_proposals(net: caffe.Net, im: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The boxes (n, 4) that `net` proposes in the image `im` (H, W, 3), BGR, uint8, best first; their scores (n, 1).
 
     `net` has the inputs data and im_info, and the outputs rois and scores. Boxes are float32, in pixels of `im` and
@@ -28,7 +31,7 @@ def im_proposals(net, im: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return boxes, outputs['scores'].reshape(-1, 1).copy()
 
 
-def imdb_proposals(net, imdb) -> list[np.ndarray]:
+def imdb_proposals(net: caffe.Net, imdb: Any) -> list[np.ndarray]:
     """The boxes (n, 4) of every image of `imdb`, in order: see `im_proposals`."""
     images = tqdm(range(imdb.num_images), desc='im_proposals', unit='image', disable=None)
     return [im_proposals(net, read_image(imdb.image_path_at(i)))[0] for i in images]

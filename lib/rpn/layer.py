@@ -1,21 +1,13 @@
 """What the RPN's Python layers have in common: their parameters, their phase, and which forward pass is the next."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
-import yaml
 
 import caffe
+from roi_data_layer.python_layer import Blobs, text_and_values, values_of
 from rpn.generate_anchors import generate_anchors
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML of plain values, plus the `!!python/tuple` in published prototxts for COCO."""
-
-
-def _sequence(loader: _Loader, node: yaml.SequenceNode) -> list:
-    return loader.construct_sequence(node)
-
-
-_Loader.add_constructor('tag:yaml.org,2002:python/tuple', _sequence)
 
 
 class RPNLayer(caffe.Layer):
@@ -31,22 +23,20 @@ class RPNLayer(caffe.Layer):
         """Make the next forward pass number `n`."""
         self.position = int(n)
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Blobs, top: Blobs) -> None:
         pass  # the shapes are known in forward
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: Blobs, propagate_down: Sequence[bool], bottom: Blobs) -> None:
         pass  # neither anchors nor proposals have a gradient
 
 
-def parameters(layer, **kinds: type | tuple) -> dict:
+def parameters(layer: caffe.Layer, **kinds: type | tuple) -> dict:
     """The layer's param_str, YAML such as "'feat_stride': 16", as a dictionary.
 
-    `kinds` are the parameters that it may have and their types. Raises ValueError for others. Fast R-CNN's Caffe calls
-    the text param_str_.
+    `kinds` are the parameters that it may have and their types. Raises ValueError for others.
     """
-    text = getattr(layer, 'param_str', '') or getattr(layer, 'param_str_', '')
     name = type(layer).__name__
-    found = param_str_of(text, name)
+    found = _dictionary(*text_and_values(layer), name)
     for key, value in found.items():
         if key not in kinds:
             raise ValueError(f'{name}: param_str has no parameter {key!r}; there are: {", ".join(kinds)}')
@@ -57,17 +47,17 @@ def parameters(layer, **kinds: type | tuple) -> dict:
 
 def param_str_of(text: str, name: str) -> dict:
     """A param_str as a dictionary; `name` is the layer's type in messages. Raises ValueError if it is none."""
-    try:
-        found = yaml.load(text, _Loader)  # a SafeLoader: makes plain values only
-    except yaml.YAMLError as error:
-        raise ValueError(f'{name}: param_str is not valid YAML: {error}') from None
+    return _dictionary(text, values_of(text, name), name)
+
+
+def _dictionary(text: str, found: Any, name: str) -> dict:
     found = {} if found is None else found
     if not isinstance(found, dict):
         raise ValueError(f'{name}: param_str gives parameters as in "\'feat_stride\': 16"; got {text!r}')
     return found
 
 
-def needed(layer, found: dict, key: str, least: int) -> int:
+def needed(layer: caffe.Layer, found: dict, key: str, least: int) -> int:
     """The whole number `key` of the parameters `found`, `least` or more. Raises ValueError."""
     value = found.get(key)
     if value is None or value < least:
@@ -78,7 +68,7 @@ def needed(layer, found: dict, key: str, least: int) -> int:
     return value
 
 
-def anchors_of(layer, found: dict) -> np.ndarray:
+def anchors_of(layer: caffe.Layer, found: dict) -> np.ndarray:
     """The anchors (A, 4) that the parameters `found` describe by `scales` and `ratios`. Raises ValueError."""
     given = {key: found[key] for key in ('ratios', 'scales') if key in found}
     for key, values in given.items():
@@ -87,12 +77,12 @@ def anchors_of(layer, found: dict) -> np.ndarray:
     return generate_anchors(**given)
 
 
-def phase_of(layer) -> str:
+def phase_of(layer: caffe.Layer) -> str:
     """'TRAIN' or 'TEST'. pycaffe says 0 or 1, that of Fast R-CNN 'TRAIN' or 'TEST'."""
     return 'TRAIN' if str(layer.phase) in ('TRAIN', '0') else 'TEST'
 
 
-def objects_by_image(layer, gt_boxes: np.ndarray, num_images: int) -> list[np.ndarray]:
+def objects_by_image(layer: caffe.Layer, gt_boxes: np.ndarray, num_images: int) -> list[np.ndarray]:
     """The objects (G, 5) = (x1, y1, x2, y2, class) of each image, out of the blob gt_boxes.
 
     That has these five columns for a single image, and the image before them, (image, x1, y1, x2, y2, class), for
@@ -107,9 +97,3 @@ def objects_by_image(layer, gt_boxes: np.ndarray, num_images: int) -> list[np.nd
     if columns == 5:
         return [gt_boxes]
     return [gt_boxes[gt_boxes[:, 0] == image, 1:] for image in range(num_images)]
-
-
-def fill(blob, values: np.ndarray) -> None:
-    """Give `blob` the shape of `values`, and these."""
-    blob.reshape(*values.shape)
-    blob.data[...] = values

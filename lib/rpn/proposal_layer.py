@@ -5,8 +5,9 @@ param_str: "'feat_stride': 16" }`.
 import numpy as np
 
 from fast_rcnn.config import cfg
+from roi_data_layer.python_layer import Blobs, fill
 from rpn.generate_anchors import anchor_grid
-from rpn.layer import RPNLayer, anchors_of, fill, needed, parameters, phase_of
+from rpn.layer import RPNLayer, anchors_of, needed, parameters, phase_of
 from rpn.proposals import propose
 
 
@@ -26,7 +27,7 @@ class ProposalLayer(RPNLayer):
     settings = None
     """Those to go by in place of cfg's: of the form of cfg.TEST. A `Detector` has its own."""
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Blobs, top: Blobs) -> None:
         found = parameters(self, feat_stride=int, scales=list, ratios=list)
         self._stride = needed(self, found, 'feat_stride', 1)
         self._anchors = anchors_of(self, found)
@@ -43,7 +44,7 @@ class ProposalLayer(RPNLayer):
         if len(top) > 1:
             top[1].reshape(1, 1)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
         count = len(self._anchors)
         scores = _by_cell(bottom[0].data[:, count:], 1)[..., 0]
         deltas = _by_cell(bottom[1].data, 4)

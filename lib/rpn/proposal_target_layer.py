@@ -6,7 +6,8 @@ import numpy as np
 
 from fast_rcnn.bbox_transform import bbox_overlaps
 from fast_rcnn.config import cfg, rois_of_an_image
-from rpn.layer import RPNLayer, fill, needed, objects_by_image, parameters
+from roi_data_layer.python_layer import Blobs, fill
+from rpn.layer import RPNLayer, needed, objects_by_image, parameters
 from rpn.proposal_targets import choose_rois, roi_targets
 from rpn.sampling import ROIS, sampling_rng
 
@@ -29,7 +30,7 @@ class ProposalTargetLayer(RPNLayer):
     last = None
     proposal = None
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Blobs, top: Blobs) -> None:
         found = parameters(self, num_classes=int)
         self._num_classes = needed(self, found, 'num_classes', 2)
         if len(top) not in (2, 5):
@@ -42,7 +43,7 @@ class ProposalTargetLayer(RPNLayer):
         for i in range(2, len(top)):
             top[i].reshape(1, 4 * self._num_classes)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: Blobs, top: Blobs) -> None:
         proposals, gt_boxes = bottom[0].data, bottom[1].data
         self._check_classes(gt_boxes)
         last = int(max(proposals[:, 0].max(initial=0), gt_boxes[:, 0].max(initial=0)))

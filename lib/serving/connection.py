@@ -9,6 +9,7 @@ import contextlib
 import json
 import socket
 from collections.abc import Callable
+from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -37,7 +38,7 @@ class LimitedConnection(H11Protocol):
     _timer: asyncio.TimerHandle | None = None
     _timed: object = None  # the request that the timer is for, or the name of a state
 
-    def connection_made(self, transport) -> None:
+    def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         # An answer is two writes: the second would wait 40 ms for the first to be acknowledged. asyncio sees to it only
         # where the socket was made with the number of the protocol

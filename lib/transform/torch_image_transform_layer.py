@@ -10,6 +10,9 @@ The data layers give BGR, 0 to 255, less cfg.PIXEL_MEANS. In a prototxt, between
 The input keeps its name, data, which testing goes by; the first layer reads data_xform.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import yaml
 
@@ -41,11 +44,11 @@ class TorchImageTransformLayer(caffe.Layer):
     ValueError for images that are not of three channels, and for other parameters.
     """
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Sequence[Any], top: Sequence[Any]) -> None:
         text = getattr(self, 'param_str', '') or getattr(self, 'param_str_', '')  # the latter: Fast R-CNN's Caffe
         self._means, self._stds = _parameters(text)
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Any], top: Sequence[Any]) -> None:
         shape = bottom[0].data.shape
         if len(shape) != 4 or shape[1] != 3:
             raise ValueError(
@@ -53,10 +56,10 @@ class TorchImageTransformLayer(caffe.Layer):
             )
         top[0].reshape(*shape)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: Sequence[Any], top: Sequence[Any]) -> None:
         top[0].data[...] = torch_pixels(bottom[0].data, cfg.PIXEL_MEANS.ravel(), self._means, self._stds)
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: Sequence[Any], propagate_down: Sequence[bool], bottom: Sequence[Any]) -> None:
         pass  # nothing below learns
 
 

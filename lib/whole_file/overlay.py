@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from whole_file.failure import explained
 
@@ -41,14 +41,14 @@ class Overlay(io.RawIOBase):
         self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self.size}[whence]
         return self._at
 
-    def readinto(self, buffer) -> int:
+    def readinto(self, buffer: Any) -> int:
         count = max(min(len(buffer), self.size - self._at), 0)
         view = memoryview(buffer).cast('B')[:count]
         view[:] = self.content(self._at, self._at + count)
         self._at += count
         return count
 
-    def write(self, data) -> int:
+    def write(self, data: Any) -> int:
         data = bytes(data)
         self.writes.append((self._at, data))
         self._at += len(data)

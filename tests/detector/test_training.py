@@ -10,8 +10,9 @@ import pytest
 import caffe
 from fast_rcnn.config import cfg
 from fast_rcnn.diagnosis import Explosion
+from fast_rcnn.solver_file import read_solver
 from fast_rcnn.test import load_net
-from fast_rcnn.train import SolverWrapper, TrainingInterrupted, get_training_roidb, read_solver, train_net
+from fast_rcnn.train import SolverWrapper, TrainingInterrupted, get_training_roidb, train_net
 
 TRAIN = """
 name: "tiny"

@@ -86,29 +86,30 @@ def convolve(
     weight: torch.Tensor,
     bias: torch.Tensor | None,
     filter: Filter,
-    low: bool = False,
+    in_bf16: bool = False,
     memory: Callable[[], torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """x (N, C, spatial) convolved with weight (K, C / groups, kernel), plus bias (K,): (N, K, smaller spatial).
 
-    Transposed: weight (C, K / groups, kernel), and what a convolution's backward pass does to the image. `low`: factors
-    and products are rounded to bfloat16. `memory()` gives memory for the result, which a way that writes in place uses.
+    Transposed: weight (C, K / groups, kernel), and what a convolution's backward pass does to the image. `in_bf16`:
+    factors and products are rounded to bfloat16. `memory()` gives memory for the result, which a way that writes in
+    place uses.
     """
-    if memory is not None and not low and _winograd_serves(x, weight, filter):
+    if memory is not None and not in_bf16 and _winograd_serves(x, weight, filter):
         down, across = filter.geometry.pad
         return winograd.convolve(x, weight, bias, (down, across), memory())
     if memory is not None and _bands_serve(x, weight, filter):
-        return _in_bands(x, weight, bias, filter, low, memory())
-    return _directly(x, weight, bias, filter.options(), low)
+        return _in_bands(x, weight, bias, filter, in_bf16, memory())
+    return _directly(x, weight, bias, filter.options(), in_bf16)
 
 
-def _directly(x, weight, bias, options: tuple, low: bool) -> torch.Tensor:
-    if low:
+def _directly(x, weight, bias, options: tuple, in_bf16: bool) -> torch.Tensor:
+    if in_bf16:
         return bf16.rounded(torch.convolution, x, weight, bias, *options)
     return torch.convolution(x, weight, bias, *options)
 
 
-def _in_bands(x, weight, bias, filter: Filter, low: bool, out: torch.Tensor) -> torch.Tensor:
+def _in_bands(x, weight, bias, filter: Filter, in_bf16: bool, out: torch.Tensor) -> torch.Tensor:
     """Some rows of `out` (N, K, H', W') at a time."""
     g, height = filter.geometry, x.shape[2]
     reach = g.extent[0]
@@ -121,7 +122,7 @@ def _in_bands(x, weight, bias, filter: Filter, low: bool, out: torch.Tensor) -> 
         above, below = max(min(end, 0) - start, 0), max(end - max(height, start), 0)  # of the padding
         if above or below:
             part = torch.nn.functional.pad(part, (0, 0, above, below))
-        y.copy_(_directly(part, weight, bias, filter.options((0, g.pad[1])), low))
+        y.copy_(_directly(part, weight, bias, filter.options((0, g.pad[1])), in_bf16))
     return out
 
 

@@ -41,11 +41,15 @@ class Rows:
         self.visit_blocks(lay_out)
         return out
 
-    def times(self, weight: torch.Tensor, out: torch.Tensor, low: bool = False) -> None:
-        """These rows times weight (K, L), each of them once, in `out` (N, L). `low`: as `matrix.multiply`."""
+    def times(self, weight: torch.Tensor, out: torch.Tensor, in_bf16: bool = False) -> None:
+        """These rows times weight (K, L), each of them once, in `out` (N, L). `in_bf16`: as `matrix.multiply`."""
         with workspace() as allocate:
             products = allocate(self.count, weight.shape[1])
-            self.visit_blocks(lambda at, block: multiply(block, weight[at], products, add=at.start > 0, low=low))
+
+            def add_block(columns: slice, block: torch.Tensor) -> None:
+                multiply(block, weight[columns], products, add=columns.start > 0, in_bf16=in_bf16)
+
+            self.visit_blocks(add_block)
             torch.index_select(products, 0, self.index, out=out)
 
 

@@ -26,12 +26,12 @@ _ONEDNN_IS_FASTER = 'AVX512' in torch.backends.cpu.get_cpu_capability() and made
 routes = Routes('torch', 'onednn') if _ONEDNN is not None else Routes('torch')
 
 
-def multiply(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor, add: bool = False, low: bool = False) -> None:
+def multiply(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor, add: bool = False, in_bf16: bool = False) -> None:
     """a (M, K) @ b (K, N) in `out` (M, N), or added to what is there; all float32.
 
-    `low`: factors and product are rounded to bfloat16.
+    `in_bf16`: factors and product are rounded to bfloat16.
     """
-    if low:
+    if in_bf16:
         _put(bf16.rounded(F.linear, a, b.t(), None), out, add)
     elif _onednn_serves(a, b) and (weight := _without_gaps(b.t(), a.shape[0])) is not None:
         _put(_ONEDNN(a, weight, None, 'none', [], ''), out, add)

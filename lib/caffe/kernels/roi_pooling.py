@@ -62,6 +62,7 @@ def block_rows(
     """
     n, h, w = shape
 
+    # Along an axis the two longest blocks that fit cover a bin: one begins where it begins, one ends where it ends.
     def corners(bins: Bins, n_levels: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         length = bins.high - bins.low
         powers = 2 ** torch.arange(1, n_levels, device=length.device)
@@ -257,13 +258,13 @@ def roi_max_pool_backward(
     stride = 1 + h * w
     planes = diff.new_zeros((n, c, stride))
     first = (image[:, None] * c + torch.arange(c, device=diff.device)) * stride + 1
-    odd = unreached_bins(down, across, (h, w))
+    unreached = unreached_bins(down, across, (h, w))
     portion = rois if diff.is_cuda else _CPU_ROIS_BACK
     for r in range(0, rois, portion):
         part = slice(r, r + portion)
         target = place[part].long()
         # On a GPU all are looked at: to ask whether any has to be would mean to wait for the answer.
-        which = None if diff.is_cuda else odd[part].nonzero()[:, 0]
+        which = None if diff.is_cuda else unreached[part].nonzero()[:, 0]
         if which is None or len(which):
             rows = slice(None) if which is None else which
             some_down, some_across = (Bins(*(t[part][rows] for t in axis)) for axis in (down, across))

@@ -6,8 +6,10 @@ filter (g0, g1, g2) over (d0, d1, d2, d3) are
     m0 + m1 + m2  and  m1 - m2 - m3   with   m0 = (d0 - d2) g0             m1 = (d1 + d2) (g0 + g1 + g2) / 2
                                              m3 = (d1 - d3) g2             m2 = (d2 - d1) (g0 - g1 + g2) / 2
 
-and the same along the other axis. Images are only ever added and subtracted, and each sum over channels is a plain
-matrix product: what comes out is as near to the exact result as the direct way, or nearer (docs/performance.md).
+and the same along the other axis: a tile of 4 x 4 pixels, times a filter as 4 x 4 numbers, gives 2 x 2 outputs. Tiles
+lie two pixels apart; below, th and tw are how many there are down and across. Images are only ever added and
+subtracted, and each sum over channels is a plain matrix product: what comes out is as near to the exact result as the
+direct way, or nearer (docs/performance.md).
 """
 
 from __future__ import annotations

@@ -146,10 +146,10 @@ class Convolution(Layer):
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         weight, bias = self._weight(), self.blobs[1].read() if self.param.bias_term else None
-        low = precision.uses_bf16(weight)
+        in_bf16 = precision.uses_bf16(weight)
         for x, y in zip(bottom, top, strict=True):
             memory = lambda y=y: self._images(y.memory_to_fill())
-            y.write(convolve(self._images(x.read()), weight, bias, self._filter, low, memory).reshape(y.shape))
+            y.write(convolve(self._images(x.read()), weight, bias, self._filter, in_bf16, memory).reshape(y.shape))
 
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         learns = self.param_propagate_down[0]
@@ -188,7 +188,7 @@ class DepthwiseConvolution(Convolution):
     that group, so weights go from one to the other.
     """
 
-    def groups(self):
+    def groups(self) -> int:
         if self.param.group != self._channels:
             raise LayerError(
                 f'{self.type}: group must be the number of channels, {self._channels}; it is {self.param.group}'
@@ -200,7 +200,7 @@ class DepthwiseConvolution(Convolution):
 class ConvolutionDepthwise(Convolution):
     """DepthwiseConvolution by another name, whose group is always the number of channels."""
 
-    def groups(self):
+    def groups(self) -> int:
         if self.param.HasField('group') and self.param.group != self._channels:
             raise LayerError(f"{self.type}: remove group: {self.param.group}, it is the channels' {self._channels}")
         return self._channels

@@ -59,13 +59,13 @@ class InnerProduct(Layer):
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         weight = self.blobs[0].read()
         weight = weight if self._transpose else weight.t()
-        low = precision.uses_bf16(weight)
+        in_bf16 = precision.uses_bf16(weight)
         rows = bottom[0].rows if self._axis == 1 else None
         y = self._matrix(top[0].memory_to_fill(), self.param.num_output)
         if rows is None:
-            multiply(self._matrix(bottom[0].read(), self._inputs), weight, y, low=low)
+            multiply(self._matrix(bottom[0].read(), self._inputs), weight, y, in_bf16=in_bf16)
         else:
-            rows.times(weight, y, low)
+            rows.times(weight, y, in_bf16)
         if self.param.bias_term:
             y.add_(self.blobs[1].read())
 

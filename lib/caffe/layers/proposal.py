@@ -7,11 +7,12 @@ import numpy as np
 from caffe.blob import Blob
 from caffe.kernels.boxes import highest, suppress
 from caffe.kernels.proposals import anchors_of_a_cell, inside, moved, shifted
-from caffe.layer import Layer, LayerError, register
+from caffe.layer import LayerError, register
+from caffe.layers.without_gradient import LayerWithoutGradient
 
 
 @register('Proposal')
-class Proposal(Layer):
+class Proposal(LayerWithoutGradient):
     """The post_nms_topn best boxes of one image that a region proposal network predicts, after NMS.
 
     Bottoms: probabilities (1, 2 * A, H, W), of background first; codes (1, A * 4, H, W); im_info, (1, 3): height, width
@@ -60,11 +61,3 @@ class Proposal(Layer):
         for blob, rows in zip(top, (rois, scores[order, None]), strict=False):
             blob.reshape(*rows.shape)
             blob.data[...] = rows
-
-    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
-        for blob, down in zip(bottom, propagate_down, strict=True):
-            if down:
-                blob.diff[...] = 0
-
-    def allow_force_backward(self, bottom_index: int) -> bool:
-        return False

@@ -22,6 +22,8 @@ from caffe.layer import FunctionLayer, Layer, LayerError, register
 from caffe.layers.axes import canonical_axis
 from caffe.layers.labels import label_indices
 from caffe.layers.loss_normalization import normalization_mode, normalizer
+from caffe.layers.rois import count_rois, refuse_of_no_image
+from caffe.layers.without_gradient import LayerWithoutGradient
 
 FLT_MIN = torch.finfo(torch.float32).tiny
 
@@ -50,25 +52,19 @@ class PSROIPooling(Layer):
                 raise LayerError(f'{option} must be > 0')
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
-        maps, rois, group = bottom[0].shape, bottom[1].shape, self.param.group_size
+        maps, group = bottom[0].shape, self.param.group_size
         if len(maps) != 4 or maps[1] != self.param.output_dim * group**2:
             raise LayerError(
                 'input channel number does not match layer parameters: bottom 0 must be maps of shape (N, '
                 f'output_dim * group_size^2 = {self.param.output_dim * group**2}, H, W), got {maps}'
             )
-        if not rois or bottom[1].count != rois[0] * 5:
-            raise LayerError(f'PSROIPooling: bottom 1 must be RoIs of shape (R, 5): image, x1, y1, x2, y2; got {rois}')
-        top[0].reshape(rois[0], self.param.output_dim, group, group)
+        top[0].reshape(count_rois(self.type, bottom[1]), self.param.output_dim, group, group)
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         maps, rois = bottom[0].read(), bottom[1].read().view(-1, 5)
         nowhere = of_no_image(rois, maps.shape[0])
-        if not maps.is_cuda and nowhere.any():
-            r = int(nowhere.nonzero()[0])
-            raise LayerError(
-                f'PSROIPooling: RoI {r} is of image {float(rois[r, 0]):g} of the batch, but bottom 0 holds '
-                f'{maps.shape[0]} (numbered from 0); the RoI is {rois[r].tolist()}'
-            )
+        if not maps.is_cuda:
+            refuse_of_no_image(self.type, rois, nowhere, maps.shape[0])
         size = (maps.shape[0], *maps.shape[2:])
         self._edges = bin_edges(rois, self.param.spatial_scale, self.param.group_size, size)
         means = position_sensitive_means(maps, self._edges)
@@ -88,7 +84,7 @@ class PSROIPooling(Layer):
 
 
 @register('BoxAnnotatorOHEM')
-class BoxAnnotatorOHEM(Layer):
+class BoxAnnotatorOHEM(LayerWithoutGradient):
     """Keeps the labels and box weights of the roi_per_img RoIs of highest loss of each image, and no other's.
 
     Bottoms: RoIs (R, 5, ...), each RoI's loss (R, ...), labels (R, ...), box weights (R, 4 * classes, ...). Tops: the
@@ -129,14 +125,6 @@ class BoxAnnotatorOHEM(Layer):
         labels, weights = bottom[2].read().view(-1), bottom[3].read().view(rows, -1, self._places)
         top[0].write(labels.masked_fill(~kept, self.param.ignore_label).view(top[0].shape))
         top[1].write(weights.masked_fill(~kept.view(rows, 1, self._places), 0).view(top[1].shape))
-
-    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
-        for blob, down in zip(bottom, propagate_down, strict=True):
-            if down:
-                blob.write_diff(torch.zeros_like(blob.read()))
-
-    def allow_force_backward(self, bottom_index: int) -> bool:
-        return False
 
 
 class _LossOfEachRoI(FunctionLayer):

@@ -11,6 +11,7 @@ from caffe.kernels.host_memory import check_room
 from caffe.kernels.roi_bins import bins_of_rois, of_no_image
 from caffe.kernels.roi_pooling import roi_max_pool, roi_max_pool_backward, rows_that_repeat
 from caffe.layer import Layer, LayerError, register
+from caffe.layers.rois import count_rois, refuse_of_no_image
 from caffe.process import device
 
 
@@ -39,23 +40,22 @@ class ROIPooling(Layer):
             raise LayerError('pooled_w must be > 0')
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
-        features, rois = bottom[0].shape, bottom[1].shape
+        features = bottom[0].shape
         if len(features) != 4:
             raise LayerError(f'ROIPooling: bottom 0 must be features of shape (N, C, H, W), got {features}')
-        if not rois or bottom[1].count != rois[0] * 5:
-            raise LayerError(f'ROIPooling: bottom 1 must be RoIs of shape (R, 5): image, x1, y1, x2, y2; got {rois}')
-        top[0].reshape(rois[0], features[1], self.param.pooled_h, self.param.pooled_w)
+        rois = count_rois(self.type, bottom[1])
+        top[0].reshape(rois, features[1], self.param.pooled_h, self.param.pooled_w)
         if not device.has_own_memory():
             # block_rows: four places a bin, eight bytes each, with as much again while they are computed
-            bins = rois[0] * self.param.pooled_h * self.param.pooled_w
-            what = f'pooling {rois[0]} RoIs into {self.param.pooled_h} x {self.param.pooled_w} bins'
+            bins = rois * self.param.pooled_h * self.param.pooled_w
+            what = f'pooling {rois} RoIs into {self.param.pooled_h} x {self.param.pooled_w} bins'
             check_room(2 * 4 * 8 * bins, what)
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         x, rois, pooled = bottom[0].read(), bottom[1].read().view(-1, 5), (self.param.pooled_h, self.param.pooled_w)
         nowhere = of_no_image(rois, x.shape[0])
         if not x.is_cuda:
-            self._refuse(nowhere, rois, x.shape[0])
+            refuse_of_no_image(self.type, rois, nowhere, x.shape[0])
         bins = bins_of_rois(rois, self.param.spatial_scale, pooled, x.shape)
         if not self.needs_backward and (rows := rows_that_repeat(x, *bins)) is not None:
             top[0].write_rows(rows)
@@ -64,14 +64,6 @@ class ROIPooling(Layer):
         if x.is_cuda:  # to raise would mean to wait for the GPU: NaN instead
             y.masked_fill_(nowhere[:, None, None, None], float('nan'))
         self._kept: Any = (place, *bins) if self.needs_backward else None
-
-    def _refuse(self, nowhere: torch.Tensor, rois: torch.Tensor, images: int) -> None:
-        if nowhere.any():
-            r = int(nowhere.nonzero()[0])
-            raise LayerError(
-                f'ROIPooling: RoI {r} is of image {float(rois[r, 0]):g} of the batch, '
-                f'but bottom 0 holds {images} (numbered from 0); the RoI is {rois[r].tolist()}'
-            )
 
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if propagate_down[1]:  # rounded corners: what is pooled does not change with small changes of an RoI

@@ -8,6 +8,7 @@ from caffe.blob import Blob
 from caffe.kernels.roi_align import roi_align
 from caffe.kernels.roi_bins import of_no_image
 from caffe.layer import FunctionLayer, LayerError, register
+from caffe.layers.rois import count_rois, refuse_of_no_image
 
 
 @register('ROIAlign')
@@ -30,22 +31,14 @@ class ROIAlign(FunctionLayer):
                 raise LayerError(f'{side} must be > 0')
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
-        features, rois = bottom[0].shape, bottom[1].shape
+        features = bottom[0].shape
         if len(features) != 4:
             raise LayerError(f'ROIAlign: bottom 0 must be features of shape (N, C, H, W), got {features}')
-        if not rois or bottom[1].count != rois[0] * 5:
-            raise LayerError(f'ROIAlign: bottom 1 must be RoIs of shape (R, 5): image, x1, y1, x2, y2; got {rois}')
-        top[0].reshape(rois[0], features[1], self.param.pooled_h, self.param.pooled_w)
+        top[0].reshape(count_rois(self.type, bottom[1]), features[1], self.param.pooled_h, self.param.pooled_w)
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         rois, images = bottom[1].read().view(-1, 5), bottom[0].shape[0]
-        nowhere = of_no_image(rois, images)
-        if nowhere.any():
-            r = int(nowhere.nonzero()[0])
-            raise LayerError(
-                f'ROIAlign: RoI {r} is of image {float(rois[r, 0]):g} of the batch, but bottom 0 holds {images} '
-                f'(numbered from 0); the RoI is {rois[r].tolist()}'
-            )
+        refuse_of_no_image(self.type, rois, of_no_image(rois, images), images)
         super().forward(bottom, top)
 
     def compute(self, bottoms: list[torch.Tensor], params: list[torch.Tensor]) -> list[torch.Tensor]:

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from caffe.blob import Blob
-from caffe.layer import FunctionLayer, Layer, LayerError, register
+from caffe.layer import FunctionLayer, LayerError, register
+from caffe.layers.without_gradient import LayerWithoutGradient
 from caffe.proto import caffe_pb2
 
 
@@ -78,7 +79,7 @@ class Normalize(FunctionLayer):
 
 
 @register('PriorBox')
-class PriorBox(Layer):
+class PriorBox(LayerWithoutGradient):
     """The prior boxes of each cell of a map, and their variances (SSD, section 2.2).
 
     Bottoms: the map (N, C, H, W), of which only the size counts, and the image (N, C, H, W). Top (1, 2, H * W * boxes *
@@ -168,11 +169,3 @@ class PriorBox(Layer):
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         top[0].data[...] = self._boxes
-
-    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
-        for blob, down in zip(bottom, propagate_down, strict=True):
-            if down:
-                blob.write_diff(torch.zeros_like(blob.read()))
-
-    def allow_force_backward(self, bottom_index: int) -> bool:
-        return False

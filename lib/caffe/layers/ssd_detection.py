@@ -6,12 +6,13 @@ import numpy as np
 
 from caffe.blob import Blob
 from caffe.kernels.boxes import decode, highest, suppress
-from caffe.layer import Layer, LayerError, register
+from caffe.layer import LayerError, register
+from caffe.layers.without_gradient import LayerWithoutGradient
 from caffe.proto import caffe_pb2
 
 
 @register('DetectionOutput')
-class DetectionOutput(Layer):
+class DetectionOutput(LayerWithoutGradient):
     """The detections of each image: boxes beside the priors, NMS in each class, the keep_top_k best of the image.
 
     Bottoms: codes (N, P * 4), or (N, P * classes * 4) without share_location; scores (N, P * classes); priors (1, 2,
@@ -86,11 +87,3 @@ class DetectionOutput(Layer):
             best = found[highest(found[:, 2], param.keep_top_k)]
             found = best[np.argsort(best[:, 1], kind='stable')]
         return [found]
-
-    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
-        for blob, down in zip(bottom, propagate_down, strict=True):
-            if down:
-                blob.diff[...] = 0
-
-    def allow_force_backward(self, bottom_index: int) -> bool:
-        return False

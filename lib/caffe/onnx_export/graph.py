@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import onnx
+from numpy.typing import ArrayLike
 from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 18  # of 2022, the first with ReduceMax and Split as they are used here; IR version 8 goes with it
@@ -49,7 +50,7 @@ class Graph:
         self.nodes.append(helper.make_node(kind, list(inputs), outputs, name=outputs[0], **attributes))
         return outputs
 
-    def constant(self, values, dtype: type = np.float32) -> str:
+    def constant(self, values: ArrayLike, dtype: type = np.float32) -> str:
         """The name of a constant; equal ones are one."""
         array: np.ndarray = np.asarray(values, dtype)
         key = (array.dtype.str, array.shape, array.tobytes())

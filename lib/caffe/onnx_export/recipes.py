@@ -55,7 +55,7 @@ class Place:
         return len(self.shapes[0])
 
     @property
-    def param(self):
+    def param(self) -> Any:
         """The layer's options."""
         return self.layer.param
 
@@ -75,10 +75,14 @@ class Place:
         return self.layer.blobs[k].shape
 
 
-def exports(layer_type: str, limits: str = ''):
+Recipe = Callable[[Place], str | list[str]]
+"""How a layer type exports: from a place to the names of the tops' values, or of the one top's."""
+
+
+def exports(layer_type: str, limits: str = '') -> Callable[[Recipe], Recipe]:
     """Function decorator: the recipe of a layer type. limits: what the table says of options that do not export."""
 
-    def add(recipe: Callable[[Place], str | list[str]]):
+    def add(recipe: Recipe) -> Recipe:
         _RECIPES[layer_type] = recipe
         _LIMITS[layer_type] = limits
         return recipe
@@ -91,11 +95,8 @@ def no_equivalent(layer_type: str, why: str) -> None:
     _WHY_NOT[layer_type] = why
 
 
-def recipe_of(layer_type: str) -> Callable[[Place], str | list[str]]:
-    """How a layer type exports: a function from a place to the names of the tops' values.
-
-    Raises NoEquivalentError for a type that does not export.
-    """
+def recipe_of(layer_type: str) -> Recipe:
+    """How a layer type exports. Raises NoEquivalentError for one that does not."""
     if layer_type not in _RECIPES:
         raise NoEquivalentError(_WHY_NOT.get(layer_type, 'the type says nowhere how it exports'))
     return _RECIPES[layer_type]

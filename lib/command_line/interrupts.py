@@ -1,4 +1,4 @@
-"""Ctrl-C while a tool starts and ends: one line and status 130, no traceback of a half-imported package.
+"""Ctrl-C while a command starts and ends: one line and status 130, no traceback of a half-imported package.
 
 In between it raises KeyboardInterrupt, as ever. Imported before anything else, so it imports next to nothing itself.
 """
@@ -7,15 +7,22 @@ from __future__ import annotations
 
 import _signal as signal  # what is below the module signal, which takes ten times as long to import
 import os
-import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing's takes a while to import
     from types import FrameType
 
 
-def end_at_once() -> None:
-    """From now on Ctrl-C ends the process at once; unless the shell had it ignored, as for a background process."""
+_command = ''
+
+
+def end_at_once(command: str) -> None:
+    """From now on Ctrl-C ends the process at once; unless the shell had it ignored, as for a background process.
+
+    command: its name, in what is said then.
+    """
+    global _command
+    _command = command
     if signal.getsignal(signal.SIGINT) in (signal.default_int_handler, _raise_unless_importing):
         signal.signal(signal.SIGINT, _end)
 
@@ -38,7 +45,7 @@ def _raise_unless_importing(number: int, frame: FrameType | None) -> None:
 
 def _end(number: int, frame: FrameType | None) -> None:
     try:  # noqa: SIM105 - contextlib is not imported yet
-        os.write(2, f'{os.path.basename(sys.argv[0])}: interrupted\n'.encode())  # not by print: this may come within
+        os.write(2, f'{_command}: interrupted\n'.encode())  # not by print, in the middle of which this may come
     except OSError:
         pass
     os._exit(130)

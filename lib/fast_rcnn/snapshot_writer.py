@@ -1,0 +1,99 @@
+"""What a training writes of its net.
+
+Two kinds of file are written at a snapshot of iteration N:
+
+* <prefix>_iter_N.caffemodel: for testing; bbox_pred predicts plain (dx, dy, dw, dh), see `plain_regression`.
+* <prefix>_resume_iter_N.{solverstate,caffemodel}: for resuming; the solver's own, bbox_pred as it is trained.
+
+Both say what the model is (see `model_card`). <prefix>_best.caffemodel is the model of the highest mAP, for testing
+(see `validation`).
+"""
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from tqdm import tqdm
+
+import whole_file
+from caffe.proto import caffe_pb2
+from fast_rcnn.config import cfg
+from fast_rcnn.model_card import ModelCard, add_card
+from fast_rcnn.snapshots import newest_state, snapshots, thin_out
+from fast_rcnn.validation import best_model
+
+
+class SnapshotWriter:
+    """Writes the models of a run, and removes those of its snapshots that are too many.
+
+    solver: Caffe's, whose snapshot_prefix is <prefix>_resume; snapshot_format: the one it has. plain_regression: makes
+    the context within which the net predicts plain regressions. card: what a model says of itself, given what
+    validation found (None for a snapshot); None to say nothing. goes_on: the run continues one with the same files,
+    whose snapshots count as its own.
+
+    models: the models for testing that the run has written and that are still there (paths).
+    """
+
+    def __init__(
+        self,
+        prefix: str,
+        solver: Any,
+        snapshot_format: int,
+        plain_regression: Callable[[], AbstractContextManager[None]],
+        card: Callable[[dict | None], ModelCard | None],
+        goes_on: bool,
+    ):
+        self._prefix, self._solver, self._format = prefix, solver, snapshot_format
+        self._plain_regression, self._card = plain_regression, card
+        self._of_this_run = {n for n in snapshots(prefix) if goes_on and n <= solver.iter}
+        self.models: list[str] = []
+
+    def write(self) -> str:
+        """Writes both kinds of file for the present iteration; returns the path of the model for testing."""
+        path = f'{self._prefix}_iter_{self._solver.iter}.caffemodel'
+        with tqdm.external_write_mode():  # takes a progress bar away while lines are written
+            self._solver.snapshot()
+            self._add_card(self.state_path().replace('.solverstate', '.caffemodel'), None)
+            with self._plain_regression():
+                self._write_model(path, None)
+            print(f'Wrote snapshot to: {path}')
+        return path
+
+    def write_and_thin_out(self) -> None:
+        """Writes a snapshot; of this run's only the newest cfg.TRAIN.SNAPSHOTS_KEPT stay."""
+        self.models.append(self.write())
+        self._of_this_run.add(self._solver.iter)
+        self._of_this_run -= thin_out(self._prefix, self._of_this_run, cfg.TRAIN.SNAPSHOTS_KEPT)
+        self.models = [path for path in self.models if os.path.exists(path)]
+
+    def write_best(self, validation: dict) -> None:
+        """Writes the net as it is as the best model. To be called where it predicts plain regressions."""
+        self._write_model(best_model(self._prefix), validation)
+
+    def set_aside_best(self) -> None:
+        """The best model of an earlier run must not pass for this one's."""
+        there = best_model(self._prefix)
+        if os.path.exists(there):
+            aside = there.replace('_best.caffemodel', '_best_of_earlier_run.caffemodel')
+            whole_file.rename(there, aside)
+            print(f'{there} is of an earlier run; it is {aside} now')
+
+    def state_path(self) -> str:
+        """The path of the state for the present iteration."""
+        in_hdf5 = self._format == caffe_pb2.SolverParameter.HDF5
+        return f'{self._prefix}_resume_iter_{self._solver.iter}.solverstate' + ('.h5' if in_hdf5 else '')
+
+    def newest_state(self) -> str | None:
+        """The path of the newest state that this run has written; None without any."""
+        return newest_state(self._prefix, self._of_this_run)
+
+    def _write_model(self, path: str, validation: dict | None) -> None:
+        with whole_file.beside(path) as made:
+            self._solver.net.save(made)
+            self._add_card(made, validation)
+
+    def _add_card(self, path: str, validation: dict | None) -> None:
+        card = self._card(validation)
+        if card is not None:
+            add_card(path, card)

@@ -1,0 +1,48 @@
+"""What is looked at before the first iteration, so that a wrong net costs a second and not a night.
+
+Beside this: `start_weights` (has every layer weights?), `predictors` (as many outputs as classes?), `agreement` (do all
+ranks start from the same?).
+"""
+
+from typing import Any
+
+import caffe
+from fast_rcnn.config import cfg
+from fast_rcnn.model_card import ModelCardError, read_card_of_state
+
+
+def training_data_layer(net: caffe.Net, file: str) -> Any:
+    """The layer of `net`, read from `file`, that takes the training set. Raises ValueError unless there is one."""
+    layers = net.layers
+    found = [layers[i] for i in range(len(layers)) if hasattr(layers[i], 'set_roidb')]
+    if len(found) != 1:
+        kinds = ', '.join(dict.fromkeys(layers[i].type for i in range(len(layers))))
+        raise ValueError(
+            f'{file}: the train net has {len(found)} layers that take a training set (RoIDataLayer), '
+            f'expected is one; its {len(layers)} layers are of type {kinds or "none"}'
+        )
+    return found[0]
+
+
+def check_classes(snapshot: str | None, classes: tuple[str, ...]) -> None:
+    """Raises ModelCardError if the state `snapshot`, to go on from, was trained on other classes, or in another order.
+
+    classes: those of the data set; none if it names none.
+    """
+    card = None if snapshot is None else read_card_of_state(snapshot)
+    if card is not None and classes and classes != card.classes:
+        raise ModelCardError(
+            f'{snapshot} was trained on {list(card.classes)}, the data set numbers its classes '
+            f'{list(classes)}: call fast_rcnn.model_card.match_classes on the data set first'
+        )
+
+
+def note_sampling(mines: bool, solver_prototxt: str) -> None:
+    """Says so where net and cfg do not agree on mining: each is an experiment, or an oversight."""
+    if cfg.TRAIN.USE_OHEM and not mines:
+        print(f'Note: TRAIN.USE_OHEM is True, and the net of {solver_prototxt} does not mine: it learns from all RoIs')
+    if mines and not cfg.TRAIN.USE_OHEM:
+        print(
+            f'Note: the net of {solver_prototxt} mines, but TRAIN.USE_OHEM is False: only RoIs that the classic '
+            'sampling draws can be mined; give it a cfg such as experiments/cfgs/fast_rcnn_ohem.yml'
+        )
