@@ -19,6 +19,8 @@ from caffe.kernels import roi_bins, roi_pooling
 from caffe.kernels.roi_bins import Bins, bins_of_rois
 
 try:
+    import triton_probe
+
     from caffe.kernels import roi_pooling_triton
 except ModuleNotFoundError:
     roi_pooling_triton = None
@@ -43,6 +45,11 @@ def by_triton(request):
         with pytest.MonkeyPatch.context() as environment:
             environment.setenv('TRITON_INTERPRET', '1')
             process.submit(abs, 0).result()
+        try:
+            sums = process.submit(triton_probe.run).result()
+        except Exception as error:
+            pytest.skip(f"Triton's interpreter cannot run a kernel of three lines: {error}")
+        assert sums == [3, 3, 3, 3]
         yield lambda name, *args: process.submit(getattr(roi_pooling_triton, name), *args).result()
 
 
