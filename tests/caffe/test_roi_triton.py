@@ -186,7 +186,8 @@ def test_compiles(kernel, places, capability, monkeypatch, tmp_path):
     assert made['cubin']
     assert f'.target sm_{capability}' in made['ptx']
     assert not re.search(r'\b(atom|red)\.', made['ptx']), 'additions in an order of chance'
-    assert ('div.rn.f32' in made['ptx']) == (kernel == 'backward')
+    # Triton 3.4 has denormal numbers as zero there (ftz): neither pixels nor the lengths of bins are that small
+    assert bool(re.search(r'div\.rn\.(ftz\.)?f32', made['ptx'])) == (kernel == 'backward')
     assert not re.search(r'div\.(full|approx)', made['ptx']), 'inexact division'
 
 
