@@ -151,7 +151,6 @@ BY_HAND = {
     'experiments/count_loading.py': 'into a temporary folder',
     'lib/roi_data_layer/passing.py': 'memory that two processes share, not a file',
     'lib/fast_rcnn/training_lock.py': 'a lock, whose content nobody needs whole',
-    'lib/command_line/standard_streams.py': 'a standard stream, not a file',
 }
 
 

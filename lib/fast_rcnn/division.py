@@ -9,7 +9,7 @@ images: the learning rate is `count` times as high, with a warm-up, and iteratio
 import dataclasses
 from collections.abc import Iterator
 
-from caffe.proto.caffe_pb2 import SolverParameter
+from caffe.proto import caffe_pb2
 
 WARM_UP = 500
 """Iterations over which a scaled learning rate grows from the unscaled one; no more than a tenth of all."""
@@ -65,7 +65,7 @@ def divide(iter_size: int, rank: int = 0, count: int = 1, scale_batch: bool = Fa
     return Division(iter_size, here, rank * here, count)
 
 
-def set_solver(param: SolverParameter, division: Division) -> None:
+def set_solver(param: caffe_pb2.SolverParameter, division: Division) -> None:
     """Changes a SolverParameter to what each rank's solver has to be told.
 
     Caffe's solvers make iter_size passes each and take the mean over all, clipped by its norm: the norm of the sum over

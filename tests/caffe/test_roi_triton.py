@@ -19,6 +19,8 @@ from caffe.kernels import roi_bins, roi_pooling
 from caffe.kernels.roi_bins import Bins, bins_of_rois
 
 try:
+    import triton_probe
+
     from caffe.kernels import roi_pooling_triton
 except ModuleNotFoundError:
     roi_pooling_triton = None
@@ -43,6 +45,11 @@ def by_triton(request):
         with pytest.MonkeyPatch.context() as environment:
             environment.setenv('TRITON_INTERPRET', '1')
             process.submit(abs, 0).result()
+        try:
+            sums = process.submit(triton_probe.run).result()
+        except Exception as error:
+            pytest.skip(f"Triton's interpreter cannot run a kernel of three lines: {error}")
+        assert sums == [3, 3, 3, 3]
         yield lambda name, *args: process.submit(getattr(roi_pooling_triton, name), *args).result()
 
 
@@ -179,7 +186,8 @@ def test_compiles(kernel, places, capability, monkeypatch, tmp_path):
     assert made['cubin']
     assert f'.target sm_{capability}' in made['ptx']
     assert not re.search(r'\b(atom|red)\.', made['ptx']), 'additions in an order of chance'
-    assert ('div.rn.f32' in made['ptx']) == (kernel == 'backward')
+    # Triton 3.4 has denormal numbers as zero there (ftz): neither pixels nor the lengths of bins are that small
+    assert bool(re.search(r'div\.rn\.(ftz\.)?f32', made['ptx'])) == (kernel == 'backward')
     assert not re.search(r'div\.(full|approx)', made['ptx']), 'inexact division'
 
 
