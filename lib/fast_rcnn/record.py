@@ -85,6 +85,13 @@ def read_record(path: str, needed: Sequence[str] = ()) -> list[dict]:
     return entries
 
 
+def lines_before(path: str, iteration: int) -> list[dict]:
+    """The lines of a record that a run keeps which goes on from `iteration`; none if there is no record yet."""
+    if iteration < 1 or not os.path.exists(path):
+        return []
+    return [entry for entry in read_record(path) if entry['iteration'] < iteration]
+
+
 # Blobs of R-FCN's nets with OHEM: labels of all RoIs, -1 where one does not count, and each RoI's two losses
 _OF_RFCN = ('labels', 'labels_ohem', 'per_roi_loss_cls', 'per_roi_loss_bbox')
 
@@ -286,10 +293,8 @@ class TrainingRecord:
 
     def _opened_at(self, path: str, iteration: int) -> whole_file.GrowingFile:
         """`path`, open for appending, with the lines before `iteration` alone."""
-        kept = []
-        if iteration > 0 and os.path.exists(path):
-            kept = [entry for entry in read_record(path) if entry['iteration'] < iteration]
-            self.validated_at = max((entry['val']['iteration'] for entry in kept if 'val' in entry), default=None)
+        kept = lines_before(path, iteration)
+        self.validated_at = max((entry['val']['iteration'] for entry in kept if 'val' in entry), default=None)
         whole_file.write_text(path, ''.join(map(_line, kept)))
         return whole_file.GrowingFile(path)
 

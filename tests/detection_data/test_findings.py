@@ -124,6 +124,21 @@ def test_an_image_cut_short(right):
     assert 'truncated' in report.places['damaged image'][0]
 
 
+def test_an_image_damaged_inside(right):
+    """No decoder fails on it: the marker that ends the pixels stands amid them, and the file's end is as it should be."""
+    path = right.root / 'JPEGImages' / 'a.jpg'
+    noise = np.random.default_rng(1).integers(0, 255, (40, 60, 3), np.uint8)
+    Image.fromarray(noise).save(path)
+    assert found(right)[1] == {}
+    data = bytearray(path.read_bytes())
+    middle = len(data) * 2 // 3
+    data[middle : middle + 2] = b'\xff\xd9'
+    path.write_bytes(data)
+    report, counts = found(right)
+    assert counts == {'damaged image': 1} and not report.refused
+    assert report.places['damaged image'] == [f'{path}: Corrupt JPEG data: premature end of data segment']
+
+
 def exif(path, orientation, size):
     """Write a JPEG with these stored pixels and that EXIF orientation."""
     header = Image.Exif()

@@ -138,14 +138,22 @@ def test_augmented_images_are_the_same_however_they_are_made(solver, roidb, tmp_
 
 def test_a_run_that_is_further_on_already_is_left_alone(solver, roidb, tmp_path):
     train_net(solver(), roidb, str(tmp_path), max_iters=2)
-    before = {path.name: path.read_bytes() for path in tmp_path.glob('tiny_*iter_*')}
-    record = (tmp_path / 'tiny_record.jsonl').read_bytes()
+    before = {path.name: path.read_bytes() for path in tmp_path.glob('tiny_*')}
+    assert {'tiny_solver.prototxt', 'tiny_record.jsonl'} < set(before)
+    other, state = solver(base_lr='0.002'), str(tmp_path / 'tiny_resume_iter_2.solverstate')
     with pytest.raises(ValueError, match=r'at iteration 2 already, beyond the 1 asked for \(--iters\)'):
-        train_net(
-            solver(), roidb, str(tmp_path), max_iters=1, snapshot=str(tmp_path / 'tiny_resume_iter_2.solverstate')
-        )
-    assert {path.name: path.read_bytes() for path in tmp_path.glob('tiny_*iter_*')} == before
-    assert (tmp_path / 'tiny_record.jsonl').read_bytes() == record
+        train_net(other, roidb, str(tmp_path), max_iters=1, snapshot=state)
+    assert {path.name: path.read_bytes() for path in tmp_path.glob('tiny_*')} == before
+
+
+def test_a_run_with_a_damaged_record_is_refused_and_leaves_all_as_it_was(solver, roidb, tmp_path):
+    train_net(solver(), roidb, str(tmp_path), max_iters=2)
+    (tmp_path / 'tiny_record.jsonl').write_text('{}\n{}\n')
+    before = {path.name: path.read_bytes() for path in tmp_path.glob('tiny_*')}
+    other, state = solver(base_lr='0.002'), str(tmp_path / 'tiny_resume_iter_2.solverstate')
+    with pytest.raises(ValueError, match=r'tiny_record\.jsonl, line 1: not a line of a training record'):
+        train_net(other, roidb, str(tmp_path), max_iters=4, snapshot=state)
+    assert {path.name: path.read_bytes() for path in tmp_path.glob('tiny_*')} == before
 
 
 def test_worker_processes_do_not_change_the_result(solver, roidb, tmp_path):
