@@ -125,7 +125,7 @@ def test_an_image_cut_short(right):
 
 
 def test_an_image_damaged_inside(right):
-    """No decoder fails on it: the marker that ends the pixels stands amid them, and the file's end is as it should be."""
+    """No decoder fails on it: the marker that ends the pixels stands amid them, the file's end is as it should be."""
     path = right.root / 'JPEGImages' / 'a.jpg'
     noise = np.random.default_rng(1).integers(0, 255, (40, 60, 3), np.uint8)
     Image.fromarray(noise).save(path)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import caffe
+from caffe.files import model_file
 from fast_rcnn.config import cfg
 from fast_rcnn.diagnosis import Explosion
 from fast_rcnn.solver_file import read_solver
@@ -214,6 +215,30 @@ def test_a_second_ctrl_c_stops_at_once_and_names_the_last_snapshot(solver, roidb
     assert not (tmp_path / 'tiny_iter_3.caffemodel').exists()
 
 
+def test_an_image_that_is_gone_costs_no_iteration(solver, roidb, tmp_path):
+    """Mini-batches 4 and 5 are those of iteration 2: the second cannot be read, amid the iteration."""
+    train_net(solver(), roidb, str(tmp_path / 'whole'), max_iters=4)
+    out = tmp_path / 'out'
+    wrapper = SolverWrapper(solver(), roidb, str(out))
+    read, calls = wrapper.data_layer.forward, []
+
+    def fails(bottom, top):
+        calls.append(1)
+        if len(calls) == 6:
+            raise ValueError('photo.jpg: there is no such file')
+        read(bottom, top)
+
+    wrapper.data_layer.forward = fails
+    state = str(out / 'tiny_resume_iter_2.solverstate')
+    with pytest.raises(ValueError, match='no such file') as caught:
+        wrapper.train_model(4)
+    wrapper.close()
+    assert f'iteration 2 is saved: to go on, resume from {state} (--snapshot)' in caught.value.__notes__
+    train_net(solver(), roidb, str(out), max_iters=4, snapshot=state)
+    for name in ('tiny_iter_4.caffemodel', 'tiny_resume_iter_4.caffemodel'):
+        assert (out / name).read_bytes() == (tmp_path / 'whole' / name).read_bytes()
+
+
 def test_a_loss_that_is_not_a_number_stops_training(solver, roidb, tmp_path):
     wrapper = SolverWrapper(solver(), roidb, str(tmp_path))
     wrapper.solver.net.params['fc'][0].data[0, 0] = np.nan
@@ -238,6 +263,23 @@ def test_weights_that_were_spoilt_before_a_resume_are_named(solver, roidb, tmp_p
         FloatingPointError, match=r'base_lr is not the cause: look at .* \(.*tiny_resume_iter_0\.solver'
     ):
         wrapper.train_model(10)
+
+
+def test_a_history_that_spoils_a_resumed_run_is_blamed_and_not_the_learning_rate(solver, roidb, tmp_path, monkeypatch):
+    """The history of iteration 2 has numbers that are finite and far too large; that of iteration 1 is whole."""
+    monkeypatch.setattr(cfg.TRAIN, 'SNAPSHOT_ITERS', 1)
+    train_net(solver(), roidb, str(tmp_path), max_iters=2)
+    first, second = (str(tmp_path / f'tiny_resume_iter_{n}.solverstate') for n in (1, 2))
+    state = model_file.read_state(second)
+    spoilt = [np.full_like(blob.data, 1e30) for blob in state.history]
+    model_file.write_state(second, 2, state.learned_net, spoilt, state.current_step, state.solver_type)
+    with pytest.raises(FloatingPointError) as caught:
+        train_net(solver(), roidb, str(tmp_path), max_iters=9, snapshot=second)
+    assert str(caught.value).endswith(
+        'The run was resumed 1 update before, with a learning rate no higher than it had then, 0.0001: so base_lr is '
+        f'not the likely cause, but {second}, whose history moves the weights. Resume from an earlier snapshot '
+        f'({first}), or start anew from its weights (--weights).'
+    )
 
 
 def test_a_regression_that_is_never_trained_is_noticed(solver, roidb, tmp_path):
