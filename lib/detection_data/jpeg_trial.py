@@ -14,12 +14,12 @@ from collections.abc import Sequence
 # What the other process does. An eighth of the size is enough: all data are gone through for it.
 _TRIAL = """
 import os, sys
-import cv2
+import cv2, numpy
 for path in os.fsencode(sys.stdin.read()).split(b'\\0'):
     os.write(2, b'\\n\\0\\n')
     try:
-        cv2.imread(os.fsdecode(path), cv2.IMREAD_REDUCED_GRAYSCALE_8)
-    except cv2.error:
+        cv2.imdecode(numpy.fromfile(path, numpy.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_8)
+    except (cv2.error, OSError):
         pass  # not for this trial to tell
 """
 _WARNINGS = ('Corrupt JPEG data', 'Premature end of JPEG', 'Inconsistent progression')

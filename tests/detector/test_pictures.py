@@ -51,6 +51,16 @@ def test_the_size_of_a_picture(width, height, expected):
     assert picture.shape[1] == expected[0] and 20 < legend < 0.1 * max(expected) and picture[legend:].any()
 
 
+def test_a_name_with_half_a_letter(tmp_path):
+    """Of a file name that is not UTF-8, or of JSON's escapes: OpenCV 5 would end the process."""
+    found = [{'class': 'caf\udce9', 'score': 0.9, 'box': (5, 5, 60, 60)}]
+    plain = [{**found[0], 'class': 'caf?'}]
+    image = np.full((480, 640, 3), 200, np.uint8)
+    classes = ['__background__', 'caf\udce9'], ['__background__', 'caf?']
+    pictures = [draw_detections(image, each, names) for each, names in zip((found, plain), classes, strict=True)]
+    np.testing.assert_array_equal(*pictures)
+
+
 def test_the_panels_of_a_wide_image_lie_one_below_the_other():
     classes = ['__background__', 'cat']
     wide, square = (draw_mined_rois(batch_of(*size), 0, classes) for size in ((1000, 100), (300, 300)))

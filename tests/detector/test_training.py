@@ -348,6 +348,17 @@ def test_a_rate_that_cannot_train_is_refused(solver, roidb, tmp_path, rate):
         SolverWrapper(solver(base_lr=rate), roidb, str(tmp_path))
 
 
+def test_a_solver_that_is_a_file_of_weights_is_told_in_a_short_line(tmp_path):
+    path = tmp_path / 'x.caffemodel'
+    path.write_bytes(bytes(range(256)) * 4)
+    with pytest.raises(ValueError, match=r'x\.caffemodel: not a solver prototxt') as caught:
+        read_solver(str(path))
+    assert len(str(caught.value)) < 400 + len(str(path)) and str(caught.value).isprintable()
+    os.truncate(path, 2**36)  # more than memory holds, no more than a page on the disk
+    with pytest.raises(ValueError, match=r'x\.caffemodel: longer than 1048576 bytes: not a solver prototxt'):
+        read_solver(str(path))
+
+
 def test_a_misspelt_field_of_a_solver_is_told_with_the_right_one(tmp_path):
     (tmp_path / 'odd.prototxt').write_text('base_ler: 1')
     with pytest.raises(ValueError, match=r'no field named "base_ler"\. Did you mean "base_lr"\?$'):
