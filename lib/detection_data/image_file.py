@@ -208,6 +208,8 @@ def _plausible_header(path: str) -> Header | None:
         raise ImageError(
             f'{path}: cannot be read as an image: this user may not read it; change its permissions'
         ) from None
+    except OSError as e:  # of a disk or a network
+        raise ImageError(f'{path}: cannot be read as an image: {e.strerror}') from None
 
 
 def _checked_header(f: BinaryIO, bytes_there: int, name: str) -> Header | None:

@@ -96,6 +96,14 @@ def test_annotations(right, xml, kind, words):
     assert report.refused == (KINDS[kind][1] == 'refuses') or 'set' in counts
 
 
+def test_an_annotation_that_cannot_be_read_is_listed(right):
+    path = right.root / 'Annotations' / 'a.xml'
+    path.unlink()
+    path.mkdir()
+    report, _ = found(right)
+    assert report.places['annotation'] == [f'{path}: cannot be read: Is a directory'] and report.images == 2
+
+
 def test_a_size_that_is_not_stated_is_measured(right):
     right.add('a', annotation([DOG, ('cat', 1, 1, 61, 40)], size=None))
     assert found(right)[1] == {'clipped': 1, 'no size': 1}

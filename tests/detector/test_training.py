@@ -1,6 +1,7 @@
 """Training: snapshots, resuming, stopping, and warnings, on a net small enough to train in a test."""
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import caffe
 from caffe.files import model_file
 from fast_rcnn.config import cfg
 from fast_rcnn.diagnosis import Explosion
+from fast_rcnn.output_folder import output_folder
 from fast_rcnn.solver_file import read_solver
 from fast_rcnn.test import load_net
 from fast_rcnn.train import SolverWrapper, TrainingInterrupted, get_training_roidb, train_net
@@ -213,6 +215,20 @@ def test_a_second_ctrl_c_stops_at_once_and_names_the_last_snapshot(solver, roidb
         wrapper.train_model(10)
     assert not isinstance(stopped.value, TrainingInterrupted)
     assert not (tmp_path / 'tiny_iter_3.caffemodel').exists()
+
+
+def test_a_folder_removed_while_training_is_made_again(solver, roidb, tmp_path):
+    out = tmp_path / 'out'
+
+    def remove(iteration, losses):
+        if iteration == 1:
+            shutil.rmtree(out)
+
+    wrapper = SolverWrapper(solver(), roidb, str(out))
+    wrapper.train_model(2, after=remove)
+    wrapper.close()
+    names = {'tiny_iter_2.caffemodel', 'tiny_resume_iter_2.caffemodel', 'tiny_resume_iter_2.solverstate'}
+    assert names <= {path.name for path in out.iterdir()}
 
 
 def test_an_image_that_is_gone_costs_no_iteration(solver, roidb, tmp_path):
@@ -483,6 +499,12 @@ def test_weights_that_lack_a_layer_are_no_weights_for_it(solver, roidb, tmp_path
     with pytest.raises(ValueError, match=r'and .*other\.caffemodel has none for them'):
         SolverWrapper(path, roidb, str(tmp_path / 'out'), pretrained_model=other)
     assert not (tmp_path / 'out').exists()
+
+
+def test_a_folder_that_cannot_be_made_leaves_none_of_those_above_it(tmp_path):
+    with pytest.raises(OSError, match='File name too long'), output_folder(str(tmp_path / 'a' / 'b' / ('c' * 300))):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_refused_run_leaves_a_folder_as_it_was(solver, roidb, tmp_path):
