@@ -198,6 +198,20 @@ def test_classes_of_a_record_are_in_the_order_that_its_lines_tell():
     assert sorted(classes_in([line_of(0, 'a', 'b'), line_of(1, 'b', 'a')])) == ['a', 'b']  # of two sets: any order
 
 
+def test_names_of_any_length_and_letters_in_curves(tmp_path):
+    """A name of a hundred thousand letters took longer than anybody waits, a dollar sign was mathematics."""
+    names = ['background', 'a' * 100_000, '$x', 'caf\udce9']
+    by_class = {name: {'rois': 1, 'cls': 0.5, 'bbox': 0.1} for name in names}
+    line = {
+        'iteration': 0, 'lr': 0.1, 'images': 1, 'loss': {'loss_cls': 1.0}, 'seconds': {'step': 1.0},
+        'memory': {'host_peak_mb': 1.0}, 'all': {'rois': 4, 'fg': 3, 'loss': 0.6, 'by_class': by_class},
+        'mined': {'rois': 4, 'fg': 3, 'loss': 0.6, 'cls': 0.5, 'bbox': 0.1},
+    }  # fmt: skip
+    for runs in ({'$a_1$': [line]}, {'b' * 10_000: [line], 'caf\udce9': [line]}):
+        draw_curves(str(tmp_path / 'c.png'), runs, 1, {'$x$': {0: 1.0}})
+        assert cv2.imread(str(tmp_path / 'c.png')).shape[1] < 2000
+
+
 def test_what_was_not_recorded_has_no_panel(tmp_path):
     """Eight panels of a run with mining are three rows of three; without, the three that are left are one row."""
     whole = [line_of(i, 'background', 'cat') for i in range(4)]
