@@ -199,7 +199,7 @@ def test_classes_of_a_record_are_in_the_order_that_its_lines_tell():
 
 
 def test_names_of_any_length_and_letters_in_curves(tmp_path):
-    """A name of a hundred thousand letters took longer than anybody waits, a dollar sign was mathematics."""
+    """A name of 60000 letters took longer than anybody waits, a dollar sign was mathematics."""
     names = ['background', 'a' * 100_000, '$x', 'caf\udce9']
     by_class = {name: {'rois': 1, 'cls': 0.5, 'bbox': 0.1} for name in names}
     line = {
