@@ -20,9 +20,9 @@ from ranks.devices import device_of_rank, devices_of
 from ranks.launcher import end_with_launcher, launch
 
 
-def parser_of(doc: str) -> argparse.ArgumentParser:
+def parser_of(doc: str | None) -> argparse.ArgumentParser:
     """A parser whose --help is a script's docstring: the first line above the flags, the rest below as it stands."""
-    title, _, rest = doc.partition('\n')
+    title, _, rest = (doc or '').partition('\n')  # python -OO leaves none
     return argparse.ArgumentParser(
         description=title, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=rest.strip('\n')
     )

@@ -44,7 +44,7 @@ PIECE = 8  # images computed and saved together; Ctrl-C waits for the pieces at 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        description=(__doc__ or '').partition('\n')[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument('--imdb', required=True, help='data set, or several joined by +')
     parser.add_argument('--method', default='selective_search', choices=METHODS)

@@ -6,6 +6,7 @@ A log's disk may be full, a `tee` killed, a terminal closed, or a stream closed 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from typing import Any
@@ -41,6 +42,9 @@ def open_closed() -> None:
         if getattr(sys, name) is None:
             mode = 'r' if number == 0 else 'w'
             setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 - as long as the process lives
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # the names of files may have any bytes, a terminal not all letters
+            stream.reconfigure(errors='backslashreplace')
 
 
 def never_fail() -> None:

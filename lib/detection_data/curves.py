@@ -14,8 +14,11 @@ NAME_LENGTH = 20
 
 
 def literal(text: str) -> str:
-    """The text as Matplotlib shows it letter by letter: between two dollar signs it would read mathematics."""
-    return text.replace('$', r'\$')
+    """The text as Matplotlib shows it letter by letter: between two dollar signs it would read mathematics.
+
+    Halves of letters, as names that are not UTF-8 have, become question marks.
+    """
+    return text.encode(errors='replace').decode().replace('$', r'\$')
 
 
 def shortened(name: str) -> str:

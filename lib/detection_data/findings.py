@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -19,6 +19,7 @@ from detection_data.coco import STYLE as COCO_STYLE
 from detection_data.coco import coco
 from detection_data.image_file import ImageError, damage_of, image_scale, read_header, read_image
 from detection_data.imdb import imdb
+from detection_data.jpeg_trial import damage_within_jpegs
 from detection_data.labels import NOTED, PUT_RIGHT, REFUSED, RawObject, flag_value
 
 SHOWN = 3  # places of each kind, unless all are asked for
@@ -151,7 +152,7 @@ def look_at(
     withheld = data_set is not None and data_set.withheld
     with ThreadPoolExecutor(jobs) as pool:
         for chunk in _chunks(images, AT_A_TIME):
-            measured = pool.map(lambda image: measure(image.path), chunk)
+            measured = _with_damage_within(pool.map(lambda image: measure(image.path), chunk), chunk)
             for image, found in zip(chunk, measured, strict=True):
                 size = _look_at_image(image, found, scales, max_size, report)
                 if not withheld:
@@ -182,6 +183,8 @@ class Measured(NamedTuple):
     mode: str = ''
     problem: str = ''
     """Why it cannot be read."""
+    format: str = ''
+    """Pillow's name of it."""
 
 
 _large = threading.Lock()
@@ -203,9 +206,18 @@ def _measured(path: str, header) -> Measured:
         height, width = read_image(path).shape[:2]
     except ImageError as e:
         return Measured(problem=str(e))
-    return Measured(
-        width, height, header.orientation if header else 1, damage_of(path), _unusual(header.mode if header else '')
-    )
+    if header is None:
+        return Measured(width, height, damage=damage_of(path))
+    return Measured(width, height, header.orientation, damage_of(path), _unusual(header.mode), format=header.format)
+
+
+def _with_damage_within(measured: Iterable[Measured], images: Sequence[RawImage]) -> list[Measured]:
+    """The same, with the damage inside JPEG files that look whole."""
+    done = list(measured)
+    whole = [i for i, each in enumerate(done) if each.format == 'JPEG' and each.width and not each.damage]
+    for i, damage in zip(whole, damage_within_jpegs([images[i].path or '' for i in whole]), strict=True):
+        done[i] = done[i]._replace(damage=damage)
+    return done
 
 
 def _unusual(mode: str) -> str:

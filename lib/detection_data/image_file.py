@@ -71,7 +71,7 @@ def read_image(path: str | os.PathLike, size: tuple[int, int] | None = None) -> 
     image = None
     if not (header and header.format == 'TIFF' and _is_turned_tiff(path)):  # what OpenCV makes of those varies
         try:
-            image = cv2.imread(path, _READ)
+            image = _read_by_opencv(path)
         except cv2.error:  # OpenCV 5 raises where 4 returned None
             image = None
     if image is None:
@@ -208,6 +208,8 @@ def _plausible_header(path: str) -> Header | None:
         raise ImageError(
             f'{path}: cannot be read as an image: this user may not read it; change its permissions'
         ) from None
+    except OSError as e:  # of a disk or a network
+        raise ImageError(f'{path}: cannot be read as an image: {e.strerror}') from None
 
 
 def _checked_header(f: BinaryIO, bytes_there: int, name: str) -> Header | None:
@@ -241,6 +243,21 @@ def _has_endless_chunk(f: BinaryIO, bytes_there: int) -> bool:
         place += size + 12  # length, type and check sum
         f.seek(place)
     return False
+
+
+def _read_by_opencv(path: str) -> np.ndarray | None:
+    if is_opencv_path(path):
+        return cv2.imread(path, _READ)
+    return cv2.imdecode(np.fromfile(path, np.uint8), _READ)
+
+
+def is_opencv_path(path: str) -> bool:
+    """Whether OpenCV can be given a path: one whose bytes are not UTF-8, as old file systems have, ends the process."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _too_large(header: Header) -> bool:

@@ -286,6 +286,8 @@ def parse_xml(path: str) -> ElementTree.Element:
             text = f.read()
     except FileNotFoundError:
         raise AnnotationError(f'{path}: no such annotation file; add it or take its id out of ImageSets/Main') from None
+    except OSError as e:  # the checker lists it, and goes on
+        raise AnnotationError(f'{path}: cannot be read: {e.strerror}') from None
     # No VOC file has a document type; refusing it (and encodings that could hide it) keeps entity bombs out.
     if b'<!DOCTYPE' in text or b'<!ENTITY' in text or b'\x00' in text:
         raise AnnotationError(f'{path}: has a DOCTYPE or is not plain 8-bit XML, which VOC annotations never are')

@@ -17,6 +17,8 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
+from detection_data.image_file import is_opencv_path
+
 _MOST_PIXELS = 2**26  # of a scaled image
 METHODS = ('selective_search', 'selective_search_quality', 'edge_boxes', 'random')
 
@@ -34,7 +36,7 @@ def propose(
 
     'edge_boxes' needs `edge_model`, see there; the others do not use it.
     """
-    image_seed = [seed, zlib.crc32(image_id.encode())]
+    image_seed = [seed, zlib.crc32(image_id.encode(errors='surrogatepass'))]
     if method == 'selective_search':
         return selective_search(image, 'fast', image_seed, max_boxes=max_boxes, resize_to=resize_to)
     if method == 'selective_search_quality':
@@ -111,6 +113,8 @@ def check_edge_model(path: str | None) -> None:
             f'with: curl -LO {EDGE_MODEL}'
         )
     keys = ('options', 'childs', 'featureIds', 'thresholds', 'edgeBoundaries', 'edgeBins')
+    if not is_opencv_path(path):
+        raise ValueError(f'{path}: OpenCV reads no model whose name is not UTF-8: rename it')
     try:
         model = cv2.FileStorage(path, cv2.FILE_STORAGE_READ)
         known = model.isOpened() and not any(model.getNode(key).empty() for key in keys)

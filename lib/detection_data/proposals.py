@@ -157,6 +157,10 @@ class Proposals:
                 f'{self.path} has no proposals for image {image_id!r} (it has {len(self)} images): '
                 f'was it made for another set? {self._remedy(self.method)}'
             )
+        if isinstance(self._boxes, np.memmap):  # reading beyond the end of a mapped file ends the process
+            there, needed = self._boxes.base.size(), self._boxes.offset + self._boxes.nbytes  # type: ignore[union-attr, operator]
+            if there < needed:
+                raise self._broken(f'it was cut short since it was opened, has {there} bytes of {needed}')
         boxes = np.array(self._boxes[self._offsets[k] : self._offsets[k + 1]], np.float32)
         problem = check_boxes(boxes, size)
         if problem:

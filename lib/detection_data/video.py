@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 import whole_file
-from detection_data.image_file import ImageError
+from detection_data.image_file import ImageError, is_opencv_path
 
 VIDEO_EXTENSIONS = ('.mp4', '.m4v', '.mov', '.avi', '.mkv', '.webm', '.mpg', '.mpeg', '.wmv', '.ogv', '.mts', '.m2ts')
 
@@ -28,6 +28,8 @@ class Frames:
 
     def __init__(self, source: str | int, step: int = 1, most: int = 0):
         self._name = f'camera {source}' if isinstance(source, int) else source
+        if isinstance(source, str) and not is_opencv_path(source):
+            raise ImageError(f'{source}: OpenCV reads no video whose name is not UTF-8: rename it')
         self._capture = cv2.VideoCapture(source)
         if not self._capture.isOpened():
             raise ImageError(
@@ -85,6 +87,8 @@ class VideoFile:
     """A video that pictures (H, W, 3), uint8, BGR, all of one size, are added to."""
 
     def __init__(self, made: str, path: str, fps: float):
+        if not is_opencv_path(made):
+            raise ValueError(f'{path}: OpenCV writes no video whose name is not UTF-8: give it another')
         self._made, self._path, self._fps = made, path, fps
         self._writer: cv2.VideoWriter | None = None
         self._size = 0, 0

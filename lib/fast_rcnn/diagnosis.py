@@ -44,6 +44,20 @@ def what_to_try(solver: str, base_lr: float, clip_gradients: float, state: str |
     return f'Usually base_lr is too high: it is {base_lr:g} in {solver}; try {base_lr / 10:g}{clip}, and {start}.'
 
 
+def what_to_try_after_resuming(state: str, updates: int, rate: float, earlier: str | None) -> str:
+    """What helps a run that went on from `state`, at no higher a learning rate, and went wrong so few updates later.
+
+    rate: the learning rate. earlier: a state from before that one, if there is one.
+    """
+    start = 'start anew from its weights (--weights)'
+    start = start if earlier is None else f'resume from an earlier snapshot ({earlier}), or {start}'
+    return (
+        f'The run was resumed {updates} update{"s" * (updates != 1)} before, with a learning rate no higher than it '
+        f'had then, {rate:g}: so base_lr is not the likely cause, but {state}, whose history moves the weights. '
+        f'{start[0].upper()}{start[1:]}.'
+    )
+
+
 def not_finite(net: caffe.Net, shown: list[str], folder: str, weights_are_old: bool) -> str:
     """Says which blob of `net` is the first that is not finite, for which image and box; and dumps it.
 

@@ -13,12 +13,12 @@ def output_folder(path: str) -> Iterator[None]:
     while not os.path.isdir(folder):
         made.append(folder)
         folder = os.path.dirname(folder)
-    os.makedirs(path, exist_ok=True)
     try:
+        os.makedirs(path, exist_ok=True)
         yield
     except BaseException:
-        with contextlib.suppress(OSError):  # one that somebody else has begun to fill
-            for folder in made:
+        for folder in made:
+            with contextlib.suppress(OSError):  # one that somebody else has begun to fill, or that was not reached
                 os.rmdir(folder)
         raise
 

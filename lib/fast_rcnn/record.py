@@ -33,13 +33,15 @@ import resource
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 import whole_file
+
+_LONGEST = 2**22  # letters of a line: thousands of classes have room
 
 PARTS = ('data', 'forward', 'mining', 'backward')
 
@@ -62,8 +64,7 @@ def read_record(path: str, needed: Sequence[str] = ()) -> list[dict]:
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f'no training record {path}; tools/train_net.py writes <prefix>_record.jsonl')
-    with open(path, encoding='utf-8', errors='replace') as stream:
-        lines = stream.read().split('\n')
+    lines = list(_lines_of(path))
     entries = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -80,9 +81,28 @@ def read_record(path: str, needed: Sequence[str] = ()) -> list[dict]:
                     f'{path}, line {number}: not a line of a training record, which train_net.py writes beside its '
                     'snapshots as <prefix>_record.jsonl. Is it a log? That has no numbers of single RoIs'
                 ) from None
-            raise ValueError(f'{path}, line {number}: not a line of a training record: {error}') from None
+            words = 'nested too deeply' if isinstance(error, RecursionError) else error
+            raise ValueError(f'{path}, line {number}: not a line of a training record: {words}') from None
         entries.append(entry)
     return entries
+
+
+def _lines_of(path: str) -> Iterator[str]:
+    """The lines of a text, without their ends; the last is empty if the text ends in one. Raises ValueError."""
+    with open(path, encoding='utf-8', errors='replace', newline='\n') as stream:
+        number, line = 0, '\n'
+        while line.endswith('\n'):
+            number, line = number + 1, stream.readline(_LONGEST + 1)
+            if len(line) > _LONGEST:
+                raise ValueError(f'{path}, line {number}: longer than {_LONGEST} letters: not a training record')
+            yield line.removesuffix('\n')
+
+
+def lines_before(path: str, iteration: int) -> list[dict]:
+    """The lines of a record that a run keeps which goes on from `iteration`; none if there is no record yet."""
+    if iteration < 1 or not os.path.exists(path):
+        return []
+    return [entry for entry in read_record(path) if entry['iteration'] < iteration]
 
 
 # Blobs of R-FCN's nets with OHEM: labels of all RoIs, -1 where one does not count, and each RoI's two losses
@@ -286,10 +306,8 @@ class TrainingRecord:
 
     def _opened_at(self, path: str, iteration: int) -> whole_file.GrowingFile:
         """`path`, open for appending, with the lines before `iteration` alone."""
-        kept = []
-        if iteration > 0 and os.path.exists(path):
-            kept = [entry for entry in read_record(path) if entry['iteration'] < iteration]
-            self.validated_at = max((entry['val']['iteration'] for entry in kept if 'val' in entry), default=None)
+        kept = lines_before(path, iteration)
+        self.validated_at = max((entry['val']['iteration'] for entry in kept if 'val' in entry), default=None)
         whole_file.write_text(path, ''.join(map(_line, kept)))
         return whole_file.GrowingFile(path)
 

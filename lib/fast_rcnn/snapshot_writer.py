@@ -32,7 +32,8 @@ class SnapshotWriter:
     validation found (None for a snapshot); None to say nothing. goes_on: the run continues one with the same files,
     whose snapshots count as its own.
 
-    models: the models for testing that the run has written and that are still there (paths).
+    models: the models for testing that the run has written and that are still there (paths). written_at: the iteration
+    of the last snapshot, None without any.
     """
 
     def __init__(
@@ -48,16 +49,19 @@ class SnapshotWriter:
         self._plain_regression, self._card = plain_regression, card
         self._of_this_run = {n for n in snapshots(prefix) if goes_on and n <= solver.iter}
         self.models: list[str] = []
+        self.written_at: int | None = None
 
     def write(self) -> str:
         """Writes both kinds of file for the present iteration; returns the path of the model for testing."""
         path = f'{self._prefix}_iter_{self._solver.iter}.caffemodel'
+        os.makedirs(os.path.dirname(path) or '.', exist_ok=True)  # days of training outlive somebody's rm -r
         with tqdm.external_write_mode():  # takes a progress bar away while lines are written
             self._solver.snapshot()
             self._add_card(self.state_path().replace('.solverstate', '.caffemodel'), None)
             with self._plain_regression():
                 self._write_model(path, None)
             print(f'Wrote snapshot to: {path}')
+        self.written_at = self._solver.iter
         return path
 
     def write_and_thin_out(self) -> None:
@@ -84,9 +88,9 @@ class SnapshotWriter:
         in_hdf5 = self._format == caffe_pb2.SolverParameter.HDF5
         return f'{self._prefix}_resume_iter_{self._solver.iter}.solverstate' + ('.h5' if in_hdf5 else '')
 
-    def newest_state(self) -> str | None:
-        """The path of the newest state that this run has written; None without any."""
-        return newest_state(self._prefix, self._of_this_run)
+    def newest_state(self, before: int | None = None) -> str | None:
+        """The path of the newest state that this run has written, before an iteration if one is given; or None."""
+        return newest_state(self._prefix, {n for n in self._of_this_run if before is None or n < before})
 
     def _write_model(self, path: str, validation: dict | None) -> None:
         with whole_file.beside(path) as made:

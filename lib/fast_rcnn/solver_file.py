@@ -9,6 +9,8 @@ from google.protobuf import text_format
 
 from caffe.proto import caffe_pb2
 
+_LONGEST = 2**20  # bytes of a solver prototxt
+
 
 def read_solver(path: str) -> caffe_pb2.SolverParameter:
     """The SolverParameter in a solver prototxt. Raises FileNotFoundError, or ValueError naming the file."""
@@ -16,14 +18,17 @@ def read_solver(path: str) -> caffe_pb2.SolverParameter:
         raise FileNotFoundError(f'no solver prototxt {path}')
     param = caffe_pb2.SolverParameter()
     with open(path, 'rb') as stream:
-        data = stream.read()
+        data = stream.read(_LONGEST + 1)
+    if len(data) > _LONGEST:
+        raise ValueError(f'{path}: longer than {_LONGEST} bytes: not a solver prototxt')
     if data.startswith((b'\xff\xfe', b'\xfe\xff')):
         raise ValueError(f'{path}: UTF-16 text; save the file as UTF-8')
     try:
         # Other than UTF-8 is in comments, where it does no harm
         text_format.Merge(data.removeprefix(b'\xef\xbb\xbf').decode('utf-8', errors='replace'), param)
     except text_format.ParseError as error:
-        raise ValueError(f'{path}: not a solver prototxt: {error}{_field_meant(str(error))}') from None
+        said = ''.join(letter if letter.isprintable() else '?' for letter in str(error)[:300])
+        raise ValueError(f'{path}: not a solver prototxt: {said}{_field_meant(str(error))}') from None
     spoilt = [field.name for field, value in param.ListFields() if '\ufffd' in str(value)]
     if spoilt:
         raise ValueError(f'{path}: {", ".join(spoilt)} is not UTF-8 text; save the file as UTF-8')

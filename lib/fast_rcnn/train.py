@@ -39,7 +39,7 @@ from fast_rcnn.output_folder import files_of, output_folder
 from fast_rcnn.plain_regression import normalised_layers, plain_regression
 from fast_rcnn.predictors import check_outputs
 from fast_rcnn.progress import Progress
-from fast_rcnn.record import TrainingRecord
+from fast_rcnn.record import TrainingRecord, lines_before
 from fast_rcnn.restart import state_to_go_on_from
 from fast_rcnn.snapshot_writer import SnapshotWriter
 from fast_rcnn.solver_file import net_text, read_solver
@@ -47,6 +47,7 @@ from fast_rcnn.start_checks import check_classes, note_sampling, training_data_l
 from fast_rcnn.start_weights import NONE, check_has_weights, copy_weights
 from fast_rcnn.training_lock import TrainingLock
 from fast_rcnn.validation import Validation, best_model
+from fast_rcnn.work_saved import WorkSaved
 from roi_data_layer.layer import HardRoiMiningLayer
 from roi_data_layer.roidb import Roidb
 from rpn.proposal_target_layer import ProposalTargetLayer
@@ -166,9 +167,9 @@ class SolverWrapper:
             caffe.set_multiprocess(True)
         with contextlib.ExitStack() as stack:
             passing = stack.enter_context(tempfile.TemporaryDirectory())
-            solver = self._own_solver(output_dir if ranks.is_root() else passing)
+            self._solver_text = self._own_solver(output_dir if ranks.is_root() else passing)
             self._passing_file = os.path.join(passing, os.path.basename(self._solver_path()))
-            whole_file.write_text(self._passing_file, solver)
+            whole_file.write_text(self._passing_file, self._solver_text)
             with self._solver_named():
                 self.solver = caffe.get_solver(self._passing_file)
         if snapshot is not None:
@@ -209,8 +210,7 @@ class SolverWrapper:
         elif cfg.TRAIN.EARLY_STOP_ITERS:
             print('Note: TRAIN.EARLY_STOP_ITERS has no effect without a data set to validate on (--val)')
         self._nccl = self._join(wire, solver_prototxt, roidb) if ranks.count() > 1 else None
-        if ranks.is_root():  # last: what a finished run has left there stays as it is if this one is refused
-            whole_file.write_text(self._solver_path(), solver)
+        self._work = WorkSaved(self.solver, self._snapshots)
 
     def _join(self, wire: str, solver_prototxt: str, roidb):
         """Has all ranks start from the same, and exchange gradients from now on. Returns the `caffe.NCCL`."""
@@ -253,7 +253,9 @@ class SolverWrapper:
                 f'training is at iteration {self.solver.iter} already, beyond the {max_iters} asked for (--iters): '
                 'nothing is left to do'
             )
-        saved_at = None
+        saved_at, record_path = None, f'{self._prefix}_record.jsonl'
+        # A damaged record is refused before anything is written: what a finished run has left there stays as it is
+        kept = lines_before(record_path, self.solver.iter) if ranks.is_root() else []
         watch = LossWatch(
             self.solver,
             self.data_layer,
@@ -261,13 +263,16 @@ class SolverWrapper:
             self._solver_prototxt,
             self.solver_param,
             self._began_with,
+            kept[-1]['lr'] if kept else None,
             self._snapshots.newest_state,
             speaks=ranks.is_root(),
         )
-        if ranks.is_root() and not self._goes_on:
-            self._snapshots.set_aside_best()
+        if ranks.is_root():
+            whole_file.write_text(self._solver_path(), self._solver_text)
+            if not self._goes_on:
+                self._snapshots.set_aside_best()
         record = TrainingRecord(
-            f'{self._prefix}_record.jsonl' if ranks.is_root() else None,
+            record_path if ranks.is_root() else None,
             self.solver,
             self.data_layer,
             self._mining,
@@ -289,11 +294,12 @@ class SolverWrapper:
                 for layer in self._numbered:
                     layer.set_position(self.division.position(self.solver.iter))
                 record.start()
-                with self._solver_named():
+                with self._work.before_failing(), self._solver_named():
                     self.solver.step(1)
                 losses = _losses(self.solver.net)
                 watch.check(losses)
-                asked = after is not None and after(self.solver.iter, losses) is True
+                with self._work.before_failing():
+                    asked = after is not None and after(self.solver.iter, losses) is True
                 of_ranks = ranks.gather(
                     {'stop': bool(stop), 'enough': asked, 'losses': losses, 'passes': record.passes()}
                 )
@@ -305,7 +311,8 @@ class SolverWrapper:
                 asked = ranks.from_root(of_ranks and any(rank['enough'] for rank in of_ranks))
                 found = None
                 if self._is_validated(max_iters) and not stops:
-                    found = self._validate(stop)
+                    with self._work.before_failing():
+                        found = self._validate(stop)
                     stops = found is None
                 if entry is not None:
                     entry |= {'val': found} if found else {}

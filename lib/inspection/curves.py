@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 import whole_file
-from detection_data.curves import literal
+from detection_data.curves import literal, shortened
 from detection_data.palette import OKABE_ITO, class_colour, hexadecimal
 from fast_rcnn.record import PARTS
 
@@ -64,7 +64,7 @@ def draw_curves(path: str, runs: dict[str, list[dict]], window: int, per_roi: di
     mining = [name for name, entries in runs.items() if any(e.get('all', {}).get('by_class') for e in entries)]
     if mining:
         of = f', {_shortened(mining[-1], 24)}' if len(runs) > 1 else ''
-        panels.append(lambda ax: _by_class(ax, runs[mining[-1]], window, f'Loss of all RoIs by class{of}'))
+        panels.append(lambda ax: _by_class(ax, runs[mining[-1]], window, literal(f'Loss of all RoIs by class{of}')))
         panels.append(lambda ax: _parts(ax, runs, window))
     if runs:
         panels.append(lambda ax: _seconds(ax, runs))
@@ -84,13 +84,13 @@ def draw_curves(path: str, runs: dict[str, list[dict]], window: int, per_roi: di
         ax.set_axis_off()
     if len(runs) > 1:
         figure.legend(
-            handles=[Line2D([], [], label=name, **_style(i)) for i, name in enumerate(runs)],
+            handles=[Line2D([], [], label=literal(_shortened(name, 60)), **_style(i)) for i, name in enumerate(runs)],
             loc='outside upper center',
             ncols=min(len(runs), 4),
             frameon=False,
         )
     elif runs:
-        figure.suptitle(next(iter(runs)), fontsize=12)
+        figure.suptitle(literal(_shortened(next(iter(runs)), 100)), fontsize=12)
     with whole_file.in_memory(path) as file:
         figure.savefig(file, dpi=110, format='png')
 
@@ -204,7 +204,7 @@ def _by_class(ax, entries: list[dict], window: int, title: str, most: int = 7) -
         x, y = _series(entries, loss, window)
         every = max(len(x) // 8, 1)
         marks = {'marker': _MARKS[i], 'markevery': (i * every // 7, every), 'markersize': 4}
-        line = ax.plot(x, y, color=colours[name], label=literal(name), linewidth=1.3, **marks)
+        line = ax.plot(x, y, color=colours[name], label=literal(shortened(name)), linewidth=1.3, **marks)
         line[0].set_path_effects([withStroke(linewidth=2, foreground='#444444')])  # yellow is not seen on white
     ax.set_xlabel('iteration')
     ax.grid(alpha=0.3)
@@ -240,7 +240,7 @@ def _seconds(ax, runs) -> None:
         said = f'{memory["host_peak_mb"] / 1024:.2f} GB'
         if memory.get('gpu_peak_mb') is not None:
             said += f', GPU {memory["gpu_peak_mb"] / 1024:.2f} GB'
-        ax.text(0, k - 0.3, f'{_shortened(name)}: {said}', fontsize=8.5, va='bottom')
+        ax.text(0, k - 0.3, f'{literal(_shortened(name))}: {said}', fontsize=8.5, va='bottom')
     ax.set_yticks([])
     ax.set_ylim(max(len(names), 3) - 0.2, -0.85)
     ax.set_xlabel('seconds')
@@ -250,7 +250,13 @@ def _seconds(ax, runs) -> None:
 def _per_roi(ax, per_roi) -> None:
     ax.set_title('Mean loss per RoI over the training set, all RoIs')
     for i, (name, curve) in enumerate(per_roi.items()):
-        ax.plot(list(curve), list(curve.values()), color=COLOURS[i % 7], marker=_MARKS[i % 7], label=name)
+        ax.plot(
+            list(curve),
+            list(curve.values()),
+            color=COLOURS[i % 7],
+            marker=_MARKS[i % 7],
+            label=literal(_shortened(name)),
+        )
     ax.set_ylim(bottom=0)
     ax.set_xlabel('iteration')
     ax.grid(alpha=0.3)

@@ -96,7 +96,7 @@ class DetectionFiles(contextlib.ExitStack):
         if 'jsonl' in self._kinds:
             self._lines.add(json_line(found, seen.source, seen.frame, seen.seconds).encode())
         if 'csv' in self._kinds:
-            self._rows.add(csv_lines(csv_rows(found, seen.source, seen.frame)).encode())
+            self._rows.add(csv_lines(csv_rows(found, seen.source, seen.frame)).encode(errors='backslashreplace'))
         if 'coco' in self._kinds:
             self._add_to_coco(seen, found)
         if 'voc' in self._kinds:

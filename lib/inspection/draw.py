@@ -322,7 +322,7 @@ def _draw_labels(picture: np.ndarray, labels, panels: int = 1) -> None:
     thickness = max(1, round(size * 1.6))
     taken: list[tuple[int, int, int, int]] = []
     for text, (x1, y1, x2, y2), colour in labels:
-        (w, h), base = cv2.getTextSize(text, _FONT, size, thickness)
+        (w, h), base = cv2.getTextSize(drawable(text), _FONT, size, thickness)
         w, h = w + 6, h + base + 4
         left, right = (int(np.clip(x, 0, max(picture.shape[1] - w, 0))) for x in (x1, x2 - w))
         spots = [(left, y1 - h), (left, y1), (left, y2 - h), (left, y2), (right, y1 - h), (right, y2)]
@@ -336,7 +336,12 @@ def _draw_labels(picture: np.ndarray, labels, panels: int = 1) -> None:
         cv2.rectangle(picture, (x, y), (x + w - 1, y + h - 1), colour, -1)
         # black on the light colours, white on the dark ones
         ink = _BLACK if np.dot(colour, (0.114, 0.587, 0.299)) > 110 else _WHITE
-        cv2.putText(picture, text, (x + 3, y + h - base - 1), _FONT, size, ink, thickness, cv2.LINE_AA)
+        cv2.putText(picture, drawable(text), (x + 3, y + h - base - 1), _FONT, size, ink, thickness, cv2.LINE_AA)
+
+
+def drawable(text: str) -> str:
+    """A text as OpenCV can draw it: halves of letters, as names that are not UTF-8 have, end the process."""
+    return text.encode(errors='replace').decode()
 
 
 def _titled(panel: np.ndarray, parts: Sequence[Part], panels: int = 1) -> np.ndarray:
@@ -364,7 +369,7 @@ def _titled(panel: np.ndarray, parts: Sequence[Part], panels: int = 1) -> np.nda
                 ramp = np.array([colours[k * len(colours) // width] for k in range(width)], np.uint8)
                 bar[baseline - letter : baseline + 1, patch : patch + width] = ramp[: max(panel.shape[1] - patch, 0)]
             for words, x in ((part.before, before), (part.text, text)):
-                cv2.putText(bar, words, (x, baseline), _FONT, size, _BLACK, thickness, cv2.LINE_AA)
+                cv2.putText(bar, drawable(words), (x, baseline), _FONT, size, _BLACK, thickness, cv2.LINE_AA)
     return np.vstack([bar, panel])
 
 
@@ -375,7 +380,8 @@ def _laid_out(parts: Sequence[Part], size: float, width: int) -> tuple[list[list
     lines: list[list[tuple]] = [[]]
     x, longest = margin, 0
     for part in parts:
-        before, text = (cv2.getTextSize(words, _FONT, size, thickness)[0][0] for words in (part.before, part.text))
+        sizes = (cv2.getTextSize(drawable(words), _FONT, size, thickness) for words in (part.before, part.text))
+        before, text = (each[0][0] for each in sizes)
         patch = 0
         if part.colours is not None:
             patch = round(unit * (34 if part.colours == OBJECTS else 110 if len(part.colours) > 9 else 16))

@@ -6,7 +6,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from inspection.draw import beside, loss_palette
+from inspection.draw import beside, drawable, loss_palette
 
 _TILE = 180  # side of a picture of one RoI
 _BAR = 30  # height of the line above it
@@ -67,5 +67,5 @@ def _grid(picture: np.ndarray, cells: int) -> None:
 def _titled(picture: np.ndarray, text: str) -> np.ndarray:
     """`picture` under a line of text."""
     bar = np.full((_BAR, picture.shape[1], 3), 255, np.uint8)
-    cv2.putText(bar, text, (8, _BAR - 10), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
+    cv2.putText(bar, drawable(text), (8, _BAR - 10), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
     return np.vstack([bar, picture])

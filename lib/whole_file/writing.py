@@ -50,8 +50,8 @@ def write(path: str | os.PathLike, pieces: Any) -> None:
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Writes text as UTF-8, whole or not at all (see `write`)."""
-    write(path, text.encode())
+    """Writes text as UTF-8, whole or not at all (see `write`). Bytes of file names that are not become \\udc80 ..."""
+    write(path, text.encode(errors='backslashreplace'))
 
 
 @contextlib.contextmanager

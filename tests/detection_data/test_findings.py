@@ -96,6 +96,14 @@ def test_annotations(right, xml, kind, words):
     assert report.refused == (KINDS[kind][1] == 'refuses') or 'set' in counts
 
 
+def test_an_annotation_that_cannot_be_read_is_listed(right):
+    path = right.root / 'Annotations' / 'a.xml'
+    path.unlink()
+    path.mkdir()
+    report, _ = found(right)
+    assert report.places['annotation'] == [f'{path}: cannot be read: Is a directory'] and report.images == 2
+
+
 def test_a_size_that_is_not_stated_is_measured(right):
     right.add('a', annotation([DOG, ('cat', 1, 1, 61, 40)], size=None))
     assert found(right)[1] == {'clipped': 1, 'no size': 1}
@@ -122,6 +130,21 @@ def test_an_image_cut_short(right):
     report, counts = found(right)
     assert counts == {'damaged image': 1} and not report.refused
     assert 'truncated' in report.places['damaged image'][0]
+
+
+def test_an_image_damaged_inside(right):
+    """No decoder fails on it: the marker that ends the pixels stands amid them, the file's end is as it should be."""
+    path = right.root / 'JPEGImages' / 'a.jpg'
+    noise = np.random.default_rng(1).integers(0, 255, (40, 60, 3), np.uint8)
+    Image.fromarray(noise).save(path)
+    assert found(right)[1] == {}
+    data = bytearray(path.read_bytes())
+    middle = len(data) * 2 // 3
+    data[middle : middle + 2] = b'\xff\xd9'
+    path.write_bytes(data)
+    report, counts = found(right)
+    assert counts == {'damaged image': 1} and not report.refused
+    assert report.places['damaged image'] == [f'{path}: Corrupt JPEG data: premature end of data segment']
 
 
 def exif(path, orientation, size):

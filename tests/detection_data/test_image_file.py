@@ -22,6 +22,9 @@ from detection_data.image_file import (
     read_image,
     read_image_size,
 )
+from detection_data.jpeg_trial import damage_within_jpegs
+from detection_data.proposal_methods import check_edge_model
+from detection_data.video import Frames, video_written
 from roi_data_layer import image_blob
 
 # Four flat quarters, so that lossy kinds keep them: BGR
@@ -199,6 +202,35 @@ def test_a_whole_image_is_not_damaged_however_large(tmp_path):
     content = saved(tmp_path / 'c.jpg', 'RGB').read_bytes()
     (tmp_path / 'c.jpg').write_bytes(content[:-200])
     assert 'truncated' in damage_of(tmp_path / 'c.jpg').lower()
+
+
+def latin_1(folder, name):
+    """A path whose bytes are not UTF-8, as file systems of older machines have; macOS has none."""
+    path = os.path.join(os.fsencode(folder), name.encode('latin-1'))
+    try:
+        open(path, 'wb').close()
+    except OSError:
+        pytest.skip('this file system takes UTF-8 names alone')
+    return os.fsdecode(path)
+
+
+def test_a_name_that_is_not_utf_8(tmp_path):
+    """OpenCV 5 ends the process when it is given one."""
+    path = latin_1(tmp_path, 'Größe.png')
+    saved(path, 'RGB')
+    np.testing.assert_array_equal(read_image(path), IMAGE)
+    assert read_image_size(path) == IMAGE.shape[1::-1]
+    saved(path, 'RGB', format='JPEG')
+    assert damage_within_jpegs([path]) == [None]
+    data = Path(path).read_bytes()
+    Path(path).write_bytes(data[:-60] + b'\xff\xd9' + data[-58:])
+    assert damage_within_jpegs([path])[0].startswith('Corrupt JPEG data')
+    with pytest.raises(ImageError, match='OpenCV reads no video whose name is not UTF-8: rename it'):
+        Frames(path)
+    with pytest.raises(ValueError, match='OpenCV writes no video whose name'), video_written(path, 25):
+        pass
+    with pytest.raises(ValueError, match='OpenCV reads no model whose name'):
+        check_edge_model(path)
 
 
 @pytest.mark.parametrize('kind', ['jpg', 'png'])

@@ -1,5 +1,6 @@
 """The proposals file, and computing proposals."""
 
+import os
 import pickle
 from pathlib import Path
 
@@ -54,6 +55,14 @@ def test_boxes_are_mapped_not_loaded_and_answers_are_copies(path):
     assert isinstance(p._boxes, np.memmap)
     p.of('a')[:] = -1
     np.testing.assert_array_equal(p.of('a'), BOXES[0])
+
+
+def test_a_file_cut_short_while_it_is_open(path):
+    """By cp over it, say: reading on would end the process with SIGBUS."""
+    p = Proposals(str(path))
+    os.truncate(path, 100)
+    with pytest.raises(ProposalsError, match=r'cut short since it was opened, has 100 bytes of .* make it anew'):
+        p.of('a')
 
 
 def test_it_is_sent_to_other_processes_as_its_path(path):

@@ -51,6 +51,16 @@ def test_the_size_of_a_picture(width, height, expected):
     assert picture.shape[1] == expected[0] and 20 < legend < 0.1 * max(expected) and picture[legend:].any()
 
 
+def test_a_name_with_half_a_letter(tmp_path):
+    """Of a file name that is not UTF-8, or of JSON's escapes: OpenCV 5 would end the process."""
+    found = [{'class': 'caf\udce9', 'score': 0.9, 'box': (5, 5, 60, 60)}]
+    plain = [{**found[0], 'class': 'caf?'}]
+    image = np.full((480, 640, 3), 200, np.uint8)
+    classes = ['__background__', 'caf\udce9'], ['__background__', 'caf?']
+    pictures = [draw_detections(image, each, names) for each, names in zip((found, plain), classes, strict=True)]
+    np.testing.assert_array_equal(*pictures)
+
+
 def test_the_panels_of_a_wide_image_lie_one_below_the_other():
     classes = ['__background__', 'cat']
     wide, square = (draw_mined_rois(batch_of(*size), 0, classes) for size in ((1000, 100), (300, 300)))
@@ -186,6 +196,20 @@ def test_classes_of_a_record_are_in_the_order_that_its_lines_tell():
     ]
     assert classes_in(lines) == ['background', 'cat', 'dog', 'leaf']
     assert sorted(classes_in([line_of(0, 'a', 'b'), line_of(1, 'b', 'a')])) == ['a', 'b']  # of two sets: any order
+
+
+def test_names_of_any_length_and_letters_in_curves(tmp_path):
+    """A name of 60000 letters took longer than anybody waits, a dollar sign was mathematics."""
+    names = ['background', 'a' * 100_000, '$x', 'caf\udce9']
+    by_class = {name: {'rois': 1, 'cls': 0.5, 'bbox': 0.1} for name in names}
+    line = {
+        'iteration': 0, 'lr': 0.1, 'images': 1, 'loss': {'loss_cls': 1.0}, 'seconds': {'step': 1.0},
+        'memory': {'host_peak_mb': 1.0}, 'all': {'rois': 4, 'fg': 3, 'loss': 0.6, 'by_class': by_class},
+        'mined': {'rois': 4, 'fg': 3, 'loss': 0.6, 'cls': 0.5, 'bbox': 0.1},
+    }  # fmt: skip
+    for runs in ({'$a_1$': [line]}, {'b' * 10_000: [line], 'caf\udce9': [line]}):
+        draw_curves(str(tmp_path / 'c.png'), runs, 1, {'$x$': {0: 1.0}})
+        assert cv2.imread(str(tmp_path / 'c.png')).shape[1] < 2000
 
 
 def test_what_was_not_recorded_has_no_panel(tmp_path):

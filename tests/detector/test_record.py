@@ -1,6 +1,7 @@
 """The record of a training run: a line an iteration, with numbers that add up, whatever happens."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -114,6 +115,14 @@ def test_a_record_that_is_none_is_refused(tmp_path):
         read_record(str(path))
     path.write_text('[1]\n{"iteration": 2}\n')
     with pytest.raises(ValueError, match='line 1'):
+        read_record(str(path))
+
+
+def test_a_record_that_is_another_file_is_not_read_whole(tmp_path):
+    path = tmp_path / 'r.jsonl'
+    path.touch()
+    os.truncate(path, 2**36)  # more than memory holds, no more than a page on the disk
+    with pytest.raises(ValueError, match=r'r\.jsonl, line 1: longer than 4194304 letters: not a training record'):
         read_record(str(path))
 
 

@@ -1,6 +1,7 @@
 """Training: snapshots, resuming, stopping, and warnings, on a net small enough to train in a test."""
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 
 import caffe
+from caffe.files import model_file
 from fast_rcnn.config import cfg
 from fast_rcnn.diagnosis import Explosion
+from fast_rcnn.output_folder import output_folder
 from fast_rcnn.solver_file import read_solver
 from fast_rcnn.test import load_net
 from fast_rcnn.train import SolverWrapper, TrainingInterrupted, get_training_roidb, train_net
@@ -138,14 +141,22 @@ def test_augmented_images_are_the_same_however_they_are_made(solver, roidb, tmp_
 
 def test_a_run_that_is_further_on_already_is_left_alone(solver, roidb, tmp_path):
     train_net(solver(), roidb, str(tmp_path), max_iters=2)
-    before = {path.name: path.read_bytes() for path in tmp_path.glob('tiny_*iter_*')}
-    record = (tmp_path / 'tiny_record.jsonl').read_bytes()
+    before = {path.name: path.read_bytes() for path in tmp_path.glob('tiny_*')}
+    assert {'tiny_solver.prototxt', 'tiny_record.jsonl'} < set(before)
+    other, state = solver(base_lr='0.002'), str(tmp_path / 'tiny_resume_iter_2.solverstate')
     with pytest.raises(ValueError, match=r'at iteration 2 already, beyond the 1 asked for \(--iters\)'):
-        train_net(
-            solver(), roidb, str(tmp_path), max_iters=1, snapshot=str(tmp_path / 'tiny_resume_iter_2.solverstate')
-        )
-    assert {path.name: path.read_bytes() for path in tmp_path.glob('tiny_*iter_*')} == before
-    assert (tmp_path / 'tiny_record.jsonl').read_bytes() == record
+        train_net(other, roidb, str(tmp_path), max_iters=1, snapshot=state)
+    assert {path.name: path.read_bytes() for path in tmp_path.glob('tiny_*')} == before
+
+
+def test_a_run_with_a_damaged_record_is_refused_and_leaves_all_as_it_was(solver, roidb, tmp_path):
+    train_net(solver(), roidb, str(tmp_path), max_iters=2)
+    (tmp_path / 'tiny_record.jsonl').write_text('{}\n{}\n')
+    before = {path.name: path.read_bytes() for path in tmp_path.glob('tiny_*')}
+    other, state = solver(base_lr='0.002'), str(tmp_path / 'tiny_resume_iter_2.solverstate')
+    with pytest.raises(ValueError, match=r'tiny_record\.jsonl, line 1: not a line of a training record'):
+        train_net(other, roidb, str(tmp_path), max_iters=4, snapshot=state)
+    assert {path.name: path.read_bytes() for path in tmp_path.glob('tiny_*')} == before
 
 
 def test_worker_processes_do_not_change_the_result(solver, roidb, tmp_path):
@@ -206,6 +217,44 @@ def test_a_second_ctrl_c_stops_at_once_and_names_the_last_snapshot(solver, roidb
     assert not (tmp_path / 'tiny_iter_3.caffemodel').exists()
 
 
+def test_a_folder_removed_while_training_is_made_again(solver, roidb, tmp_path):
+    out = tmp_path / 'out'
+
+    def remove(iteration, losses):
+        if iteration == 1:
+            shutil.rmtree(out)
+
+    wrapper = SolverWrapper(solver(), roidb, str(out))
+    wrapper.train_model(2, after=remove)
+    wrapper.close()
+    names = {'tiny_iter_2.caffemodel', 'tiny_resume_iter_2.caffemodel', 'tiny_resume_iter_2.solverstate'}
+    assert names <= {path.name for path in out.iterdir()}
+
+
+def test_an_image_that_is_gone_costs_no_iteration(solver, roidb, tmp_path):
+    """Mini-batches 4 and 5 are those of iteration 2: the second cannot be read, amid the iteration."""
+    train_net(solver(), roidb, str(tmp_path / 'whole'), max_iters=4)
+    out = tmp_path / 'out'
+    wrapper = SolverWrapper(solver(), roidb, str(out))
+    read, calls = wrapper.data_layer.forward, []
+
+    def fails(bottom, top):
+        calls.append(1)
+        if len(calls) == 6:
+            raise ValueError('photo.jpg: there is no such file')
+        read(bottom, top)
+
+    wrapper.data_layer.forward = fails
+    state = str(out / 'tiny_resume_iter_2.solverstate')
+    with pytest.raises(ValueError, match='no such file') as caught:
+        wrapper.train_model(4)
+    wrapper.close()
+    assert f'iteration 2 is saved: to go on, resume from {state} (--snapshot)' in caught.value.__notes__
+    train_net(solver(), roidb, str(out), max_iters=4, snapshot=state)
+    for name in ('tiny_iter_4.caffemodel', 'tiny_resume_iter_4.caffemodel'):
+        assert (out / name).read_bytes() == (tmp_path / 'whole' / name).read_bytes()
+
+
 def test_a_loss_that_is_not_a_number_stops_training(solver, roidb, tmp_path):
     wrapper = SolverWrapper(solver(), roidb, str(tmp_path))
     wrapper.solver.net.params['fc'][0].data[0, 0] = np.nan
@@ -230,6 +279,23 @@ def test_weights_that_were_spoilt_before_a_resume_are_named(solver, roidb, tmp_p
         FloatingPointError, match=r'base_lr is not the cause: look at .* \(.*tiny_resume_iter_0\.solver'
     ):
         wrapper.train_model(10)
+
+
+def test_a_history_that_spoils_a_resumed_run_is_blamed_and_not_the_learning_rate(solver, roidb, tmp_path, monkeypatch):
+    """The history of iteration 2 has numbers that are finite and far too large; that of iteration 1 is whole."""
+    monkeypatch.setattr(cfg.TRAIN, 'SNAPSHOT_ITERS', 1)
+    train_net(solver(), roidb, str(tmp_path), max_iters=2)
+    first, second = (str(tmp_path / f'tiny_resume_iter_{n}.solverstate') for n in (1, 2))
+    state = model_file.read_state(second)
+    spoilt = [np.full_like(blob.data, 1e30) for blob in state.history]
+    model_file.write_state(second, 2, state.learned_net, spoilt, state.current_step, state.solver_type)
+    with pytest.raises(FloatingPointError) as caught:
+        train_net(solver(), roidb, str(tmp_path), max_iters=9, snapshot=second)
+    assert str(caught.value).endswith(
+        'The run was resumed 1 update before, with a learning rate no higher than it had then, 0.0001: so base_lr is '
+        f'not the likely cause, but {second}, whose history moves the weights. Resume from an earlier snapshot '
+        f'({first}), or start anew from its weights (--weights).'
+    )
 
 
 def test_a_regression_that_is_never_trained_is_noticed(solver, roidb, tmp_path):
@@ -296,6 +362,17 @@ def test_files_that_do_not_fit(solver, roidb, tmp_path):
 def test_a_rate_that_cannot_train_is_refused(solver, roidb, tmp_path, rate):
     with pytest.raises(ValueError, match=rf'solver\.prototxt: base_lr is {rate}; expected a number above 0'):
         SolverWrapper(solver(base_lr=rate), roidb, str(tmp_path))
+
+
+def test_a_solver_that_is_a_file_of_weights_is_told_in_a_short_line(tmp_path):
+    path = tmp_path / 'x.caffemodel'
+    path.write_bytes(bytes(range(256)) * 4)
+    with pytest.raises(ValueError, match=r'x\.caffemodel: not a solver prototxt') as caught:
+        read_solver(str(path))
+    assert len(str(caught.value)) < 400 + len(str(path)) and str(caught.value).isprintable()
+    os.truncate(path, 2**36)  # more than memory holds, no more than a page on the disk
+    with pytest.raises(ValueError, match=r'x\.caffemodel: longer than 1048576 bytes: not a solver prototxt'):
+        read_solver(str(path))
 
 
 def test_a_misspelt_field_of_a_solver_is_told_with_the_right_one(tmp_path):
@@ -422,6 +499,12 @@ def test_weights_that_lack_a_layer_are_no_weights_for_it(solver, roidb, tmp_path
     with pytest.raises(ValueError, match=r'and .*other\.caffemodel has none for them'):
         SolverWrapper(path, roidb, str(tmp_path / 'out'), pretrained_model=other)
     assert not (tmp_path / 'out').exists()
+
+
+def test_a_folder_that_cannot_be_made_leaves_none_of_those_above_it(tmp_path):
+    with pytest.raises(OSError, match='File name too long'), output_folder(str(tmp_path / 'a' / 'b' / ('c' * 300))):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_refused_run_leaves_a_folder_as_it_was(solver, roidb, tmp_path):

@@ -41,6 +41,11 @@ def test_bytes_pieces_text_and_what_others_write(tmp_path):
     assert os.listdir(tmp_path) == ['file']
 
 
+def test_a_text_with_a_file_name_that_is_not_utf_8(tmp_path):
+    whole_file.write_text(tmp_path / 'a.txt', 'caf\udce9.jpg')
+    assert (tmp_path / 'a.txt').read_text(encoding='utf-8') == 'caf\\udce9.jpg'
+
+
 def test_a_folder_appears_whole(tmp_path):
     with whole_file.beside(tmp_path / 'folder') as made:
         os.makedirs(os.path.join(made, 'inner'))

@@ -24,6 +24,8 @@ def read_text(path: str) -> str:
             return file.read()
     except UnicodeDecodeError as error:
         raise LabelError(f'{path}: not a text in UTF-8 ({error}): save it as UTF-8') from None
+    except OSError as error:
+        raise LabelError(f'{path}: cannot be read: {error.strerror}') from None
 
 
 def read_json(path: str) -> Any:
