@@ -133,6 +133,78 @@ ANY_INPUT = {
 }  # fmt: skip
 
 
+# More of what they refuse, where one example does not reach it: type, options, bottoms, what is said
+PRIORS, OBJECTS = A((1, 2, 8)), A((1, 1, 1, 8))
+MULTIBOX = [A((1, 8)), A((1, 6)), PRIORS, OBJECTS]
+ALSO_REFUSED = [
+    ('BN', '', [A((2, 3))], 'parameters of 3 numbers are expected', 'blobs { shape { dim: 1 } data: 1 }'),
+    ('Clip', 'clip_param { min: 2 }', [A((2, 3))], 'clip_param needs a max', ''),
+    ('Convolution', 'convolution_param { kernel_size: 1 }', [A((1, 1, 4, 4))], 'num_output must be positive', ''),
+    (
+        'Convolution', 'convolution_param { num_output: 1 kernel_size: 1 dilation: 0 }', [A((1, 1, 4, 4))],
+        'Dilation dimensions must be nonzero: (0, 0)', '',
+    ),
+    ('Im2col', 'convolution_param { kernel_size: 1 }', [A((2, 3))], 'needs a spatial axis after the channels', ''),
+    (
+        'Deconvolution', 'convolution_param { num_output: 1 kernel_size: 1 pad: 2 }', [A((1, 1, 4, 4))],
+        'pad (2, 2) leaves nothing of the output', '',
+    ),
+    ('Bias', 'bias_param { axis: 1 }', [A((2, 3)), A((3, 4))], "extends past bottom[0]'s shape (2, 3)", ''),
+    ('Concat', 'concat_param { concat_dim: 5 }', [A((2, 3)), A((2, 3))], 'concat_dim 5 out of range', ''),
+    ('Crop', '', [A((1, 1, 4, 4)), A((1, 1))], 'bottom 1 says the size of each axis', ''),
+    ('DetectionOutput', 'detection_output_param { num_classes: 2 nms_param { nms_threshold: -1 } }',
+     [A((1, 8)), A((1, 4)), PRIORS], 'nms_threshold must be non negative; got -1', ''),
+    ('DetectionOutput', 'detection_output_param { num_classes: 2 nms_param { eta: 2 } }',
+     [A((1, 8)), A((1, 4)), PRIORS], 'eta must be above 0 and at most 1; got 2', ''),
+    ('Embed', 'embed_param { input_dim: 3 }', [A(2)], 'num_output must be positive', ''),
+    ('Embed', 'embed_param { num_output: 3 }', [A(2)], 'input_dim must be positive', ''),
+    ('HDF5Data', 'hdf5_data_param { source: "none" }', [], 'must be positive', ''),
+    ('ImageData', 'image_data_param { source: "none" batch_size: 0 }', [], 'Positive batch size required', ''),
+    ('Data', 'data_param { source: "none" backend: LMDB }', [], 'Positive batch size required', ''),
+    ('Data', 'data_param { source: "none" backend: LMDB batch_size: 1 prefetch: 0 }', [], 'must be positive', ''),
+    ('InnerProduct', 'inner_product_param { }', [A((2, 3))], 'num_output must be positive', ''),
+    (
+        'InnerProduct', 'inner_product_param { num_output: 2 }', [A((2, 3))],
+        'Incorrect number of weight blobs: expected 2, got 1', 'blobs { shape { dim: 1 } data: 1 }',
+    ),
+    ('Interp', 'interp_param { zoom_factor: 2 }', [A((2, 3))], 'bottoms must have shape (N, C, H, W)', ''),
+    ('MultiBoxLoss', 'multibox_loss_param { num_classes: 3 mining_type: NONE share_location: false '
+     'use_prior_for_matching: false }', MULTIBOX, 'needs share_location: true', ''),
+    ('MultiBoxLoss', 'multibox_loss_param { num_classes: 3 map_object_to_agnostic: true }', MULTIBOX,
+     'map_object_to_agnostic needs num_classes: 2; got 3', ''),
+    ('MultiBoxLoss', 'multibox_loss_param { num_classes: 3 }', [*MULTIBOX[:2], A((1, 8)), OBJECTS],
+     'bottom 2 must be priors of shape (1, 2, priors * 4)', ''),
+    ('MultiBoxLoss', 'multibox_loss_param { num_classes: 3 }', [A((1, 4)), *MULTIBOX[1:]],
+     'must match number of location predictions', ''),
+    ('MVN', '', [A((1, 1, 1, 1, 2))], 'at most 4 axes', ''),
+    ('PReLU', '', [A((2, 3))], 'Negative slope size is inconsistent', 'blobs { shape { dim: 1 } data: 1 }'),
+    ('PSROIPooling', 'psroi_pooling_param { spatial_scale: 1 output_dim: 1 group_size: 1 }',
+     [A((1, 1, 4, 4)), A((1, 4))], 'PSROIPooling: bottom 1 must be RoIs of shape (R, 5)', ''),
+    ('Pooling', 'pooling_param { kernel_size: 2 }', [A((1, 1, 0, 4))], 'Input dimensions cannot be zero', ''),
+    ('PriorBox', 'prior_box_param { min_size: -1 }', [A((1, 1, 2, 2))] * 2, 'min_size must be positive; got [-1', ''),
+    ('PriorBox', 'prior_box_param { min_size: [1, 2] max_size: 3 }', [A((1, 1, 2, 2))] * 2,
+     '2 min_size need as many max_size', ''),
+    ('PriorBox', 'prior_box_param { min_size: 1 aspect_ratio: -1 }', [A((1, 1, 2, 2))] * 2,
+     'aspect_ratio must be positive', ''),
+    ('PriorBox', 'prior_box_param { min_size: 1 }', [A((1, 1, 2, 2)), A(2)],
+     'bottom 1 must have shape (N, C, H, W)', ''),
+    ('Proposal', '', [A((1, 18, 4, 4)), A((1, 36, 4, 4)), A(2)], 'must hold height, width and scale', ''),
+    ('ROIAlign', 'roi_align_param { pooled_h: 1 pooled_w: 1 }', [A((2, 3)), A((1, 5))],
+     'bottom 0 must be features of shape (N, C, H, W)', ''),
+    ('ROIPooling', 'roi_pooling_param { pooled_w: 1 }', [A((1, 2, 4, 4)), A((1, 5))], 'pooled_h must be > 0', ''),
+    ('ROIPooling', 'roi_pooling_param { pooled_h: 1 pooled_w: 1 }', [A((2, 3)), A((1, 5))],
+     'bottom 0 must be features of shape (N, C, H, W)', ''),
+    ('ROIPooling', 'roi_pooling_param { pooled_h: 1 pooled_w: 1 }', [A((1, 2, 4, 4)), A((1, 4))],
+     'ROIPooling: bottom 1 must be RoIs of shape (R, 5)', ''),
+    ('BoxAnnotatorOHEM', 'box_annotator_ohem_param { roi_per_img: 1 }', [A((2, 4)), A(2), A(2), A((2, 4))],
+     'bottom 0 must be RoIs of shape (R, 5)', ''),
+    ('BoxAnnotatorOHEM', 'box_annotator_ohem_param { roi_per_img: 1 }', [A((2, 5)), A(2), A(2), A((3, 4))],
+     'bottom 3, the box weights, must have a row an RoI', ''),
+    ('SPP', 'spp_param { }', [A((1, 1, 4, 4))], 'pyramid_height must be positive', ''),
+    ('RNN', 'recurrent_param { num_output: 2 }', [A(3), A(3)], 'must have at least 2 axes', ''),
+]  # fmt: skip
+
+
 def test_every_type_has_an_example():
     assert set(layer_type_list()) - {'Python'} - ANY_INPUT == set(BAD_INPUT), 'give it a row in BAD_INPUT'
     assert not ANY_INPUT & set(BAD_INPUT)
@@ -143,6 +215,12 @@ def test_bad_input_is_refused(kind):
     options, bottoms, message = BAD_INPUT[kind]
     with pytest.raises(LayerError, match=re.escape(message)):
         RunningLayer(f'type: "{kind}" {options}', bottoms, n_tops=2 if kind == 'Slice' else 1).forward()
+
+
+@pytest.mark.parametrize('kind, options, bottoms, message, blobs', ALSO_REFUSED)
+def test_more_of_what_is_refused(kind, options, bottoms, message, blobs):
+    with pytest.raises(LayerError, match=re.escape(message)):
+        RunningLayer(f'type: "{kind}" {options} {blobs}', bottoms).forward()
 
 
 @pytest.mark.parametrize('kind', sorted(set(layer_type_list()) - {'Python'}))

@@ -44,8 +44,14 @@ def test_every_type_that_exports_has_a_case():
     assert {name for name in layer_type_list() if recipes.exports_type(name)} - tried == set()
 
 
+def version_of_onnxruntime():
+    return tuple(map(int, exported.onnxruntime.__version__.split('.')[:2]))
+
+
 @pytest.mark.parametrize('case', export_cases.CASES, ids=lambda case: case.name)
 def test_onnxruntime_equals_the_engine(case, tmp_path):
+    if case.name == 'DetectionOutput none' and version_of_onnxruntime() < (1, 24):
+        pytest.skip('onnxruntime 1.18 to 1.23 end the process where an SSD finds nothing (docs/export.md)')
     assert exported.measure(case, tmp_path) < MOST
 
 

@@ -34,7 +34,9 @@ CENTRES = np.ix_([8, 24], [12, 36])
 
 
 def saved(path, mode, **options):
-    Image.fromarray(IMAGE[:, :, ::-1]).convert(mode).save(path, **options)
+    image = Image.fromarray(IMAGE[:, :, ::-1])
+    image = image.convert('L') if mode == 'I;16' else image  # from colours Pillow 10.0 does not make it
+    image.convert(mode).save(path, **options)
     return path
 
 
