@@ -37,7 +37,7 @@ def torch_pixels(images: np.ndarray, pixel_means: np.ndarray, means: np.ndarray,
 
 
 class TorchImageTransformLayer(caffe.Layer):
-    """bottom[0]: images (N, 3, H, W), BGR, less cfg.PIXEL_MEANS. top[0]: the same as networks of Torch want them.
+    """Images as networks of Torch want them. Bottom and top: (N, 3, H, W); the bottom is BGR, less cfg.PIXEL_MEANS.
 
     param_str may give other numbers than fb.resnet.torch's, in RGB order:
     "{'means': [0.485, 0.456, 0.406], 'stds': [0.229, 0.224, 0.225]}" are torchvision's. There is no gradient. Raises

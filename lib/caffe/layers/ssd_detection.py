@@ -28,7 +28,7 @@ class DetectionOutput(LayerWithoutGradient):
         param = self.param
         if not param.num_classes:
             raise LayerError('Must specify num_classes')
-        if param.nms_param.nms_threshold < 0:
+        if not param.nms_param.nms_threshold >= 0:
             raise LayerError(f'nms_threshold must be non negative; got {param.nms_param.nms_threshold:g}')
         if not 0 < param.nms_param.eta <= 1:
             raise LayerError(f'eta must be above 0 and at most 1; got {param.nms_param.eta:g}')
@@ -40,13 +40,13 @@ class DetectionOutput(LayerWithoutGradient):
         self._code = caffe_pb2.PriorBoxParameter.CodeType.Name(param.code_type)
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
-        images, classes = bottom[0].shape[0], self.param.num_classes
+        images, classes = bottom[0].shape[0] if bottom[0].shape else 0, self.param.num_classes
         priors, boxes = bottom[2].shape, 1 if self.param.share_location else classes
         if len(priors) < 3 or priors[1] != 2 or priors[2] % 4:
             raise LayerError(f'bottom 2 must be priors of shape (1, 2, priors * 4), as PriorBox gives; got {priors}')
         self._priors = priors[2] // 4
         for i, what, width in ((0, 'location', boxes * 4), (1, 'confidence', classes)):
-            if bottom[i].shape[0] != images or bottom[i].count != images * self._priors * width:
+            if bottom[i].shape[:1] != (images,) or bottom[i].count != images * self._priors * width:
                 raise LayerError(
                     f'Number of priors must match number of {what} predictions: {self._priors} priors need bottom {i} '
                     f'of shape ({images}, {self._priors * width}), got {bottom[i].shape}'
@@ -56,8 +56,10 @@ class DetectionOutput(LayerWithoutGradient):
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         param, images, classes = self.param, bottom[0].shape[0], self.param.num_classes
         priors, variances = bottom[2].data[0, :, :].reshape(2, self._priors, 4)
-        codes = bottom[0].data.reshape(images, self._priors, -1, 4).transpose(0, 2, 1, 3)
-        boxes = decode(codes, priors, None if param.variance_encoded_in_target else variances, self._code)
+        codes = bottom[0].data.reshape(images, self._priors, 1 if param.share_location else classes, 4)
+        codes, variances = codes.transpose(0, 2, 1, 3), None if param.variance_encoded_in_target else variances
+        with np.errstate(over='ignore', invalid='ignore'):  # an untrained net's boxes may be infinite
+            boxes = decode(codes, priors, variances, self._code)
         scores = bottom[1].data.reshape(images, self._priors, classes).transpose(0, 2, 1)
         rows = [row for image in range(images) for row in self._detections(image, boxes[image], scores[image])]
         found = np.concatenate(rows) if rows else np.zeros((0, 7), np.float32)
@@ -78,7 +80,8 @@ class DetectionOutput(LayerWithoutGradient):
             above = np.flatnonzero(scores[c] > least)
             order = above[highest(scores[c][above], nms.top_k if nms.HasField('top_k') else -1)]
             its_boxes = boxes[0 if param.share_location else c][order]
-            kept = suppress(its_boxes, nms.nms_threshold, nms.eta)
+            with np.errstate(over='ignore', invalid='ignore'):
+                kept = suppress(its_boxes, nms.nms_threshold, nms.eta)
             row = np.empty((len(kept), 7), np.float32)
             row[:, 0], row[:, 1], row[:, 2], row[:, 3:] = image, c, scores[c][order][kept], its_boxes[kept]
             rows.append(row)
