@@ -56,8 +56,10 @@ def text_of(prototxt: str) -> str:
     with open(prototxt, encoding='utf-8') as stream:
         try:
             return stream.read()
-        except UnicodeDecodeError as error:
-            raise ValueError(f'{prototxt} is no text, where a prototxt is expected: {error}') from None
+        except UnicodeDecodeError:
+            raise ValueError(
+                f'{prototxt}: a binary file, where a prototxt is expected. Weights have the .caffemodel ending'
+            ) from None
 
 
 def main() -> None:

@@ -205,7 +205,7 @@ def test_the_two_files_have_one_name_whatever_the_order_of_the_flags(trained, tm
 def test_a_prototxt_that_is_no_text_is_named(trained, tmp_path):
     (tmp_path / 'svd.prototxt').write_bytes(b'\xa0\xff' * 9)
     said = run('tools/compress_net.py', *trained, '--def-svd', tmp_path / 'svd.prototxt', status=1)
-    assert f'{tmp_path}/svd.prototxt is no text, where a prototxt is expected' in said.stderr
+    assert f'{tmp_path}/svd.prototxt: a binary file, where a prototxt is expected' in said.stderr
 
 
 def test_a_published_prototxt_says_the_ranks(trained, tmp_path):

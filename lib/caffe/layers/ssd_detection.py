@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from caffe.blob import Blob
+from caffe.glog import warn_once
 from caffe.kernels.boxes import decode, highest, suppress
 from caffe.layer import LayerError, register
 from caffe.layers.without_gradient import LayerWithoutGradient
@@ -17,7 +18,8 @@ class DetectionOutput(LayerWithoutGradient):
 
     Bottoms: codes (N, P * 4), or (N, P * classes * 4) without share_location; scores (N, P * classes); priors (1, 2,
     P * 4). Top (1, 1, D, 7): rows (image, class, score, x1, y1, x2, y2), corners as fractions of the image, by image
-    and class; without any detection a row (image, -1, ...) an image. There is no gradient.
+    and class; without any detection a row (image, -1, ...) an image. There is no gradient. What save_output_param,
+    visualize and save_file ask for is left out, with a warning: files and pictures.
     """
 
     param_field = 'detection_output_param'
@@ -33,9 +35,10 @@ class DetectionOutput(LayerWithoutGradient):
         if not 0 < param.nms_param.eta <= 1:
             raise LayerError(f'eta must be above 0 and at most 1; got {param.nms_param.eta:g}')
         if param.save_output_param.output_directory or param.visualize or param.save_file:
-            raise LayerError(
-                'DetectionOutput writes no files and shows no pictures: remove output_directory, visualize and '
-                'save_file, and read the detections from the top'
+            warn_once(  # SSD's scripts write their prototxts with it, those to deploy as well
+                'DetectionOutput writes no files and shows no pictures: save_output_param, visualize and save_file '
+                'are passed over; the detections are in the top',
+                'detection_output_layer.cpp:57',
             )
         self._code = caffe_pb2.PriorBoxParameter.CodeType.Name(param.code_type)
 
