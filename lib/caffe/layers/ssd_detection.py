@@ -60,9 +60,9 @@ class DetectionOutput(LayerWithoutGradient):
         param, images, classes = self.param, bottom[0].shape[0], self.param.num_classes
         priors, variances = bottom[2].data[0, :, :].reshape(2, self._priors, 4)
         codes = bottom[0].data.reshape(images, self._priors, 1 if param.share_location else classes, 4)
-        codes, variances = codes.transpose(0, 2, 1, 3), None if param.variance_encoded_in_target else variances
+        codes, factors = codes.transpose(0, 2, 1, 3), None if param.variance_encoded_in_target else variances
         with np.errstate(over='ignore', invalid='ignore'):  # an untrained net's boxes may be infinite
-            boxes = decode(codes, priors, variances, self._code)
+            boxes = decode(codes, priors, factors, self._code)
         scores = bottom[1].data.reshape(images, self._priors, classes).transpose(0, 2, 1)
         rows = [row for image in range(images) for row in self._detections(image, boxes[image], scores[image])]
         found = np.concatenate(rows) if rows else np.zeros((0, 7), np.float32)
