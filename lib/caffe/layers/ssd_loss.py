@@ -143,7 +143,8 @@ class MultiBoxLoss(FunctionLayer):
         priors, variances = priors.reshape(2, self._priors, 4)
         objects = self._objects(objects.reshape(-1, 8), images)
         by_prediction = param.match_type == caffe_pb2.MultiBoxLossParameter.PER_PREDICTION
-        parts = []
+        none = np.zeros((0, 2), np.int64)
+        parts = [(none, none[:, 0], priors[:0], priors[:0], none, none[:, 0])]  # a batch may hold no image
         for image in range(images):
             its, first = objects[objects[:, 0] == image], codes[image, :, 0]
             boxes = priors if param.use_prior_for_matching else self._decoded(first, priors, variances)
