@@ -8,6 +8,7 @@ A test fails while the page is not what this script makes.
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import re
 import sys
@@ -20,7 +21,7 @@ from google.protobuf.descriptor import FieldDescriptor
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / 'lib'))
 
-import caffe  # noqa: E402, F401 (registers the types)
+import caffe  # noqa: E402 (registers the types)
 from caffe.layer import layer_type_list, native_type  # noqa: E402
 from caffe.proto import caffe_pb2  # noqa: E402
 
@@ -35,12 +36,34 @@ as layers that read files do, and sends its tops to the GPU. *Gradient*: *checke
 refuses, and with what message: an example of each is in `tests/caffe/test_every_types_bad_input.py`.
 *Recorded* names the cases of `tests/golden/layers`, whose outputs and gradients come from the original Caffe;
 they run in CPU mode and on the simulated device.
+
+The detector's own layers, mining among them, are Python layers: [they stand last](#python-layers-of-the-detector).
 """
 MORE = """
 `Python` layers are the user's classes (`python_param`: module, layer, param_str). `Recurrent` is the base of
 LSTM and RNN. Each layer has besides its own options the fields of `LayerParameter`: name, type, bottom, top,
 phase, loss_weight, param, propagate_down, include, exclude.
 """
+
+PYTHON_LAYERS = """## Python layers of the detector
+
+Any prototxt may name them: `type: "Python" python_param { module: "..." layer: "..." param_str: "..." }`. What their
+bottoms, tops and parameters are: `help(module.layer)`, and the page.
+
+| module | layer | | more |
+| --- | --- | --- | --- |"""
+# Whose layers they are by what their names start with, and where they are described
+PAGES = {
+    'roi_data_layer.layer': {
+        'ASDN': '[A-Fast-RCNN](a-fast-rcnn.md#the-layers)',
+        '': '[a training net](../README.md#what-a-training-net-looks-like)',
+    },
+    'rpn.anchor_target_layer': {'': '[Faster R-CNN](faster-rcnn.md)'},
+    'rpn.proposal_layer': {'': '[Faster R-CNN](faster-rcnn.md)'},
+    'rpn.proposal_target_layer': {'': '[Faster R-CNN](faster-rcnn.md)'},
+    'transform.torch_image_transform_layer': {'': '[weights trained in Torch](your-own-data.md)'},
+    'caffe_stand_ins.layers': {'': 'for a Caffe that lacks the types'},
+}
 
 
 def page() -> str:
@@ -55,7 +78,21 @@ def page() -> str:
         cells = (count(cls.num_bottom), count(cls.num_top), mode, gradient, ', '.join(recorded[name]))
         rows.append(f'| [{name}](#{name.lower()}) | {" | ".join(cells)} |')
         sections.append(section(name, cls))
-    return '\n'.join([INTRO, *rows, MORE, *sections])
+    return '\n'.join([INTRO, *rows, MORE, *sections, PYTHON_LAYERS, *python_layers(), ''])
+
+
+def python_layers() -> list[str]:
+    """A row for each Python layer of the detector."""
+    rows = []
+    for module, pages in PAGES.items():
+        classes = vars(importlib.import_module(module)).items()
+        for name, cls in sorted(classes, key=lambda item: item[0]):
+            if inspect.isclass(cls) and issubclass(cls, caffe.Layer) and cls.forward is not caffe.Layer.forward:
+                text = inspect.getdoc(cls).split('\n\n')[0].replace('\n', ' ')
+                text = text if name == cls.__name__ else f'{cls.__name__} by its first name'
+                where = next(more for start, more in pages.items() if name.startswith(start))
+                rows.append(f'| `{module}` | `{name}` | {text} | {where} |')
+    return rows
 
 
 def native_types() -> list[str]:

@@ -51,6 +51,17 @@ def parsed_ranks(texts: list[str]) -> dict[str, int]:
     return ranks
 
 
+def text_of(prototxt: str) -> str:
+    """What a prototxt says. Raises ValueError for a file that is no text."""
+    with open(prototxt, encoding='utf-8') as stream:
+        try:
+            return stream.read()
+        except UnicodeDecodeError:
+            raise ValueError(
+                f'{prototxt}: a binary file, where a prototxt is expected. Weights have the .caffemodel ending'
+            ) from None
+
+
 def main() -> None:
     args = parse_args()
     for path, what in ((args.prototxt, 'test prototxt'), (args.caffemodel, 'trained weights')):
@@ -78,13 +89,11 @@ def main() -> None:
             raise ValueError(
                 f'{args.prototxt_svd} is there and says the ranks itself: leave out --rank, or name another file'
             )
-        with open(args.prototxt_svd, encoding='utf-8') as stream:
-            text = stream.read()
+        text = text_of(args.prototxt_svd)
         net = load_net(args.prototxt, args.caffemodel)
     else:
         ranks = PUBLISHED_RANKS if given is None else given
-        with open(args.prototxt, encoding='utf-8') as stream:
-            text = compressed_prototxt(stream.read(), ranks, args.prototxt)
+        text = compressed_prototxt(text_of(args.prototxt), ranks, args.prototxt)
         net = load_net(args.prototxt, args.caffemodel)
         for name, rank in ranks.items():
             shape = net.params[name][0].data.shape
@@ -92,6 +101,7 @@ def main() -> None:
                 raise CompressionError(
                     f'--rank {name}={rank}: its weights are {shape[0]} x {shape[1]}, so {min(shape)} is the most'
                 )
+        ranks = {name: ranks[name] for name in net.params if name in ranks}  # the order of the weights' name
         written = written or compressed_name(args.caffemodel, ranks).removesuffix('.caffemodel') + '.prototxt'
     with tempfile.TemporaryDirectory() as folder:
         copy = os.path.join(folder, os.path.basename(written))

@@ -41,7 +41,12 @@ FAST_RCNN_SETTINGS = ('TRAIN.HAS_RPN', 'False', 'TRAIN.PROPOSAL_METHOD', 'rpn', 
 def parse_args() -> argparse.Namespace:
     parser = parser_of(__doc__)
     parser.add_argument('--net_name', required=True, help='network, a folder of the models (such as VGG16 or ZF)')
-    parser.add_argument('--weights', dest='pretrained_model', metavar='FILE', help='ImageNet weights to start from')
+    parser.add_argument(
+        '--weights',
+        dest='pretrained_model',
+        metavar='FILE',
+        help="ImageNet weights to start from; 'none': from the nets' fillers, or from zeros",
+    )
     parser.add_argument('--imdb', dest='imdb_name', default='voc_2007_trainval', help='data set to train on')
     parser.add_argument('--models', metavar='FOLDER', help='where the nets are (default: MODELS_DIR of the settings)')
     parser.add_argument(
@@ -57,7 +62,9 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> int:
     args = parse_args()
-    if args.pretrained_model is not None and not os.path.isfile(args.pretrained_model):
+    if args.iters is not None and min(args.iters) < 1:
+        raise ValueError(f'--iters {" ".join(map(str, args.iters))}: each stage needs an iteration at least')
+    if args.pretrained_model not in (None, 'none') and not os.path.isfile(args.pretrained_model):
         raise FileNotFoundError(
             f'the weights to start from, {args.pretrained_model}, do not exist; '
             'data/scripts/fetch_imagenet_models.sh fetches the ImageNet models, tools/import_weights.py makes them of '
@@ -83,7 +90,8 @@ def main() -> int:
                 iterations = args.iters[2 * (number - 1) + (kind == 'fast_rcnn')]
             prefix = f'{read_solver(solver).snapshot_prefix}_stage{number}'
             settings = ('TRAIN.SNAPSHOT_INFIX', f'stage{number}')
-            print(f'~~~~ Stage {number}, {kind}: {iterations} iterations from {weights or "random weights"}')
+            origin = 'random weights' if weights in (None, 'none') else weights
+            print(f'~~~~ Stage {number}, {kind}: {iterations} iterations from {origin}')
             if kind == 'rpn':
                 model = stages.train(solver, prefix, weights, iterations, [], RPN_SETTINGS + settings)
                 print(f'~~~~ Stage {number}, proposals of {model}')

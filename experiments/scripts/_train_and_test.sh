@@ -63,7 +63,8 @@ case "$METHOD/$NET" in
   *) WEIGHTS=data/imagenet_models/$NET.v2.caffemodel ;;
 esac
 if [ ! -d "$MODELS" ]; then
-  echo "there is no folder $MODELS; NET is one of: $(cd "models/$DATASET" && ls -d -- */"$METHOD" 2>/dev/null | cut -d / -f 1 | tr '\n' ' ')" >&2
+  NETS=$(cd "models/$DATASET" && ls -d -- */"$METHOD" 2>/dev/null | cut -d / -f 1 | tr '\n' ' ' || true)
+  echo "there is no folder $MODELS; ${NETS:+NET is one of: }${NETS:-no net of $DATASET has $METHOD}" >&2
   exit 2
 fi
 

@@ -25,6 +25,14 @@ _FORKS = (
         """annotated_data_param detection_evaluate_param video_data_param resize_param noise_param distort_param
         expand_param emit_constraint plateau_winsize""",
     ),
+    ('Caffes with PSROIAlign (fallingdust/caffe-fast-rcnn and others)', 'PSROIAlign', 'psroi_align_param'),
+    (
+        "MNC's Caffe (daijifeng001/caffe-mnc)",
+        'ROIWarping MaskPooling MaskResize',
+        'roi_warping_param mask_resize_param',
+    ),
+    ('Caffes with focal loss (laycoding/caffe_focal_loss and others)', 'FocalLoss', 'focal_loss_param'),
+    ('Caffes with the triplet loss', 'TripletLoss', 'triplet_loss_param'),
     ("Deformable ConvNets' Caffes", 'DeformableConvolution', 'deformable_convolution_param'),
     (
         'Caffes with YOLO (eric612/MobileNet-YOLO and others)',

@@ -224,6 +224,18 @@ class NetSpec:
         self.__getattr__(name)
         del self.tops[name]
 
+    def keys(self) -> list[str]:
+        """The names of the blobs; so, and the next two, SSD's Caffe, whose scripts write nets by them."""
+        return list(self.tops)
+
+    def vals(self) -> list[Top | Function]:
+        """The blobs, in the order of `keys`."""
+        return list(self.tops.values())
+
+    def update(self, name: str, params: dict) -> None:
+        """Gives the layer that makes a blob other or more options."""
+        _function_of(self[name]).params.update(params)
+
     def to_proto(self) -> Message:
         """The NetParameter of all named blobs."""
         names = {top: name for name, top in self.tops.items()}

@@ -40,9 +40,9 @@ def values_of(text: str, layer: str) -> Any:
     """The values in a param_str. layer: the type of the layer, for the message. Raises ValueError."""
     try:
         return yaml.load(text, _Loader)  # a SafeLoader: makes plain values only
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         problem = getattr(error, 'problem', error)
-        raise ValueError(f'{layer}: param_str {text!r} is not valid YAML: {problem}') from None
+        raise ValueError(f'{layer}: param_str {text[:200]!r} is not valid YAML: {problem}') from None
 
 
 def text_and_values(layer: caffe.Layer) -> tuple[str, Any]:

@@ -22,6 +22,7 @@ from fast_rcnn.config import cfg
 # In RGB order; those of fb.resnet.torch, as in py-faster-rcnn's lib/transform/torch_image_transform_layer.py
 MEANS = (0.48462227599918, 0.45624044862054, 0.40588363755159)
 STDS = (0.22889466674951, 0.22446679341259, 0.22495548344775)
+MOST = 1e30  # what neither may reach; NaN does not
 
 
 def torch_pixels(images: np.ndarray, pixel_means: np.ndarray, means: np.ndarray, stds: np.ndarray) -> np.ndarray:
@@ -37,14 +38,18 @@ def torch_pixels(images: np.ndarray, pixel_means: np.ndarray, means: np.ndarray,
 
 
 class TorchImageTransformLayer(caffe.Layer):
-    """bottom[0]: images (N, 3, H, W), BGR, less cfg.PIXEL_MEANS. top[0]: the same as networks of Torch want them.
+    """Images as networks of Torch want them. Bottom and top: (N, 3, H, W); the bottom is BGR, less cfg.PIXEL_MEANS.
 
     param_str may give other numbers than fb.resnet.torch's, in RGB order:
     "{'means': [0.485, 0.456, 0.406], 'stds': [0.229, 0.224, 0.225]}" are torchvision's. There is no gradient. Raises
-    ValueError for images that are not of three channels, and for other parameters.
+    ValueError for images that are not of three channels, other parameters, and other numbers of bottoms or tops.
     """
 
     def setup(self, bottom: Sequence[Any], top: Sequence[Any]) -> None:
+        if len(bottom) != 1 or len(top) != 1:
+            raise ValueError(
+                f'TorchImageTransformLayer has {len(bottom)} bottoms and {len(top)} tops; expected 1 of each, images'
+            )
         text = getattr(self, 'param_str', '') or getattr(self, 'param_str_', '')  # the latter: Fast R-CNN's Caffe
         self._means, self._stds = _parameters(text)
 
@@ -67,13 +72,14 @@ def _parameters(text: str) -> tuple[np.ndarray, np.ndarray]:
     """Means and deviations, (3,) each, of a param_str. Raises ValueError."""
     try:
         found = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f'TorchImageTransformLayer: param_str is not valid YAML: {error}') from None
+    except (yaml.YAMLError, RecursionError) as error:
+        problem = getattr(error, 'problem', None) or str(error).split('\n')[0]
+        raise ValueError(f'TorchImageTransformLayer: param_str {text[:200]!r} is not valid YAML: {problem}') from None
     wrong = [key for key in found if key not in ('means', 'stds')] if isinstance(found, dict) else [found]
     values = {'means': MEANS, 'stds': STDS, **(found if not wrong else {})}
     for numbers in values.values():
         plain = isinstance(numbers, list | tuple) and all(type(number) in (int, float) for number in numbers)
-        wrong += [] if plain and len(numbers) == 3 and np.isfinite(numbers).all() else [numbers]
+        wrong += [] if plain and len(numbers) == 3 and all(abs(n) < MOST for n in numbers) else [numbers]
     if wrong or min(values['stds']) <= 0:
         raise ValueError(
             f'TorchImageTransformLayer: param_str is {text!r}; it may give means and stds, three numbers each in RGB '

@@ -133,7 +133,29 @@ def test_roi_align_is_detectrons(ratio):
     np.testing.assert_allclose(y, align_loops(maps, rois.astype(float), 0.25, (3, 2), ratio), rtol=1e-4, atol=1e-5)
 
 
+def test_roi_align_of_boxes_without_end():
+    """A billion pixels wide and high: of 5e8 samples a bin along each side only those at the map's four count."""
+    text = 'type: "ROIAlign" roi_align_param { pooled_h: 2 pooled_w: 2 }'
+    rois = [
+        [0, -1, -1, 1e9, 1e9],
+        [0, -2e9, -2e9, -1e9, -1e9],
+        [0, 1, 1, 3, 3],
+        [0, np.nan, 0, 4, 4],
+        [0, 0, 0, np.inf, 4],
+    ]
+    (y,) = run_layer(text, [np.ones((1, 1, 4, 4)), rois])
+    assert 0 < y[0, 0, 0, 0] < 1e-15
+    assert not y[0, 0, 1].any() and not y[1].any()
+    np.testing.assert_allclose(y[2], 1)
+    assert np.isnan(y[3:]).all()
+
+
 # ---- Proposal
+
+
+def test_anchors_are_rounded_as_the_forks_round():
+    """ROUND of proposal_layer.cpp: 5 x 5 at ratio 4 is 2.5 wide: 3, not NumPy's 2; and 12 high, about (2, 2)."""
+    np.testing.assert_array_equal(anchors_of_a_cell(5, [4], [1]), [[1, -3.5, 3, 7.5]])
 
 
 def test_the_nine_anchors_are_the_published_ones():
@@ -169,6 +191,11 @@ def test_proposals_are_the_best_boxes_that_do_not_repeat():
 # ---- Bad input
 
 
+def test_no_images_are_no_work():
+    (y,) = run_layer('type: "ShuffleChannel" shuffle_channel_param { group: 2 }', [np.ones((0, 4, 2, 2))])
+    assert y.shape == (0, 4, 2, 2)
+
+
 @pytest.mark.parametrize(
     ('text', 'shapes', 'message'),
     [
@@ -194,6 +221,18 @@ def test_proposals_are_the_best_boxes_that_do_not_repeat():
         ('type: "ROIAlign" roi_align_param { pooled_h: 2 }', [(1, 1, 2, 2), (1, 5)], 'pooled_w must be > 0'),
         ('type: "ROIAlign" roi_align_param { pooled_h: 2 pooled_w: 2 }', [(1, 1, 2, 2), (1, 4)], 'RoIs of shape'),
         ('type: "Proposal"', [(1, 2, 2, 2), (1, 36, 2, 2), (1, 3)], 'with 9 anchors'),
+        (
+            'type: "ROIAlign" roi_align_param { pooled_h: 2 pooled_w: 2 spatial_scale: nan }',
+            [(1, 1, 2, 2), (1, 5)],
+            'spatial_scale must be > 0; got nan',
+        ),
+        (
+            'type: "ROIAlign" roi_align_param { pooled_h: 2 pooled_w: 2 sampling_ratio: 2147483647 }',
+            [(1, 1, 2, 2), (1, 5)],
+            'sampling_ratio must be at most 1024; got 2147483647',
+        ),
+        ('type: "Proposal" proposal_param { scale: nan }', [(1, 6, 2, 2), (1, 12, 2, 2), (1, 3)], 'must be positive'),
+        ('type: "Proposal" proposal_param { nms_thresh: -1 }', [(1, 18, 2, 2)] * 3, 'nms_thresh must not be negative'),
         ('type: "Proposal" proposal_param { ratio: 0 }', [(1, 2, 2, 2), (1, 4, 2, 2), (1, 3)], 'must be positive'),
     ],
 )

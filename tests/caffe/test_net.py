@@ -254,6 +254,7 @@ def test_a_wrong_prototxt_is_refused_with_file_line_and_layer(make_net, old, new
     [
         ('Mean', r": FlowNet's Caffe \(lmb-freiburg/flownet2\) has it"),  # not BN
         ('Yolov3', r': Caffes with YOLO \(.*\) has it'),  # not Log
+        ('PSROIAlign', r': Caffes with PSROIAlign \(.*\) has it'),  # not ROIAlign
         ('AnnotatedData', r": SSD's Caffe .* has it; in its place an Input layer .* label \(1, 1, G, 8\).*"),
         ('DetectionEvaluate', r": SSD's Caffe .* has it; leave it out, and judge the rows of DetectionOutput .*"),
         ('ImageLabelmapData', r": HED's Caffe .* has it; in its place a Python layer .*"),

@@ -160,3 +160,15 @@ def test_other_mistakes():
         _ = P.Pooling.MEAN
     with pytest.raises(AttributeError, match="did you mean 'Pooling'"):
         _ = P.Poling.MAX
+
+
+def test_names_blobs_and_options_as_ssds_scripts_ask_for_them():
+    """keys, vals and update of python/caffe/net_spec.py, branch ssd of weiliu89/caffe."""
+    n = caffe.NetSpec()
+    n.data = L.Input(shape={'dim': [1, 3, 8, 8]})
+    n.conv = L.Convolution(n.data, num_output=4, kernel_size=3)
+    assert n.keys() == ['data', 'conv']
+    assert n.vals() == [n.data, n.conv]
+    n.update('conv', {'pad': 1, 'kernel_size': 5})
+    options = n.to_proto().layer[1].convolution_param
+    assert (options.num_output, list(options.kernel_size), list(options.pad)) == (4, [5], [1])

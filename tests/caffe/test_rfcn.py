@@ -78,6 +78,8 @@ def test_psroi_pooling_is_the_originals(seed):
         ('group_size: 2 spatial_scale: 1', (1, 4, 2, 2), (1, 5), 'needs a output_dim'),
         ('output_dim: 1 group_size: 0 spatial_scale: 1', (1, 4, 2, 2), (1, 5), 'group_size must be > 0'),
         ('output_dim: 2 group_size: 2 spatial_scale: 1', (1, 4, 2, 2), (1, 5), r'group_size\^2 = 8, H, W\), got'),
+        ('output_dim: 1 group_size: 2 spatial_scale: nan', (1, 4, 2, 2), (1, 5), 'spatial_scale must be > 0'),
+        ('output_dim: 1 group_size: 2 spatial_scale: inf', (1, 4, 2, 2), (1, 5), 'spatial_scale must be > 0'),
         ('output_dim: 1 group_size: 2 spatial_scale: 1', (1, 4, 2, 2), (1, 4), r'RoIs of shape \(R, 5\)'),
     ],
 )
@@ -129,9 +131,31 @@ def test_smooth_l1_loss_ohem(loss_param, divisor):
     np.testing.assert_allclose(diffs[1], -want)
 
 
+def test_a_number_may_divide_the_softmax_loss_too():
+    text = 'type: "SoftmaxWithLossOHEM" loss_param { normalization: PRE_FIXED pre_fixed_normalizer: 8 }'
+    run = RunningLayer(text, [np.zeros((3, 4)), [0, 1, 2]])
+    assert run.forward()[0] == pytest.approx(3 * np.log(4) / 8)
+    diff = run.backward([np.ones(())], [True, False])[0]
+    np.testing.assert_allclose(diff[0], np.array([-0.75, 0.25, 0.25, 0.25]) / 8, rtol=1e-5)
+
+
+def test_no_rois_are_no_loss():
+    """What a net has when all proposals of an image are too small."""
+    assert psroi(np.ones((1, 4, 2, 2)), np.zeros((0, 5)), 1, 2).forward()[0].shape == (0, 1, 2, 2)
+    assert psroi(np.ones((0, 4, 2, 2)), np.zeros((0, 5)), 1, 2).forward()[0].shape == (0, 1, 2, 2)
+    run = RunningLayer('type: "SoftmaxWithLossOHEM"', [np.ones((0, 4)), np.ones(0)], n_tops=3)
+    assert [top.shape for top in run.forward()] == [(), (0, 4), (0,)]
+    diff = run.backward([np.ones(()), np.ones((0, 4)), np.ones(0)], [True, False])[0]
+    assert diff.shape == (0, 4)
+    loss, rows = RunningLayer('type: "SmoothL1LossOHEM"', [np.ones((0, 8))] * 3, n_tops=2).forward()
+    assert (loss, rows.shape) == (0, (0, 1, 1, 1))
+    labels, weights = annotate(np.zeros((0, 5)), np.zeros((0, 1)), np.zeros(0), np.zeros((0, 8)), 2).forward()
+    assert (labels.shape, weights.shape) == ((0, 1, 1, 1), (0, 8, 1, 1))
+
+
 def test_bad_losses_are_refused():
-    with pytest.raises(LayerError, match='PRE_FIXED is for SmoothL1LossOHEM alone'):
-        RunningLayer('type: "SoftmaxWithLossOHEM" loss_param { normalization: PRE_FIXED }', [np.ones((1, 2)), [0]])
+    with pytest.raises(LayerError, match='PRE_FIXED is for SmoothL1LossOHEM and SoftmaxWithLossOHEM'):
+        RunningLayer('type: "SoftmaxWithLoss" loss_param { normalization: PRE_FIXED }', [np.ones((1, 2)), [0]])
     with pytest.raises(LayerError, match='Number of labels must match'):
         RunningLayer('type: "SoftmaxWithLossOHEM"', [np.ones((2, 2)), np.ones((2, 2))])
     with pytest.raises(LayerError, match=r'label 2 .* is not among the 2 classes'):
@@ -186,6 +210,8 @@ def test_the_annotators_rule_is_the_originals(seed):
 def test_losses_of_no_image_are_refused():
     with pytest.raises(LayerError, match='RoI 0 is of image -1'):
         annotate([[-1, 0, 0, 1, 1]], [1], [1], np.ones((1, 4)), 2).forward()
+    with pytest.raises(LayerError, match='RoI 0 is of image nan'):
+        annotate([[np.nan, 0, 0, 1, 1]], [1], [1], np.ones((1, 4)), 2).forward()
     with pytest.raises(LayerError, match='roi_per_img > 0'):
         annotate(np.zeros((1, 5)), [1], [1], np.ones((1, 4)), 0)
     with pytest.raises(LayerError, match='bottom 1, the losses'):

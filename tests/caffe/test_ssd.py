@@ -6,6 +6,7 @@ import pytest
 from gradient import RunningLayer, run_layer
 
 import caffe
+from caffe import glog
 from caffe.kernels import boxes as kernel
 from caffe.layer import LayerError
 
@@ -186,6 +187,15 @@ def test_no_detection_is_a_row_of_minus_ones_an_image():
     np.testing.assert_array_equal(y[0, 0], [[0, -1, -1, -1, -1, -1, -1], [1, -1, -1, -1, -1, -1, -1]])
 
 
+def test_files_that_a_net_would_write_are_left_out_with_a_warning(tmp_path, monkeypatch, capsys):
+    """As in all prototxts that SSD's scripts write, those to deploy among them."""
+    monkeypatch.setattr(glog, '_warned', set())
+    out = tmp_path / 'Main'
+    rows = detect(f'save_output_param {{ output_directory: "{out}" output_format: "VOC" label_map_file: "nowhere" }}')
+    np.testing.assert_array_equal(rows, detect())
+    assert 'DetectionOutput writes no files' in capsys.readouterr().err and not out.exists()
+
+
 def test_eta_lowers_the_threshold():
     boxes = np.array([[0, 0, 1, 1], [0, 0, 1, 0.85], [0, 0, 1, 0.55]], f)  # IoU 0.85 and 0.55 with the first
     assert kernel.suppress(boxes, 0.8).tolist() == [0, 2]
@@ -321,11 +331,50 @@ def test_a_batch_with_variance_in_the_target_gives_the_same_gradient_scale():
         ('do_neg_mining: false', OBJECT, 'does not agree with mining_type MAX_NEGATIVE'),
         ('background_label_id: 3', OBJECT, r'within \[0, num_classes\)'),
         ('mining_type: HARD_EXAMPLE sample_size: 0', OBJECT, 'sample_size must be > 0'),
+        ('neg_pos_ratio: inf', OBJECT, 'neg_pos_ratio must be a number; got inf'),
+        ('', [[[[0, np.nan, 0, 0, 0, 1, 1, 0]]]], r'object \[0.0, nan, .* has numbers that are none'),
     ],
 )
 def test_a_loss_that_makes_no_sense_is_refused(options, objects, message):
     with pytest.raises(LayerError, match=message):
         multibox(np.zeros((6, 3)), options, objects=objects).forward()
+
+
+def test_priors_beside_which_nothing_can_be_encoded_are_refused():
+    priors = LOSS_PRIORS.copy()
+    priors[0, 1, 3] = 0
+    with pytest.raises(LayerError, match=r'variances of priors must be > 0; got \[0.1.*, 0.1.*, 0.1.*, 0.0\]'):
+        multibox(np.zeros((6, 3)), priors=priors).forward()
+    priors = LOSS_PRIORS.copy()
+    priors[0, 0, :4] = [0.4, 0, 0, 0.4]  # ends before it starts; its codes make the object's box of it
+    options = 'code_type: CORNER_SIZE use_prior_for_matching: false'
+    codes = np.zeros((1, 24))
+    codes[0, :3:2] = 10, -10
+    with pytest.raises(LayerError, match=r'prior \[0.4.*\] has no area: CORNER_SIZE can encode nothing beside it'):
+        multibox(np.zeros((6, 3)), options, codes, priors=priors).forward()
+
+
+def test_no_images_or_no_priors_are_no_loss_and_no_detection():
+    empty = [np.zeros((0, 24)), np.zeros((0, 18)), LOSS_PRIORS]
+    options = 'num_classes: 3'
+    assert run_layer(
+        f'type: "MultiBoxLoss" multibox_loss_param {{ {options} }}', [*empty, np.full((1, 1, 1, 8), -1)]
+    ) == [0]
+    assert run_layer(f'type: "DetectionOutput" detection_output_param {{ {options} }}', empty)[0].shape == (1, 1, 0, 7)
+    none = [np.zeros((1, 0)), np.zeros((1, 0)), np.zeros((1, 2, 0))]
+    assert run_layer(f'type: "MultiBoxLoss" multibox_loss_param {{ {options} }}', [*none, OBJECT]) == [0]
+    (rows,) = run_layer(f'type: "DetectionOutput" detection_output_param {{ {options} }}', none)
+    assert rows.tolist() == [[[[0] + [-1] * 6]]]
+
+
+def test_boxes_without_end_are_detected_in_silence(recwarn):
+    assert np.isinf(detect('code_type: CENTER_SIZE', codes=np.full((1, 16), 1e30))).any()
+    assert not recwarn.list
+
+
+def test_permute_does_not_work_in_place():
+    with pytest.raises(LayerError, match='Permute Layer does not allow in-place computation'):
+        RunningLayer('type: "Permute" permute_param { order: 1 }', [np.ones((2, 3))], in_place=True)
 
 
 @pytest.mark.parametrize(
@@ -340,19 +389,21 @@ def test_a_loss_that_makes_no_sense_is_refused(options, objects, message):
         ('type: "PriorBox" prior_box_param { min_size: 9 step: 1 step_h: 1 }', [(1, 1, 2, 2)] * 2, 'not both'),
         ('type: "PriorBox" prior_box_param { min_size: 9 img_h: 5 }', [(1, 1, 2, 2)] * 2, 'larger than 0'),
         ('type: "PriorBox" prior_box_param { min_size: 9 }', [(1, 1, 2, 2)], 'needs the image as bottom 1'),
+        ('type: "PriorBox" prior_box_param { min_size: nan }', [(1, 1, 2, 2)] * 2, 'min_size must be positive'),
+        ('type: "PriorBox" prior_box_param { min_size: 9 max_size: inf }', [(1, 1, 2, 2)] * 2, 'greater than min_size'),
+        ('type: "PriorBox" prior_box_param { min_size: 9 aspect_ratio: nan }', [(1, 1, 2, 2)] * 2, 'aspect_ratio must'),
+        ('type: "PriorBox" prior_box_param { min_size: 9 offset: nan }', [(1, 1, 2, 2)] * 2, 'offset must be a number'),
+        ('type: "PriorBox" prior_box_param { min_size: 9 }', [(1, 1, 0, 2), (1, 3, 8, 8)], r'map of \(0, 2\)'),
+        ('type: "PriorBox" prior_box_param { min_size: 9 }', [(1, 1, 2, 2), (1, 3, 8, 0)], r'image of \(8, 0\)'),
+        ('type: "Normalize" norm_param { eps: -1 }', [(1, 3)], 'eps must not be negative; got -1'),
         ('type: "DetectionOutput"', [(1, 4), (1, 2), (1, 2, 4)], 'Must specify num_classes'),
+        ('type: "DetectionOutput" detection_output_param { num_classes: 2 }', [(), (), (1, 2, 4)], 'location'),
         (
             'type: "DetectionOutput" detection_output_param { num_classes: 3 }',
             [(1, 4), (1, 2), (1, 2, 4)],
             'confidence',
         ),
         ('type: "DetectionOutput" detection_output_param { num_classes: 2 }', [(1, 8), (1, 2), (1, 2, 4)], 'location'),
-        (
-            'type: "DetectionOutput" '
-            'detection_output_param { num_classes: 2 save_output_param { output_directory: "x" } }',
-            [(1, 4), (1, 2), (1, 2, 4)],
-            'writes no files',
-        ),
         ('type: "MultiBoxLoss"', [(1, 4), (1, 2), (1, 2, 4), (1, 1, 1, 8)], 'Must provide num_classes'),
         (
             'type: "MultiBoxLoss" multibox_loss_param { num_classes: 2 }',

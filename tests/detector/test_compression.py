@@ -196,6 +196,18 @@ def test_the_tool_writes_weights_and_prototxt(trained, tmp_path):
     np.testing.assert_array_equal(small.params['fc6_U'][1].data, net.params['fc6'][1].data)
 
 
+def test_the_two_files_have_one_name_whatever_the_order_of_the_flags(trained, tmp_path):
+    run('tools/compress_net.py', *trained, '--rank', 'fc7=2', 'fc6=1')
+    made = {path.name for path in tmp_path.iterdir()} - {'net.caffemodel', 'test.prototxt'}
+    assert made == {'net_svd_fc6_1_fc7_2.caffemodel', 'net_svd_fc6_1_fc7_2.prototxt'}
+
+
+def test_a_prototxt_that_is_no_text_is_named(trained, tmp_path):
+    (tmp_path / 'svd.prototxt').write_bytes(b'\xa0\xff' * 9)
+    said = run('tools/compress_net.py', *trained, '--def-svd', tmp_path / 'svd.prototxt', status=1)
+    assert f'{tmp_path}/svd.prototxt: a binary file, where a prototxt is expected' in said.stderr
+
+
 def test_a_published_prototxt_says_the_ranks(trained, tmp_path):
     (tmp_path / 'compressed.prototxt').write_text(PUBLISHED)
     run('tools/compress_net.py', *trained, '--def-svd', tmp_path / 'compressed.prototxt')

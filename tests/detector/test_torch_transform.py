@@ -66,12 +66,23 @@ def test_other_numbers_and_sizes(tmp_path):
         ("{'stds': ['a', 2, 1]}", None, 'three numbers each'),
         ("{'stds': 1}", None, 'three numbers each'),
         ('means', None, 'it may give means and stds'),
-        ('{', None, 'param_str is not valid YAML'),
+        ('{', None, "param_str '{' is not valid YAML: expected the node content"),
+        ('{' * 9999, None, 'param_str .{0,210} is not valid YAML'),
+        (f"{{'means': [{'9' * 400}, 0, 0]}}", None, 'three numbers each'),
     ],
 )
 def test_bad_input(tmp_path, param_str, shape, message):
     with pytest.raises(ValueError, match=message):
         net(tmp_path, param_str, *[shape] if shape else [])
+
+
+def test_two_bottoms_are_not_one(tmp_path):
+    blobs = 'layer { name: "a" type: "Input" top: "a" top: "b" input_param { shape { dim: [1, 3, 4, 4] } } }'
+    python = 'module: "transform.torch_image_transform_layer" layer: "TorchImageTransformLayer"'
+    layer = f'layer {{ name: "x" type: "Python" bottom: "a" bottom: "b" top: "x" python_param {{ {python} }} }}'
+    (tmp_path / 'two.prototxt').write_text(f'{blobs}\n{layer}')
+    with pytest.raises(ValueError, match='has 2 bottoms and 1 tops; expected 1 of each'):
+        caffe.Net(str(tmp_path / 'two.prototxt'), caffe.TEST)
 
 
 def test_a_detector_with_it_tests_as_others_do(tmp_path):

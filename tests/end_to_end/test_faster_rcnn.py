@@ -111,6 +111,15 @@ def test_killed_and_resumed_it_ends_byte_for_byte_like_a_run_never_stopped(image
     assert whole.replace(b'/whole/', b'/parts/') == parts
 
 
+def test_a_stage_without_iterations_is_refused_before_the_first(tmp_path):
+    done = run(
+        'tools/train_faster_rcnn_alt_opt.py', '--gpu', 'cpu', '--net_name', 'small', '--weights', 'none',
+        '--iters', 1, 1, 1, 0, *after('_alt_opt', 'ROOT_DIR', tmp_path), status=1,
+    )  # fmt: skip
+    assert '--iters 1 1 1 0: each stage needs an iteration at least' in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_four_stages_stopped_and_gone_on_with(images, tmp_path):
     def train(into, *flags, status=0):
         done = run(

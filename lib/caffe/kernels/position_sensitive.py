@@ -53,7 +53,7 @@ def position_sensitive_means(maps: torch.Tensor, edges: BinEdges) -> torch.Tenso
     """
     group = edges.top.shape[1]
     sums = torch.nn.functional.pad(maps.double().cumsum(2).cumsum(3), (1, 0, 1, 0))
-    sums = sums.view(maps.shape[0], -1, group, group, sums[0, 0].numel())
+    sums = sums.view(maps.shape[0], maps.shape[1] // group**2, group, group, sums.shape[2:].numel())
     down, across, image = _bins(edges)
     totals = sum(sign * sums[image, :, down, across, place] for sign, place in _corners(edges, maps.shape[3] + 1))
     return (totals / _areas(edges)[..., None]).float().permute(0, 3, 1, 2).contiguous()

@@ -1,5 +1,6 @@
 """Anchors of a map, and the boxes that predictions make of them (Ren et al., 'Faster R-CNN', 2015; generate_anchors.py
-and bbox_transform.py of rbgirshick/py-faster-rcnn). NumPy; boxes are pixels, corners included."""
+and bbox_transform.py of rbgirshick/py-faster-rcnn, and proposal_layer.cpp of forks that have them in C++). NumPy; boxes
+are pixels, corners included."""
 
 from __future__ import annotations
 
@@ -9,11 +10,11 @@ import numpy as np
 def anchors_of_a_cell(base: int, ratios: list[float], scales: list[float]) -> np.ndarray:
     """(ratios * scales, 4) anchors about the cell at the origin: a base x base square in other shapes, then sizes.
 
-    ratios: height over width, at (nearly) the square's area; sides are rounded to whole pixels.
+    ratios: height over width, at (nearly) the square's area; sides are rounded to whole pixels, halves upwards.
     """
     centre, area = (base - 1) / 2, base * base
-    widths = np.round(np.sqrt(area / np.asarray(ratios, float)))
-    heights = np.round(widths * ratios)
+    widths = np.floor(np.sqrt(area / np.asarray(ratios, float)) + 0.5)
+    heights = np.floor(widths * ratios + 0.5)
     half = np.stack([widths, heights], axis=1)[:, None] * np.asarray(scales, float)[None, :, None]
     half = (half.reshape(-1, 2) - 1) / 2
     return np.concatenate([centre - half, centre + half], axis=1)

@@ -5,27 +5,36 @@ from __future__ import annotations
 import torch
 
 _AT_ONCE = 64  # RoIs whose half-pooled maps (R, C, H, bins) are in memory together
+_NUMBERS = 1 << 22  # distances of places from pixels that are in memory together
 
 
 def axis_weights(first: torch.Tensor, last: torch.Tensor, bins: int, pixels: int, samples: int) -> torch.Tensor:
     """(R, bins, pixels): how much each pixel counts in each bin along one axis; rows sum to 1 within the map.
 
     first, last: (R,) corners in feature pixels; samples: places a bin, or 0 for as many as it has pixels, rounded up.
-    A place more than a pixel outside the map counts 0; others outside are moved to its edge.
+    A place more than a pixel outside the map counts 0; others outside are moved to its edge. NaN for a corner that is
+    NaN or infinite.
     """
-    length = (last - first).clamp(min=1)
-    size = length / bins
-    each = torch.full_like(size, samples) if samples > 0 else (length / bins).ceil()
-    most = samples if samples > 0 else int(each.max()) if len(each) else 1
-    number = torch.arange(most, device=first.device) + 0.5
-    within = torch.minimum(number / each[:, None], torch.ones((), device=first.device))  # (R, places), fractions
+    size = ((last - first).clamp(min=1) / bins).double()
+    # in double precision, as an RoI may have a billion pixels: of its places only those near the map are looked at
+    first, last = first.double(), last.double()
+    each = torch.full_like(size, samples) if samples > 0 else size.ceil()
+    step = size / each
     bin_number = torch.arange(bins, device=first.device)
-    place = first[:, None, None] + (bin_number[:, None] + within[:, None]) * size[:, None, None]  # (R, bins, places)
-    counts = (number < each[:, None])[:, None] & (place >= -1) & (place <= pixels)
-    place = place.clamp(0, pixels - 1)
-    distance = (place[..., None] - torch.arange(pixels, device=first.device)).abs()
-    weights = (1 - distance).clamp(min=0) * counts[..., None]
-    return weights.sum(2) / each[:, None, None]
+    start = first[:, None] + bin_number * size[:, None]  # (R, bins)
+    low = ((-1 - start) / step[:, None] - 0.5).ceil().clamp(min=0)  # the first place of a bin that counts
+    high = torch.minimum(((pixels - start) / step[:, None] - 0.5).floor(), each[:, None] - 1)
+    most = int((high - low + 1).nan_to_num(0, 0, 0).max().clamp(min=0)) if len(first) else 0
+    pixel = torch.arange(pixels, device=first.device)
+    weights = first.new_zeros((len(first), bins, pixels))
+    part = max(1, _NUMBERS // max(1, weights.numel()))
+    for begin in range(0, most, part):
+        number = low[..., None] + torch.arange(begin, min(begin + part, most), device=first.device)
+        place = (start[..., None] + (number + 0.5) * step[:, None, None]).clamp(0, pixels - 1)
+        near = (1 - (place[..., None] - pixel).abs()).clamp(min=0)  # (R, bins, places, pixels)
+        weights += (near * (number <= high[..., None])[..., None]).sum(2)
+    weights /= each[:, None, None]
+    return weights.masked_fill(~(first + last).isfinite()[:, None, None], float('nan')).float()
 
 
 def roi_align(

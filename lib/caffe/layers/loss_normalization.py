@@ -28,7 +28,8 @@ def normalization_mode(loss_param: caffe_pb2.LossParameter, default: str = 'VALI
         mode = type(loss_param).NormalizationMode.Name(loss_param.normalization)
         if mode == 'PRE_FIXED' and not pre_fixed:
             raise LayerError(
-                'normalization: PRE_FIXED is for SmoothL1LossOHEM alone; this type has FULL, VALID, BATCH_SIZE, NONE'
+                'normalization: PRE_FIXED is for SmoothL1LossOHEM and SoftmaxWithLossOHEM; this type has FULL, VALID, '
+                'BATCH_SIZE, NONE'
             )
         return mode
     if loss_param.HasField('normalize'):

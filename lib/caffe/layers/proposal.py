@@ -27,8 +27,10 @@ class Proposal(LayerWithoutGradient):
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.param
-        if min([*param.ratio, *param.scale, param.feat_stride, param.base_size], default=1) <= 0:
+        if not all(0 < n < np.inf for n in [*param.ratio, *param.scale, param.feat_stride, param.base_size]):
             raise LayerError('Proposal: ratio, scale, feat_stride and base_size must be positive')
+        if not param.nms_thresh >= 0:
+            raise LayerError(f'Proposal: nms_thresh must not be negative; got {param.nms_thresh:g}')
         ratios, scales = list(param.ratio) or [0.5, 1, 2], list(param.scale) or [8, 16, 32]
         self._anchors = anchors_of_a_cell(param.base_size, ratios, scales)
 
@@ -51,8 +53,9 @@ class Proposal(LayerWithoutGradient):
         height, width, scale = bottom[2].data.ravel()[:3]
         scores = bottom[0].data[0, count:].transpose(1, 2, 0).ravel()
         codes = bottom[1].data[0].reshape(count, 4, *size).transpose(2, 3, 0, 1).reshape(-1, 4)
-        boxes = inside(moved(shifted(self._anchors, size, param.feat_stride), codes), height, width)
-        large = np.flatnonzero((boxes[:, 2:] - boxes[:, :2] + 1 >= param.min_size * scale).all(1))
+        with np.errstate(over='ignore', invalid='ignore'):  # an untrained net's codes may be huge
+            boxes = inside(moved(shifted(self._anchors, size, param.feat_stride), codes), height, width)
+            large = np.flatnonzero((boxes[:, 2:] - boxes[:, :2] + 1 >= param.min_size * scale).all(1))
         order = large[highest(scores[large], param.pre_nms_topn or -1)]
         # suppress() measures boxes from corner to corner; these have their last pixel inside.
         kept = suppress((boxes[order] + [0, 0, 1, 1]).astype(np.float32), param.nms_thresh)

@@ -7,6 +7,8 @@ weights which RoIs count, and the losses behind it ignore the others.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 
@@ -48,7 +50,7 @@ class PSROIPooling(Layer):
         for option in ('spatial_scale', 'output_dim', 'group_size'):
             if not self.param.HasField(option):
                 raise LayerError(f'PSROIPooling: psroi_pooling_param needs a {option}')
-            if getattr(self.param, option) <= 0:
+            if not 0 < getattr(self.param, option) < float('inf'):
                 raise LayerError(f'{option} must be > 0')
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
@@ -105,7 +107,7 @@ class BoxAnnotatorOHEM(LayerWithoutGradient):
         rows = shapes[0][0] if len(shapes[0]) > 1 and shapes[0][1] == 5 else None
         if rows is None:
             raise LayerError(f'bottom 0 must be RoIs of shape (R, 5): image, x1, y1, x2, y2; got {shapes[0]}')
-        self._places = bottom[0].count // max(rows * 5, 1)  # 1, but for nets that predict at each place of a map
+        self._places = math.prod(shapes[0][2:])  # 1, but for nets that predict at each place of a map
         for i, what in ((1, 'losses'), (2, 'labels')):
             if shapes[i][:1] != (rows,) or bottom[i].count != rows * self._places:
                 raise LayerError(f'bottom {i}, the {what}, must hold one number an RoI; {shapes[0]} and {shapes[i]}')
@@ -117,12 +119,13 @@ class BoxAnnotatorOHEM(LayerWithoutGradient):
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         rows = bottom[0].shape[0]
-        image = bottom[0].read().view(rows, 5, self._places)[:, 0].reshape(-1).long()
-        if not image.is_cuda and (image < 0).any():
+        given = bottom[0].read().view(rows, 5, self._places)[:, 0].reshape(-1)
+        image = given.long()
+        if not image.is_cuda and (image < 0).any():  # NaN and infinity among them
             r = int((image < 0).nonzero()[0])
-            raise LayerError(f'RoI {r} is of image {int(image[r])}; images are numbered from 0')
+            raise LayerError(f'RoI {r} is of image {float(given[r]):g}; images are numbered from 0')
         kept = hardest_of_each_image(bottom[1].read().view(-1), image, self.param.roi_per_img)
-        labels, weights = bottom[2].read().view(-1), bottom[3].read().view(rows, -1, self._places)
+        labels, weights = bottom[2].read().view(-1), bottom[3].read().view(rows, bottom[3].shape[1], self._places)
         top[0].write(labels.masked_fill(~kept, self.param.ignore_label).view(top[0].shape))
         top[1].write(weights.masked_fill(~kept.view(rows, 1, self._places), 0).view(top[1].shape))
 
@@ -132,6 +135,8 @@ class _LossOfEachRoI(FunctionLayer):
 
     is_loss = True
     auto_tops = 1
+    _mode: str
+    _number: float
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         if not bottom[0].shape or bottom[0].shape[:1] != bottom[1].shape[:1]:
@@ -142,6 +147,10 @@ class _LossOfEachRoI(FunctionLayer):
         top[0].reshape()
         self._tops = len(top)
 
+    def _divisor(self, outer: int, inner: int, valid: torch.Tensor | None) -> torch.Tensor | float:
+        """What the sum of losses is divided by, at least 1."""
+        return max(1.0, self._number) if self._mode == 'PRE_FIXED' else normalizer(self._mode, outer, inner, valid)
+
 
 @register('SoftmaxWithLossOHEM')
 class SoftmaxWithLossOHEM(_LossOfEachRoI):
@@ -149,7 +158,8 @@ class SoftmaxWithLossOHEM(_LossOfEachRoI):
 
     Bottoms: scores (..., C, ...), the classes along softmax_param.axis, and as many labels as there are places. Tops:
     the loss, the softmax, and each label's loss, 0 where it is ignored: of the scores' shape with one class, or of the
-    labels' shape if the scores are a matrix.
+    labels' shape if the scores are a matrix. The sum of the losses is divided as by SoftmaxWithLoss, or by
+    loss_param.pre_fixed_normalizer (PRE_FIXED).
     """
 
     param_field = 'softmax_param'
@@ -160,7 +170,8 @@ class SoftmaxWithLossOHEM(_LossOfEachRoI):
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         loss_param = self.layer_param.loss_param
         self._ignore = loss_param.ignore_label if loss_param.HasField('ignore_label') else None
-        self._mode = normalization_mode(loss_param)
+        self._mode = normalization_mode(loss_param, pre_fixed=True)
+        self._number = loss_param.pre_fixed_normalizer
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         super().reshape(bottom, top)
@@ -178,12 +189,13 @@ class SoftmaxWithLossOHEM(_LossOfEachRoI):
     def compute(self, bottoms: list[torch.Tensor], params: list[torch.Tensor]) -> list[torch.Tensor]:
         scores, given = bottoms
         outer, classes = scores.shape[: self._axis].numel(), scores.shape[self._axis]
-        probability = torch.softmax(scores, self._axis).view(outer, classes, -1)
-        labels, valid = label_indices(given.detach().reshape(outer, 1, -1), classes, self._ignore)
+        inner = scores.shape[self._axis + 1 :].numel()
+        probability = torch.softmax(scores, self._axis).view(outer, classes, inner)
+        labels, valid = label_indices(given.detach().reshape(outer, 1, inner), classes, self._ignore)
         losses = -probability.gather(1, labels).clamp_min(FLT_MIN).log()
         if valid is not None:
             losses = losses.masked_fill(~valid, 0)
-        loss = losses.sum() / normalizer(self._mode, outer, labels.shape[2], valid)
+        loss = losses.sum() / self._divisor(outer, inner, valid)
         tops = [loss, probability.detach().view(scores.shape), losses.detach().flatten()]
         return tops[: self._tops]
 
@@ -232,10 +244,6 @@ class SmoothL1LossOHEM(_LossOfEachRoI):
             difference = difference + ((weights - 1) * difference).detach()
         errors = F.smooth_l1_loss(difference, torch.zeros_like(difference), reduction='none')
         rows = prediction.shape[0]
-        errors = errors.view(rows, prediction.shape[1] if prediction.dim() > 1 else 1, -1)
-        if self._mode == 'PRE_FIXED':
-            divisor = max(1.0, self._number)
-        else:
-            divisor = normalizer(self._mode, rows, errors.shape[2], None)
-        tops = [errors.sum() / divisor, errors.detach().sum(1).flatten()]
+        errors = errors.view(rows, *(prediction.shape[1:2] or [1]), prediction.shape[2:].numel())
+        tops = [errors.sum() / self._divisor(rows, errors.shape[2], None), errors.detach().sum(1).flatten()]
         return tops[: self._tops]

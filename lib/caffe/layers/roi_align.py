@@ -10,6 +10,8 @@ from caffe.kernels.roi_bins import of_no_image
 from caffe.layer import FunctionLayer, LayerError, register
 from caffe.layers.rois import count_rois, refuse_of_no_image
 
+MOST_SAMPLES = 1024  # along a side of a bin; more would only take time
+
 
 @register('ROIAlign')
 class ROIAlign(FunctionLayer):
@@ -29,6 +31,10 @@ class ROIAlign(FunctionLayer):
         for side in ('pooled_h', 'pooled_w'):
             if getattr(self.param, side) == 0:
                 raise LayerError(f'{side} must be > 0')
+        if not 0 < self.param.spatial_scale < float('inf'):
+            raise LayerError(f'spatial_scale must be > 0; got {self.param.spatial_scale:g}')
+        if self.param.sampling_ratio > MOST_SAMPLES:
+            raise LayerError(f'sampling_ratio must be at most {MOST_SAMPLES}; got {self.param.sampling_ratio}')
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         features = bottom[0].shape

@@ -29,5 +29,6 @@ class ShuffleChannel(FunctionLayer):
 
     def compute(self, bottoms: list[torch.Tensor], params: list[torch.Tensor]) -> list[torch.Tensor]:
         x = bottoms[0]
-        parts = x.reshape(x.shape[0], self.param.group, x.shape[1] // self.param.group, -1)
+        groups = (self.param.group, x.shape[1] // self.param.group)
+        parts = x.reshape(x.shape[0], *groups, x.shape[2:].numel())
         return [parts.transpose(1, 2).reshape(x.shape)]

@@ -3,6 +3,9 @@ weiliu89/caffe)."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -32,6 +35,8 @@ class Permute(FunctionLayer):
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         shape = bottom[0].shape
+        if top[0] is bottom[0]:
+            raise LayerError('Permute Layer does not allow in-place computation.')
         if len(shape) != len(self._order):
             raise LayerError(f'Permute: made for {len(self._order)} axes, got a bottom of shape {shape}')
         top[0].reshape(*(shape[axis] for axis in self._order))
@@ -56,6 +61,8 @@ class Normalize(FunctionLayer):
         shape = bottom[0].shape
         if len(shape) < 2:
             raise LayerError(f'Number of axes of bottom blob must be >=2; got shape {shape}')
+        if not self.param.eps >= 0:
+            raise LayerError(f'eps must not be negative; got {self.param.eps:g}')
         self._channels = shape[1]
         if not self.blobs:
             has_filler = self.param.HasField('scale_filler')
@@ -95,20 +102,24 @@ class PriorBox(LayerWithoutGradient):
         param = self.param
         if not param.min_size:
             raise LayerError('must provide min_size.')
-        if min(param.min_size) <= 0:
+        if not _positive(param.min_size):
             raise LayerError(f'min_size must be positive; got {list(param.min_size)}')
         if param.max_size and len(param.max_size) != len(param.min_size):
             raise LayerError(
                 f'{len(param.min_size)} min_size need as many max_size, or none; got {len(param.max_size)}'
             )
-        if any(large <= small for small, large in zip(param.min_size, param.max_size, strict=False)):
+        if not _positive(param.max_size) or any(
+            large <= small for small, large in zip(param.min_size, param.max_size, strict=False)
+        ):
             raise LayerError(
                 f'max_size must be greater than min_size: {list(param.max_size)} and {list(param.min_size)}'
             )
-        if min(param.aspect_ratio, default=1) <= 0:
+        if not _positive(param.aspect_ratio):
             raise LayerError(f'aspect_ratio must be positive; got {list(param.aspect_ratio)}')
-        if len(param.variance) not in (0, 1, 4) or min(param.variance, default=1) <= 0:
+        if len(param.variance) not in (0, 1, 4) or not _positive(param.variance):
             raise LayerError(f'variance must be one or four positive numbers; got {list(param.variance)}')
+        if not math.isfinite(param.offset):
+            raise LayerError(f'offset must be a number; got {param.offset:g}')
         self._image = self._pair('img_size', 'img_h', 'img_w')
         self._step = self._pair('step', 'step_h', 'step_w')
         if self._image is None and len(bottom) < 2:
@@ -123,7 +134,7 @@ class PriorBox(LayerWithoutGradient):
         if both in given and len(given) > 1:
             raise LayerError(f'Either {both} or {high}/{wide} should be specified; not both.')
         pair = tuple(getattr(self.param, name) for name in ((both, both) if both in given else (high, wide)))
-        if min(pair) <= 0:
+        if not _positive(pair):
             raise LayerError(f'{" and ".join(given)} should be larger than 0; got {high}, {wide} = {pair}')
         return pair
 
@@ -149,6 +160,8 @@ class PriorBox(LayerWithoutGradient):
                 raise LayerError(f'PriorBox: bottom {i} must have shape (N, C, H, W), got {blob.shape}')
         size = bottom[0].shape[2], bottom[0].shape[3]
         image = self._image or (bottom[1].shape[2], bottom[1].shape[3])
+        if min(*size, *image) < 1:
+            raise LayerError(f'PriorBox: a map of {size} and an image of {image} (height, width) have no boxes')
         top[0].reshape(1, 2, size[0] * size[1] * len(self._sides) * 4)
         if getattr(self, '_made_for', None) != (size, image):
             self._made_for, self._boxes = (size, image), self._make(size, image)
@@ -169,3 +182,8 @@ class PriorBox(LayerWithoutGradient):
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         top[0].data[...] = self._boxes
+
+
+def _positive(numbers: Sequence[float]) -> bool:
+    """Whether all of them are above 0, and none is infinite or NaN."""
+    return all(0 < number < math.inf for number in numbers)

@@ -67,6 +67,8 @@ class MultiBoxLoss(FunctionLayer):
             raise LayerError('use_prior_for_matching: false needs share_location: true here')
         if self._mining == 'HARD_EXAMPLE' and param.sample_size <= 0:
             raise LayerError(f'sample_size must be > 0; got {param.sample_size}')
+        if not np.isfinite(param.neg_pos_ratio):
+            raise LayerError(f'neg_pos_ratio must be a number; got {param.neg_pos_ratio:g}')
         self._softmax = param.conf_loss_type == caffe_pb2.MultiBoxLossParameter.SOFTMAX
         if self._softmax and param.background_label_id >= param.num_classes:
             raise LayerError(
@@ -82,7 +84,7 @@ class MultiBoxLoss(FunctionLayer):
         return bottom_index < 2
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
-        images, classes = bottom[0].shape[0], self.param.num_classes
+        images, classes = bottom[0].shape[0] if bottom[0].shape else 0, self.param.num_classes
         priors, objects = bottom[2].shape, bottom[3].shape
         if len(priors) < 3 or priors[1] != 2 or priors[2] % 4:
             raise LayerError(f'bottom 2 must be priors of shape (1, 2, priors * 4), as PriorBox gives; got {priors}')
@@ -91,7 +93,7 @@ class MultiBoxLoss(FunctionLayer):
         self._priors = priors[2] // 4
         boxes = 1 if self.param.share_location else classes
         for i, what, width in ((0, 'location', 4 * boxes), (1, 'confidence', classes)):
-            if bottom[i].shape[0] != images or bottom[i].count != images * self._priors * width:
+            if bottom[i].shape[:1] != (images,) or bottom[i].count != images * self._priors * width:
                 raise LayerError(
                     f'Number of priors must match number of {what} predictions: {self._priors} priors need bottom {i} '
                     f'of shape ({images}, {self._priors * width}), got {bottom[i].shape}'
@@ -110,12 +112,13 @@ class MultiBoxLoss(FunctionLayer):
         total = bottoms[0].new_zeros(())
         if wanted[0] and len(chosen.matched):
             column = np.zeros_like(chosen.label) if param.share_location else chosen.label
-            codes = bottoms[0].view(images, self._priors, -1, 4)
+            codes = bottoms[0].view(images, self._priors, 1 if param.share_location else param.num_classes, 4)
             codes = codes[place(chosen.matched[:, 0]), place(chosen.matched[:, 1]), place(column)]
             errors = self._box_errors((codes - place(chosen.codes)) * place(chosen.weights))
             total = total + param.loc_weight * errors.sum()
         if wanted[1] and len(chosen.scored):
-            scores = bottoms[1].view(images, self._priors, -1)[place(chosen.scored[:, 0]), place(chosen.scored[:, 1])]
+            scores = bottoms[1].view(images, self._priors, param.num_classes)
+            scores = scores[place(chosen.scored[:, 0]), place(chosen.scored[:, 1])]
             total = total + self._class_losses(scores, place(chosen.classes)).sum()
         count = {'VALID': len(chosen.matched), 'FULL': images * self._priors, 'BATCH_SIZE': images, 'NONE': 1}
         return [total / max(count[self._mode], 1)]
@@ -135,11 +138,13 @@ class MultiBoxLoss(FunctionLayer):
     def _choose(self, codes, scores, priors, objects) -> Chosen:
         """Matches the priors of each image with its objects, and mines. The arguments are the bottoms' arrays."""
         param, images, background = self.param, codes.shape[0], self.param.background_label_id
-        codes, scores = codes.reshape(images, self._priors, -1, 4), scores.reshape(images, self._priors, -1)
+        codes = codes.reshape(images, self._priors, 1 if param.share_location else param.num_classes, 4)
+        scores = scores.reshape(images, self._priors, param.num_classes)
         priors, variances = priors.reshape(2, self._priors, 4)
         objects = self._objects(objects.reshape(-1, 8), images)
         by_prediction = param.match_type == caffe_pb2.MultiBoxLossParameter.PER_PREDICTION
-        parts = []
+        none = np.zeros((0, 2), np.int64)
+        parts = [(none, none[:, 0], priors[:0], priors[:0], none, none[:, 0])]  # a batch may hold no image
         for image in range(images):
             its, first = objects[objects[:, 0] == image], codes[image, :, 0]
             boxes = priors if param.use_prior_for_matching else self._decoded(first, priors, variances)
@@ -150,6 +155,7 @@ class MultiBoxLoss(FunctionLayer):
             label = np.full(self._priors, background)
             target, weight = np.zeros_like(priors), within | (not param.bp_inside)
             if matched.any():
+                self._check_priors(priors[matched], variances[matched])
                 label[matched] = background + 1 if param.map_object_to_agnostic else its[shown[matched], 1]
                 target[matched] = self._encoded(its[shown[matched], 3:7], priors[matched], variances[matched])
             if param.encode_variance_in_target:
@@ -174,6 +180,8 @@ class MultiBoxLoss(FunctionLayer):
         if not self.param.use_difficult_gt:
             rows = rows[rows[:, 7] == 0]
         for row in rows:
+            if not np.isfinite(row).all():
+                raise LayerError(f'object {row.tolist()} has numbers that are none')
             label, (x1, y1, x2, y2) = int(row[1]), row[3:7]
             if label == self.param.background_label_id:
                 raise LayerError(f'Found background label in the dataset: object {row.tolist()}')
@@ -186,6 +194,15 @@ class MultiBoxLoss(FunctionLayer):
             if self._code == 'CENTER_SIZE' and not (x2 > x1 and y2 > y1):
                 raise LayerError(f'object {row.tolist()} has no area: CENTER_SIZE cannot encode its box')
         return rows
+
+    def _check_priors(self, priors: np.ndarray, variances: np.ndarray) -> None:
+        """Raises LayerError for matched priors beside which no box can be encoded."""
+        wrong = ~(variances > 0).all(1)
+        if wrong.any():
+            raise LayerError(f'the variances of priors must be > 0; got {variances[wrong][0].tolist()}')
+        flat = ~(priors[:, 2:] > priors[:, :2]).all(1)
+        if self._code != 'CORNER' and flat.any():
+            raise LayerError(f'prior {priors[flat][0].tolist()} has no area: {self._code} can encode nothing beside it')
 
     def _encoded(self, boxes: np.ndarray, priors: np.ndarray, variances: np.ndarray) -> np.ndarray:
         return encode(boxes, priors, None if self.param.encode_variance_in_target else variances, self._code)
@@ -218,12 +235,11 @@ class MultiBoxLoss(FunctionLayer):
             count = int(np.float32(matched.sum()) * np.float32(param.neg_pos_ratio))
         else:
             eligible, count = np.arange(len(loss)), param.sample_size
-        if boxes is not None:
-            eligible = eligible[areas(boxes[eligible]) >= 1e-5]
         order = eligible[highest(loss[eligible])]
         if boxes is not None:
-            if param.nms_param.HasField('top_k'):
+            if param.nms_param.HasField('top_k') and param.nms_param.top_k >= 0:
                 order = order[: param.nms_param.top_k]
+            order = order[areas(boxes[order]) >= 1e-5]
             order = order[suppress(boxes[order], param.nms_param.nms_threshold)]
         chosen = np.zeros(len(loss), bool)
         chosen[order[:count]] = True

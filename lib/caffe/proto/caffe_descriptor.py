@@ -3,7 +3,7 @@
 import base64
 
 # SHA-256 of the caffe.proto that this was made from.
-SOURCE_SHA256 = 'db6a30b8fcc12ec501abf6a7fe1df8302029ebeb12f5a3a87efc4b2dd0f02149'
+SOURCE_SHA256 = '274e8197c78f2c0bba82682f4a9e75ad451af631e436e579bf9bd5a7a98e027a'
 
 # A serialised google.protobuf.FileDescriptorProto.
 SERIALIZED = base64.b64decode("""
