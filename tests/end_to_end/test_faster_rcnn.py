@@ -163,6 +163,10 @@ def test_an_rpn_s_proposals_as_a_method_of_their_own(images, tmp_path):
     assert 'is there already' in run(*command).stdout
     done = run(*command, 'TEST.RPN_POST_NMS_TOP_N', '20', status=1)
     assert 'remove it' in done.stderr
+    elsewhere = ['../mine' if word == 'my_rpn' else word for word in command]
+    assert "--method '../mine': expected a name of letters" in run(*elsewhere, status=1).stderr
+    none = ['none' if word == 'my_rpn' else word for word in command]
+    assert 'Note: there is no box in it' in run(*none, 'TEST.RPN_MIN_SIZE', '5000').stdout
     detector = SMALL / 'faster_rcnn_end2end' / 'test.prototxt'
     done = run(*[detector if word == rpn / 'rpn_test.pt' else word for word in command], status=1)
     assert 'has no output rois; give an RPN alone' in done.stderr
