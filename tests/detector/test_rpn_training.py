@@ -1,6 +1,7 @@
 """Nets with an RPN from images to detections: mini-batches, training, resuming, testing."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ from inspection.hard_rois import load_training_net, mined, python_layer
 from roi_data_layer.image_blob import read_image
 from roi_data_layer.layer import RoIDataLayer
 from roi_data_layer.minibatch import get_minibatch
+from rpn.generate import imdb_proposals
 
+ROOT = Path(__file__).parents[2]
 TRAINING = GOLDEN.parent / 'rpn' / 'training'
 PHOTO = GOLDEN / 'images' / 'BloodImage_00007.jpg'
 DATA = """
@@ -212,6 +215,19 @@ def test_a_pass_without_any_roi_is_shown(solver, cells):
         net.forward()
         counts.append((len(mined(net).rois), len(mined(net).objects[0])))
     assert all(rois == objects for rois, objects in counts) and (0, 0) in counts
+
+
+def test_an_rpn_proposes_boxes_inside_every_image_of_a_set(cells):
+    """By the family's name, `rpn.generate.imdb_proposals`."""
+    cfg.TEST.RPN_MIN_SIZE = 4
+    rpn = caffe.Net(str(ROOT / 'models/demo/small/faster_rcnn_alt_opt/rpn_test.pt'), caffe.TEST)
+    found = imdb_proposals(rpn, cells)
+    assert len(found) == 3 and all(0 < len(boxes) <= 40 for boxes in found)
+    for boxes in found:
+        assert boxes.min() >= 0 and (boxes[:, 2:] <= (639, 479)).all() and (boxes[:, 2:] >= boxes[:, :2]).all()
+    rpn.params['rpn_cls_score'][0].data[...] = np.nan
+    with pytest.raises(ValueError, match='are not finite numbers: did its training diverge'):
+        imdb_proposals(rpn, cells)
 
 
 def test_a_data_set_is_tested_without_proposals(net, cells, tmp_path):

@@ -111,6 +111,25 @@ def test_killed_and_resumed_it_ends_byte_for_byte_like_a_run_never_stopped(image
     assert whole.replace(b'/whole/', b'/parts/') == parts
 
 
+def test_two_ranks_train_and_record_what_one_does(images, tmp_path):
+    nets = tmp_path / 'nets'
+    shutil.copytree(SMALL / 'faster_rcnn_end2end_ohem', nets)
+    solver = nets / 'solver.prototxt'
+    solver.write_text(solver.read_text() + '\niter_size: 2\n')
+    found = {}
+    for gpu in ('cpu', 'cpu:2'):
+        settings = after('_ohem', 'ROOT_DIR', tmp_path / gpu, 'TRAIN.IMS_PER_BATCH', '1', 'TRAIN.BATCH_SIZE', '64')
+        run(
+            'tools/train_net.py', '--gpu', gpu, '--solver', solver, '--imdb', f'folder:{images}:train', '--iters', 2,
+            *settings,
+        )  # fmt: skip
+        folder = tmp_path / gpu / 'output' / 'demo_faster_rcnn_ohem' / 'few_train'
+        lines = (folder / 'small_faster_rcnn_ohem_record.jsonl').read_text().splitlines()
+        model = (folder / 'small_faster_rcnn_ohem_iter_2.caffemodel').read_bytes()
+        found[gpu] = model, [[json.loads(line)[key] for key in ('loss', 'mined', 'proposals')] for line in lines]
+    assert found['cpu'] == found['cpu:2']
+
+
 def test_four_stages_stopped_and_gone_on_with(images, tmp_path):
     def train(into, *flags, status=0):
         done = run(
