@@ -12,6 +12,7 @@ from fast_rcnn.config import ConfigError, cfg
 from fast_rcnn.test import im_detect, im_detect_batch, load_net
 from fast_rcnn.test import test_net as run_test_net  # not collected as a test
 from fast_rcnn.train import get_training_roidb, train_net
+from fast_rcnn.who_proposes import check_testing, check_training
 from inspection.hard_rois import load_training_net, mined, python_layer
 from roi_data_layer.image_blob import read_image
 from roi_data_layer.layer import RoIDataLayer
@@ -194,6 +195,17 @@ def test_a_data_layer_of_another_kind_of_net_is_told_from_a_mistake(solver, cell
     cfg.TRAIN.HAS_RPN = False
     with pytest.raises(Exception, match=r'this looks like a net with an RPN: set TRAIN\.HAS_RPN True'):
         train_net(solver(), roidb, str(tmp_path / 'out'), max_iters=1)
+
+
+def test_a_net_with_an_rpn_is_told_before_proposals_are_missed(solver):
+    cfg.TRAIN.HAS_RPN = False
+    with pytest.raises(ConfigError, match=r'proposes boxes itself: set TRAIN\.HAS_RPN True'):
+        check_training(solver())
+    cfg.TEST.HAS_RPN = False
+    for net in ('models/demo/small/faster_rcnn_end2end/test.prototxt', TRAINING / 'test.prototxt'):
+        with pytest.raises(ConfigError, match=r'set TEST\.HAS_RPN True'):
+            check_testing(str(ROOT / net))
+    check_training(str(ROOT / 'models/pascal_voc/VGG16/fast_rcnn_ohem/solver.prototxt'))
 
 
 def test_a_pass_without_any_roi_is_trained_on(solver, cells, tmp_path):
