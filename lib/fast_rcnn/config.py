@@ -358,7 +358,7 @@ def output_dir_of(imdb: Any, net: Any = None) -> str:
     return os.path.abspath(os.path.join(*parts))
 
 
-def plain_values(text: str):
+def plain_values(text: str) -> Any:
     """The values of a YAML text. Raises yaml.YAMLError or ValueError, whatever is wrong with it: see `problem_of`."""
     if len(text) > _LARGEST_FILE:
         raise ValueError(f'more than {_LARGEST_FILE} characters: this is no file of settings')
