@@ -43,6 +43,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    if args.method is not None and (not args.method.isidentifier() or args.method == 'gt'):
+        raise ValueError(f"--method {args.method!r}: expected a name of letters, digits and _, and not 'gt'")
     if not os.path.isfile(args.prototxt):
         raise FileNotFoundError(f'there is no test prototxt {args.prototxt}')
     while args.wait and not os.path.exists(args.caffemodel):
@@ -99,6 +101,8 @@ def generate(net: Any, imdb: Any, path: str, args: argparse.Namespace) -> None:
     made = Proposals(path)
     print(f'{len(made)} images, {made.num_boxes / max(len(made), 1):.0f} boxes an image')
     print(f'Wrote RPN proposals to {path}')
+    if made.num_boxes == 0:
+        print('Note: there is no box in it; is this net trained, and TEST.RPN_MIN_SIZE below the size of the images?')
 
 
 def in_pieces(folder: str, key: list[str], boxes_of: Callable[[int], np.ndarray]) -> Iterator[np.ndarray]:

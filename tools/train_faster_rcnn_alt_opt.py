@@ -180,7 +180,8 @@ class Stages:
         if status == 130:
             raise KeyboardInterrupt('stopped; the same command goes on')
         if status:
-            raise RuntimeError(f'this stage ended with status {status}; the same command goes on from its snapshot')
+            ended = f'was ended by {signal.Signals(-status).name}' if status < 0 else f'ended with status {status}'
+            raise RuntimeError(f'this stage {ended}; the same command goes on with it')
 
 
 def run_to_its_end(command: list[str]) -> int:

@@ -108,12 +108,14 @@ def main() -> None:
     from fast_rcnn.model_card import match_classes, read_card_of_state
     from fast_rcnn.train import get_training_roidb, train_net
     from fast_rcnn.validation import Validation
+    from fast_rcnn.who_proposes import check_training
 
     if args.randomize:
         cfg.RNG_SEED = ranks.from_root(int.from_bytes(os.urandom(4), 'little'))
         print(f'RNG_SEED is {cfg.RNG_SEED} for this run')
     if project is not None:
         make_proposals(*map(project.imdb, project.splits))
+    check_training(args.solver)
     imdb = get_imdb(args.imdb_name)
     imdb.set_proposal_method(cfg.TRAIN.PROPOSAL_METHOD, args.proposals)
     if args.snapshot is not None:

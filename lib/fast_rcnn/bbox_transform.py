@@ -71,7 +71,8 @@ def targets_by_class(targets: np.ndarray, num_classes: int, inside_weights: tupl
     classes = targets[rows, 0].astype(np.int64)
     expanded[rows, classes] = targets[rows, 1:]
     inside[rows, classes] = inside_weights
-    return expanded.reshape(len(targets), -1), inside.reshape(len(targets), -1)
+    shape = len(targets), 4 * num_classes
+    return expanded.reshape(shape), inside.reshape(shape)
 
 
 def _area(boxes: np.ndarray) -> np.ndarray:

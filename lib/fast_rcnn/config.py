@@ -311,9 +311,9 @@ def settings_of_file(path: str) -> dict:
         )
     try:
         with open(path, encoding='utf-8') as stream:
-            tree = _plain_values(stream.read(_LARGEST_FILE + 1))
+            tree = plain_values(stream.read(_LARGEST_FILE + 1))
     except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f'{path}: not valid YAML: {_problem(error)}') from None
+        raise ConfigError(f'{path}: not valid YAML: {problem_of(error)}') from None
     return {} if tree is None else tree
 
 
@@ -358,8 +358,8 @@ def output_dir_of(imdb: Any, net: Any = None) -> str:
     return os.path.abspath(os.path.join(*parts))
 
 
-def _plain_values(text: str):
-    """The values of a YAML text. Raises yaml.YAMLError or ValueError, whatever is wrong with it."""
+def plain_values(text: str) -> Any:
+    """The values of a YAML text. Raises yaml.YAMLError or ValueError, whatever is wrong with it: see `problem_of`."""
     if len(text) > _LARGEST_FILE:
         raise ValueError(f'more than {_LARGEST_FILE} characters: this is no file of settings')
     try:
@@ -368,7 +368,7 @@ def _plain_values(text: str):
         raise ValueError(f'a value that cannot be made ({type(error).__name__}: {error})') from None
 
 
-def _problem(error: Exception) -> str:
+def problem_of(error: Exception) -> str:
     """What is wrong with a YAML text, and in which line, in a line."""
     mark = getattr(error, 'problem_mark', None) or getattr(error, 'context_mark', None)
     said = ' '.join(str(getattr(error, 'problem', None) or error).split())
@@ -447,7 +447,7 @@ def _literal(text):
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         pass
     try:
-        return _plain_values(text)
+        return plain_values(text)
     except (yaml.YAMLError, ValueError):
         return text
 

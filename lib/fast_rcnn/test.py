@@ -144,6 +144,7 @@ def detect(
 
     Ranks other than 0 get empty ones, or None as all do.
     """
+    check_settings(net, [])  # before proposals are missed that a net with an RPN does not need
     all_boxes = [[np.zeros((0, 5), np.float32)] * imdb.num_images for _ in range(imdb.num_classes)]
     progress = tqdm(total=imdb.num_images, desc=title, unit='image', disable=None, leave=title == 'im_detect')
     mine: dict[int, list[np.ndarray]] = {}

@@ -26,6 +26,7 @@ from fast_rcnn.detector import Detector
 from fast_rcnn.model_card import check_is_model
 from fast_rcnn.solver_file import read_solver
 from fast_rcnn.train import TrainingInterrupted, get_training_roidb, train_net
+from fast_rcnn.who_proposes import check_training
 
 _one_at_a_time = threading.Lock()
 
@@ -93,6 +94,7 @@ class Trainer:
             imdb, self._first = self._first, None
             if imdb is None:
                 imdb = get_imdb(self._imdb) if isinstance(self._imdb, str) else self._imdb
+            check_training(self._solver)
             imdb.set_proposal_method(cfg.TRAIN.PROPOSAL_METHOD)
             output = get_output_dir(imdb) if self._output is None else self._output
             done = self.iteration

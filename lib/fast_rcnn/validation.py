@@ -19,6 +19,7 @@ from caffe_stand_ins.prototxt import prototxt_with_stand_ins
 from fast_rcnn.config import cfg
 from fast_rcnn.model_card import ModelCardError, read_card
 from fast_rcnn.test import check_settings, detect
+from fast_rcnn.who_proposes import check_testing
 
 
 def best_model(prefix: str) -> str:
@@ -36,6 +37,7 @@ class Validation:
     def __init__(self, prototxt: str, imdb):
         if not os.path.isfile(prototxt):
             raise FileNotFoundError(f'there is no test prototxt {prototxt}, which validation needs: name it by --def')
+        check_testing(prototxt)
         _check(imdb)
         self.imdb = imdb
         self._prototxt = prototxt

@@ -178,12 +178,13 @@ def mined(net: caffe.Net) -> MiniBatch:
             boxes = rois[mine, 1:].astype(np.float64) / scale
             iou[mine] = bbox_overlaps(boxes, objects.astype(np.float64)).max(axis=1)
     last = mining.last
+    scores = net.blobs[_bottoms(net)[0]].data
     return MiniBatch(
         images=images,
         names=data.shown,
         rois=rois,
         labels=labels,
-        predicted=net.blobs[_bottoms(net)[0]].data.reshape(len(rois), -1).argmax(axis=1),
+        predicted=scores.reshape(len(rois), scores.shape[1]).argmax(axis=1),
         iou=np.clip(iou, 0, 1),
         cls_loss=last['cls_loss'].copy(),
         bbox_loss=last['bbox_loss'].copy(),

@@ -56,7 +56,7 @@ class RoIDataLayer(caffe.Layer):
         self._names = _RPN_TOPS if cfg.TRAIN.HAS_RPN else _TOPS + (_BBOX_TOPS if cfg.TRAIN.BBOX_REG else ())
         if cfg.TRAIN.BBOX_REG and not cfg.TRAIN.HAS_RPN and len(top) == len(_FIVE_TOPS):
             self._names = _FIVE_TOPS
-        _check_count('RoIDataLayer', 'tops', len(top), self._names)
+        _check_count('RoIDataLayer', 'tops', len(top), self._names, _advice_on_rpn(len(top)))
         check_settings(images)
         top[0].reshape(images, 3, max(cfg.TRAIN.SCALES), cfg.TRAIN.MAX_SIZE)
         if cfg.TRAIN.HAS_RPN:
@@ -233,11 +233,18 @@ def _own_rule(layer) -> str | None:
     return rule
 
 
-def _check_count(name: str, what: str, count: int, expected) -> None:
+def _advice_on_rpn(tops: int) -> str:
+    has_rpn = tops == len(_RPN_TOPS)  # with regression a net without an RPN has more
+    if has_rpn == cfg.TRAIN.HAS_RPN:
+        return ''
+    return f'; this looks like a net with{"" if has_rpn else "out"} an RPN: set TRAIN.HAS_RPN {has_rpn}'
+
+
+def _check_count(name: str, what: str, count: int, expected, advice: str = '') -> None:
     if count != len(expected):
         raise ValueError(
             f'{name} has {count} {what}, expected {len(expected)}: {", ".join(expected)} '
-            f'(TRAIN.HAS_RPN is {cfg.TRAIN.HAS_RPN}, TRAIN.BBOX_REG is {cfg.TRAIN.BBOX_REG})'
+            f'(TRAIN.HAS_RPN is {cfg.TRAIN.HAS_RPN}, TRAIN.BBOX_REG is {cfg.TRAIN.BBOX_REG}){advice}'
         )
 
 

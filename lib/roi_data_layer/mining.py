@@ -37,6 +37,11 @@ def roi_losses(
     bbox_loss = np.zeros(len(labels))
     if bbox_targets is not None:
         assert bbox_pred is not None and bbox_inside_weights is not None and bbox_outside_weights is not None
+        if bbox_pred.shape[1:] != bbox_targets.shape[1:]:
+            raise ValueError(
+                f'mining: bbox_pred has {bbox_pred[:1].size} columns, bbox_targets {bbox_targets[:1].size}. Do '
+                'num_classes of the layer that makes the targets and num_output of bbox_pred agree?'
+            )
         rows = np.flatnonzero(labels > 0)
         weighted = bbox_inside_weights[rows] * (bbox_pred[rows] - bbox_targets[rows])
         bbox_loss[rows] = (bbox_outside_weights[rows] * _smooth_l1(weighted.astype(np.float64))).sum(axis=1)

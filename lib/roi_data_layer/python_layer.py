@@ -7,6 +7,7 @@ import numpy as np
 import yaml
 
 import caffe
+from fast_rcnn.config import plain_values, problem_of
 
 
 class Blob(Protocol):
@@ -25,24 +26,15 @@ Blobs = Sequence[Blob]
 """A layer's bottoms, or its tops."""
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML of plain values, plus the `!!python/tuple` in published prototxts for COCO."""
-
-
-def _sequence(loader: _Loader, node: yaml.SequenceNode) -> list:
-    return loader.construct_sequence(node)
-
-
-_Loader.add_constructor('tag:yaml.org,2002:python/tuple', _sequence)
-
-
 def values_of(text: str, layer: str) -> Any:
     """The values in a param_str. layer: the type of the layer, for the message. Raises ValueError."""
     try:
-        return yaml.load(text, _Loader)  # a SafeLoader: makes plain values only
-    except (yaml.YAMLError, RecursionError) as error:
-        problem = getattr(error, 'problem', error)
-        raise ValueError(f'{layer}: param_str {text[:200]!r} is not valid YAML: {problem}') from None
+        return plain_values(text)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(
+            f'{layer}: param_str {text[:200]!r} is not valid YAML: {problem_of(error)}; several parameters stand in braces, '
+            "as in \"{'feat_stride': 16, 'scales': [8, 16, 32]}\", or each in a line of its own"
+        ) from None
 
 
 def text_and_values(layer: caffe.Layer) -> tuple[str, Any]:

@@ -2,14 +2,28 @@
 layer: "AnchorTargetLayer"  param_str: "'feat_stride': 16" }`.
 """
 
+import math
+
 import numpy as np
 
 from fast_rcnn.config import cfg
 from roi_data_layer.python_layer import Blobs, fill
 from rpn.anchor_targets import anchor_targets
 from rpn.generate_anchors import anchor_grid
-from rpn.layer import RPNLayer, anchors_of, needed, objects_by_image, parameters
+from rpn.layer import (
+    LISTS,
+    RPNLayer,
+    anchors_of,
+    check_blobs,
+    check_sizes,
+    needed,
+    objects_by_image,
+    parameters,
+)
 from rpn.sampling import ANCHORS, sampling_rng
+
+_BOTTOMS = 'rpn_cls_score', 'gt_boxes', 'im_info'
+_TOPS = 'rpn_labels', 'rpn_bbox_targets', 'rpn_bbox_inside_weights', 'rpn_bbox_outside_weights'
 
 
 class AnchorTargetLayer(RPNLayer):
@@ -26,9 +40,12 @@ class AnchorTargetLayer(RPNLayer):
     """
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
-        found = parameters(self, feat_stride=int, scales=list, ratios=list, allowed_border=(int, float))
+        check_blobs(self, bottom, top, _BOTTOMS, _TOPS, counts=(4,))
+        found = parameters(self, feat_stride=int, scales=LISTS, ratios=LISTS, allowed_border=(int, float))
         self._stride = needed(self, found, 'feat_stride', 1)
         self._border = found.get('allowed_border', 0)
+        if not math.isfinite(self._border):
+            raise ValueError(f'AnchorTargetLayer: allowed_border in param_str is a finite number; got {self._border}')
         self._anchors = anchors_of(self, found)
         images, channels, height, width = bottom[0].data.shape
         count = len(self._anchors)
@@ -44,6 +61,7 @@ class AnchorTargetLayer(RPNLayer):
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         images, _, height, width = bottom[0].data.shape
         im_info = bottom[2].data
+        check_sizes(self, im_info, images)
         grid = anchor_grid(self._anchors, height, width, self._stride)
         found = []
         for image, objects in enumerate(objects_by_image(self, bottom[1].data, images)):

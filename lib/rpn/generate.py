@@ -14,7 +14,8 @@ def im_proposals(net: caffe.Net, im: np.ndarray) -> tuple[np.ndarray, np.ndarray
     """The boxes (n, 4) that `net` proposes in the image `im` (H, W, 3), BGR, uint8, best first; their scores (n, 1).
 
     `net` has the inputs data and im_info, and the outputs rois and scores. Boxes are float32, in pixels of `im` and
-    inside it. How many there are is up to cfg.TEST.RPN_*. Raises ConfigError if cfg.TEST.SCALES are several.
+    inside it. How many there are is up to cfg.TEST.RPN_*. Raises ConfigError if cfg.TEST.SCALES are several,
+    ValueError if the net computes no numbers.
     """
     if len(cfg.TEST.SCALES) != 1:
         raise ConfigError(f'TEST.SCALES are {cfg.TEST.SCALES}; an RPN proposes at one scale: give one')
@@ -25,6 +26,8 @@ def im_proposals(net: caffe.Net, im: np.ndarray) -> tuple[np.ndarray, np.ndarray
     for name, array in (('data', data), ('im_info', im_info)):
         net.blobs[name].reshape(*array.shape)
     outputs = net.forward(data=data, im_info=im_info)
+    if not np.isfinite(outputs['scores']).all():
+        raise ValueError(f'the scores of {net.name} are not finite numbers: did its training diverge?')
     boxes = outputs['rois'][:, 1:] / np.float32(scale)
     # The net's input is a whole number of pixels, so by a fraction of one a box may end beyond the image
     np.minimum(boxes, np.array([width - 1, height - 1] * 2, np.float32), out=boxes)

@@ -9,6 +9,9 @@ import caffe
 from roi_data_layer.python_layer import Blobs, text_and_values, values_of
 from rpn.generate_anchors import generate_anchors
 
+LISTS = list, tuple  # the types of a list in param_str
+_LARGEST = 10**6  # of a stride, of a number of classes
+
 
 class RPNLayer(caffe.Layer):
     """A layer without gradient whose tops get their shapes in forward.
@@ -60,10 +63,11 @@ def _dictionary(text: str, found: Any, name: str) -> dict:
 def needed(layer: caffe.Layer, found: dict, key: str, least: int) -> int:
     """The whole number `key` of the parameters `found`, `least` or more. Raises ValueError."""
     value = found.get(key)
-    if value is None or value < least:
+    if value is None or not least <= value <= _LARGEST:
         raise ValueError(
-            f'{type(layer).__name__}: param_str must give {key}, {least} or more, as in "\'{key}\': {max(least, 16)}"; '
-            f'got {found!r}'
+            f'{type(layer).__name__}: param_str must give {key}, {least} or more, as in "\'{key}\': {max(least, 16)}"'
+            + (f', and no more than {_LARGEST}' if value is not None and value > _LARGEST else '')
+            + f'; got {found!r}'
         )
     return value
 
@@ -72,9 +76,39 @@ def anchors_of(layer: caffe.Layer, found: dict) -> np.ndarray:
     """The anchors (A, 4) that the parameters `found` describe by `scales` and `ratios`. Raises ValueError."""
     given = {key: found[key] for key in ('ratios', 'scales') if key in found}
     for key, values in given.items():
-        if not values or not all(isinstance(v, int | float) and not isinstance(v, bool) and v > 0 for v in values):
+        if not values or not all(map(_is_length, values)):
             raise ValueError(f'{type(layer).__name__}: {key} in param_str are numbers above 0; got {values!r}')
     return generate_anchors(**given)
+
+
+def _is_length(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= _LARGEST
+
+
+def check_blobs(
+    layer: caffe.Layer,
+    bottom: Blobs,
+    top: Blobs,
+    bottoms: tuple[str, ...],
+    tops: tuple[str, ...],
+    counts: tuple[int, ...],
+) -> None:
+    """Raises ValueError unless there are the `bottoms` (more are not looked at), and one of `counts` of the `tops`."""
+    if len(bottom) < len(bottoms) or len(top) not in counts:
+        numbers = ' or '.join(map(str, counts))
+        raise ValueError(
+            f'{type(layer).__name__} has {len(bottom)} bottoms and {len(top)} tops, expected the bottoms '
+            f'{", ".join(bottoms)} and {numbers} tops: {", ".join(tops)}'
+        )
+
+
+def check_sizes(layer: caffe.Layer, im_info: np.ndarray, num_images: int) -> None:
+    """Raises ValueError unless `im_info` has a row (height, width, scale) for each image."""
+    if im_info.ndim != 2 or im_info.shape[0] < num_images or im_info.shape[1] < 3:
+        raise ValueError(
+            f'{type(layer).__name__}: im_info has shape {im_info.shape} for {num_images} images; expected a row of '
+            'height, width, scale for each'
+        )
 
 
 def phase_of(layer: caffe.Layer) -> str:

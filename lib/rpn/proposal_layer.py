@@ -7,7 +7,7 @@ import numpy as np
 from fast_rcnn.config import cfg
 from roi_data_layer.python_layer import Blobs, fill
 from rpn.generate_anchors import anchor_grid
-from rpn.layer import RPNLayer, anchors_of, needed, parameters, phase_of
+from rpn.layer import LISTS, RPNLayer, anchors_of, check_blobs, check_sizes, needed, parameters, phase_of
 from rpn.proposals import propose
 
 
@@ -28,7 +28,9 @@ class ProposalLayer(RPNLayer):
     """Those to go by in place of cfg's: of the form of cfg.TEST. A `Detector` has its own."""
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
-        found = parameters(self, feat_stride=int, scales=list, ratios=list)
+        bottoms = 'rpn_cls_prob_reshape', 'rpn_bbox_pred', 'im_info'
+        check_blobs(self, bottom, top, bottoms, ('rois', 'scores'), counts=(1, 2))
+        found = parameters(self, feat_stride=int, scales=LISTS, ratios=LISTS)
         self._stride = needed(self, found, 'feat_stride', 1)
         self._anchors = anchors_of(self, found)
         self._phase = phase_of(self)
@@ -46,11 +48,18 @@ class ProposalLayer(RPNLayer):
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         count = len(self._anchors)
+        of_scores, of_moves = bottom[0].data.shape, bottom[1].data.shape
+        if (of_scores[0], *of_scores[2:]) != (of_moves[0], *of_moves[2:]):
+            raise ValueError(
+                f'ProposalLayer: scores have shape {of_scores}, regressions {of_moves}; expected as many images and '
+                'cells of each'
+            )
         scores = _by_cell(bottom[0].data[:, count:], 1)[..., 0]
         deltas = _by_cell(bottom[1].data, 4)
         if self._phase == 'TRAIN' and cfg.TRAIN.RPN_NORMALIZE_TARGETS:  # as trained; snapshots predict plain ones
             deltas = deltas * np.float32(cfg.TRAIN.RPN_NORMALIZE_STDS) + np.float32(cfg.TRAIN.RPN_NORMALIZE_MEANS)
         im_info = bottom[2].data
+        check_sizes(self, im_info, len(scores))
         height, width = bottom[0].data.shape[2:]
         grid = anchor_grid(self._anchors, height, width, self._stride)
         settings = cfg[self._phase] if self.settings is None else self.settings

@@ -7,9 +7,11 @@ import numpy as np
 from fast_rcnn.bbox_transform import bbox_overlaps
 from fast_rcnn.config import cfg, rois_of_an_image
 from roi_data_layer.python_layer import Blobs, fill
-from rpn.layer import RPNLayer, needed, objects_by_image, parameters
+from rpn.layer import RPNLayer, check_blobs, needed, objects_by_image, parameters
 from rpn.proposal_targets import choose_rois, roi_targets
 from rpn.sampling import ROIS, sampling_rng
+
+_TOPS = 'rois', 'labels', 'bbox_targets', 'bbox_inside_weights', 'bbox_outside_weights'
 
 
 class ProposalTargetLayer(RPNLayer):
@@ -31,13 +33,9 @@ class ProposalTargetLayer(RPNLayer):
     proposal = None
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
+        check_blobs(self, bottom, top, ('rpn_rois', 'gt_boxes'), _TOPS, counts=(2, 5))
         found = parameters(self, num_classes=int)
         self._num_classes = needed(self, found, 'num_classes', 2)
-        if len(top) not in (2, 5):
-            raise ValueError(
-                f'ProposalTargetLayer has {len(top)} tops, expected rois, labels and, to learn box regression, '
-                'bbox_targets, bbox_inside_weights, bbox_outside_weights'
-            )
         top[0].reshape(1, 5)
         top[1].reshape(1)
         for i in range(2, len(top)):
@@ -45,9 +43,9 @@ class ProposalTargetLayer(RPNLayer):
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:
         proposals, gt_boxes = bottom[0].data, bottom[1].data
+        self._check_proposals(proposals, gt_boxes)
         self._check_classes(gt_boxes)
-        last = int(max(proposals[:, 0].max(initial=0), gt_boxes[:, 0].max(initial=0)))
-        images = 1 if gt_boxes.shape[1] == 5 else max(cfg.TRAIN.IMS_PER_BATCH, last + 1)
+        images = 1 if gt_boxes.shape[1] == 5 else max(cfg.TRAIN.IMS_PER_BATCH, _last_image(proposals, gt_boxes) + 1)
         quota = rois_of_an_image(images)
         parts, found, which = [], 0, []
         for image, objects in enumerate(objects_by_image(self, gt_boxes, images)):
@@ -70,6 +68,18 @@ class ProposalTargetLayer(RPNLayer):
         for i, values in enumerate(zip(*parts, strict=True)):
             fill(top[i], np.concatenate(values))
 
+    def _check_proposals(self, proposals: np.ndarray, gt_boxes: np.ndarray) -> None:
+        if proposals.ndim != 2 or proposals.shape[1] != 5 or not np.isfinite(proposals).all():
+            raise ValueError(
+                f'ProposalTargetLayer: rpn_rois has shape {proposals.shape}, expected rows of image, x1, y1, x2, y2, '
+                'which are finite numbers'
+            )
+        if gt_boxes.ndim == 2 and gt_boxes.shape[1] == 5 and proposals[:, 0].any():
+            raise ValueError(
+                'ProposalTargetLayer: rpn_rois has boxes of several images, gt_boxes has five columns, those of one '
+                'image; expected are rows of image, x1, y1, x2, y2, class'
+            )
+
     def _check_classes(self, gt_boxes: np.ndarray) -> None:
         highest = int(gt_boxes[:, -1].max(initial=0))
         if highest >= self._num_classes and not cfg.TRAIN.AGNOSTIC:
@@ -78,3 +88,7 @@ class ProposalTargetLayer(RPNLayer):
                 f'{self._num_classes}: set it to the number of classes with the background, or, for a net with one '
                 'box regression for all classes (R-FCN), TRAIN.AGNOSTIC and TEST.AGNOSTIC True'
             )
+
+
+def _last_image(proposals: np.ndarray, gt_boxes: np.ndarray) -> int:
+    return int(max(proposals[:, 0].max(initial=0), gt_boxes[:, 0].max(initial=0)))

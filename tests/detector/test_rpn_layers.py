@@ -242,6 +242,15 @@ def test_settings_go_by_the_phase(one_layer):
         ('ProposalLayer', "{'feat_stride': 16, 'scales': [0]}", 'scales in param_str are numbers above 0'),
         ('AnchorTargetLayer', "{'feat_stride': 16, 'allowed_border': far}", 'allowed_border'),
         ('ProposalTargetLayer', "'num_classes': 1", 'must give num_classes, 2 or more'),
+        (
+            'ProposalLayer',
+            "'feat_stride': 16, 'scales': [8]",
+            'line 1, column 28.*; several parameters stand in braces',
+        ),
+        ('ProposalLayer', "{'feat_stride': 16, 'feat_stride': 8}", 'feat_stride is given twice'),
+        ('ProposalLayer', "{'feat_stride': 16, 'scales': [.inf]}", 'scales in param_str are numbers above 0'),
+        ('ProposalLayer', "'feat_stride': 9999999999999999999999", 'no more than 1000000'),
+        ('AnchorTargetLayer', "{'feat_stride': 16, 'allowed_border': .nan}", 'allowed_border in param_str is a finite'),
     ],
 )
 def test_a_mistake_in_param_str_is_explained(one_layer, layer, param_str, words):
@@ -253,8 +262,51 @@ def test_a_mistake_in_param_str_is_explained(one_layer, layer, param_str, words)
     }[layer]
     if words == 'expected one':
         inputs, words = {**inputs, 'scores': scores[:, :10]}, '9 anchors need 18 channels'
-    with pytest.raises(Exception, match=words):
+    with pytest.raises(Exception, match=words) as raised:
         one_layer(layer, inputs, param_str)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    'text', ["'feat_stride': 16\\n'scales': !!python/tuple [1, 2]", '{feat_stride: 16, scales: [1, 2]}']
+)
+def test_parameters_as_published_and_in_braces(one_layer, text):
+    rng = np.random.default_rng(0)
+    inputs = {'scores': rng.random((1, 12, 6, 8)), 'deltas': rng.normal(size=(1, 24, 6, 8)), 'im_info': INFO}
+    assert one_layer('ProposalLayer', inputs, text)[1]['rois'].shape[1] == 5
+
+
+@pytest.mark.parametrize(
+    ('layer', 'change', 'words'),
+    [
+        ('ProposalLayer', {'im_info': None}, '2 bottoms and 2 tops, expected .*rpn_bbox_pred, im_info'),
+        ('ProposalLayer', {'im_info': INFO[:, :2]}, r'im_info has shape \(1, 2\) for 1 images'),
+        ('ProposalLayer', {'deltas': np.zeros((1, 36, 6, 4))}, 'scores have shape .* as many images and cells'),
+        ('AnchorTargetLayer', {'im_info': None}, 'has 2 bottoms and 4 tops'),
+        ('AnchorTargetLayer', {'im_info': INFO[:, :2]}, r'im_info has shape \(1, 2\)'),
+        ('ProposalTargetLayer', {'gt_boxes': None}, '1 bottoms and 5 tops, expected .* rpn_rois, gt_boxes'),
+        ('ProposalTargetLayer', {'rpn_rois': np.zeros((1, 4))}, r'rpn_rois has shape \(1, 4\)'),
+        ('ProposalTargetLayer', {'rpn_rois': np.full((1, 5), np.nan)}, 'which are finite numbers'),
+        ('ProposalTargetLayer', {'rpn_rois': np.ones((1, 5))}, 'boxes of several images, gt_boxes has five columns'),
+    ],
+)
+def test_bottoms_that_do_not_fit_are_explained(one_layer, layer, change, words):
+    scores, deltas = maps(np.random.default_rng(0), 1)
+    inputs, text = {
+        'ProposalLayer': ({'scores': scores, 'deltas': deltas, 'im_info': INFO}, "'feat_stride': 16"),
+        'AnchorTargetLayer': ({'scores': scores, 'gt_boxes': OBJECTS, 'im_info': INFO}, "'feat_stride': 16"),
+        'ProposalTargetLayer': ({'rpn_rois': np.zeros((1, 5)), 'gt_boxes': OBJECTS}, "'num_classes': 4"),
+    }[layer]
+    inputs = {name: array for name, array in {**inputs, **change}.items() if array is not None}
+    with pytest.raises(Exception, match=words):
+        one_layer(layer, inputs, text)
+
+
+def test_an_image_with_neither_proposals_nor_objects_has_no_rois(one_layer):
+    inputs = {'rpn_rois': np.zeros((0, 5)), 'gt_boxes': np.zeros((0, 5))}
+    tops = one_layer('ProposalTargetLayer', inputs, "'num_classes': 4")[1]
+    shapes = [tops[name].shape for name in TOPS['ProposalTargetLayer']]
+    assert shapes == [(0, 5), (0,), (0, 16), (0, 16), (0, 16)]
 
 
 def test_objects_of_several_images_need_to_say_of_which(one_layer):

@@ -1,6 +1,7 @@
 """Nets with an RPN from images to detections: mini-batches, training, resuming, testing."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +12,14 @@ from fast_rcnn.config import ConfigError, cfg
 from fast_rcnn.test import im_detect, im_detect_batch, load_net
 from fast_rcnn.test import test_net as run_test_net  # not collected as a test
 from fast_rcnn.train import get_training_roidb, train_net
+from fast_rcnn.who_proposes import check_testing, check_training
+from inspection.hard_rois import load_training_net, mined, python_layer
 from roi_data_layer.image_blob import read_image
+from roi_data_layer.layer import RoIDataLayer
 from roi_data_layer.minibatch import get_minibatch
+from rpn.generate import imdb_proposals
 
+ROOT = Path(__file__).parents[2]
 TRAINING = GOLDEN.parent / 'rpn' / 'training'
 PHOTO = GOLDEN / 'images' / 'BloodImage_00007.jpg'
 DATA = """
@@ -176,6 +182,64 @@ def test_settings_and_net_have_to_agree_on_who_proposes(net):
     other = load_net(str(GOLDEN / 'detect.prototxt'), str(GOLDEN / 'detect.caffemodel'))
     with pytest.raises(ConfigError, match=r'set TEST\.HAS_RPN False'):
         im_detect(other, read_image(PHOTO))
+
+
+def test_a_data_set_without_proposals_is_not_asked_for_them_when_the_net_proposes(net, cells, tmp_path):
+    cfg.TEST.HAS_RPN = False
+    with pytest.raises(ConfigError, match=r'set TEST\.HAS_RPN True'):
+        run_test_net(net, cells, output_dir=str(tmp_path))
+
+
+def test_a_data_layer_of_another_kind_of_net_is_told_from_a_mistake(solver, cells, tmp_path):
+    roidb = get_training_roidb(cells)
+    cfg.TRAIN.HAS_RPN = False
+    with pytest.raises(Exception, match=r'this looks like a net with an RPN: set TRAIN\.HAS_RPN True'):
+        train_net(solver(), roidb, str(tmp_path / 'out'), max_iters=1)
+
+
+def test_a_net_with_an_rpn_is_told_before_proposals_are_missed(solver):
+    cfg.TRAIN.HAS_RPN = False
+    with pytest.raises(ConfigError, match=r'proposes boxes itself: set TRAIN\.HAS_RPN True'):
+        check_training(solver())
+    cfg.TEST.HAS_RPN = False
+    for net in ('models/demo/small/faster_rcnn_end2end/test.prototxt', TRAINING / 'test.prototxt'):
+        with pytest.raises(ConfigError, match=r'set TEST\.HAS_RPN True'):
+            check_testing(str(ROOT / net))
+    check_training(str(ROOT / 'models/pascal_voc/VGG16/fast_rcnn_ohem/solver.prototxt'))
+
+
+def test_a_pass_without_any_roi_is_trained_on(solver, cells, tmp_path):
+    """The third photograph shows no object, and nothing is proposed: the RPN learns alone."""
+    cfg.TRAIN.RPN_MIN_SIZE, cfg.TRAIN.USE_FLIPPED, cfg.TRAIN.USE_OHEM = 5000, False, True
+    train_net(solver(MINING, iter_size=1), get_training_roidb(cells), str(tmp_path / 'out'), max_iters=3)
+    lines = [json.loads(line) for line in (tmp_path / 'out' / 'small_record.jsonl').read_text().splitlines()]
+    empty = [line for line in lines if line['proposals']['objects'] == 0]
+    assert len(empty) == 1 and empty[0]['all']['rois'] == 0
+    assert empty[0]['loss']['loss_cls'] == empty[0]['loss']['loss_bbox'] == 0 < empty[0]['loss']['rpn_cls_loss']
+
+
+def test_a_pass_without_any_roi_is_shown(solver, cells):
+    cfg.TRAIN.RPN_MIN_SIZE, cfg.TRAIN.USE_FLIPPED, cfg.TRAIN.USE_OHEM = 5000, False, True
+    net = load_training_net(solver(MINING, iter_size=1), str(TRAINING / 'end.caffemodel'))
+    python_layer(net, RoIDataLayer).set_roidb(get_training_roidb(cells))
+    counts = []
+    for _ in range(3):
+        net.forward()
+        counts.append((len(mined(net).rois), len(mined(net).objects[0])))
+    assert all(rois == objects for rois, objects in counts) and (0, 0) in counts
+
+
+def test_an_rpn_proposes_boxes_inside_every_image_of_a_set(cells):
+    """By the family's name, `rpn.generate.imdb_proposals`."""
+    cfg.TEST.RPN_MIN_SIZE = 4
+    rpn = caffe.Net(str(ROOT / 'models/demo/small/faster_rcnn_alt_opt/rpn_test.pt'), caffe.TEST)
+    found = imdb_proposals(rpn, cells)
+    assert len(found) == 3 and all(0 < len(boxes) <= 40 for boxes in found)
+    for boxes in found:
+        assert boxes.min() >= 0 and (boxes[:, 2:] <= (639, 479)).all() and (boxes[:, 2:] >= boxes[:, :2]).all()
+    rpn.params['rpn_cls_score'][0].data[...] = np.nan
+    with pytest.raises(ValueError, match='are not finite numbers: did its training diverge'):
+        imdb_proposals(rpn, cells)
 
 
 def test_a_data_set_is_tested_without_proposals(net, cells, tmp_path):

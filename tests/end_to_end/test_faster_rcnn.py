@@ -120,6 +120,25 @@ def test_a_stage_without_iterations_is_refused_before_the_first(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_two_ranks_train_and_record_what_one_does(images, tmp_path):
+    nets = tmp_path / 'nets'
+    shutil.copytree(SMALL / 'faster_rcnn_end2end_ohem', nets)
+    solver = nets / 'solver.prototxt'
+    solver.write_text(solver.read_text() + '\niter_size: 2\n')
+    found = {}
+    for gpu in ('cpu', 'cpu:2'):
+        settings = after('_ohem', 'ROOT_DIR', tmp_path / gpu, 'TRAIN.IMS_PER_BATCH', '1', 'TRAIN.BATCH_SIZE', '64')
+        run(
+            'tools/train_net.py', '--gpu', gpu, '--solver', solver, '--imdb', f'folder:{images}:train', '--iters', 2,
+            *settings,
+        )  # fmt: skip
+        folder = tmp_path / gpu / 'output' / 'demo_faster_rcnn_ohem' / 'few_train'
+        lines = (folder / 'small_faster_rcnn_ohem_record.jsonl').read_text().splitlines()
+        model = (folder / 'small_faster_rcnn_ohem_iter_2.caffemodel').read_bytes()
+        found[gpu] = model, [[json.loads(line)[key] for key in ('loss', 'mined', 'proposals')] for line in lines]
+    assert found['cpu'] == found['cpu:2']
+
+
 def test_four_stages_stopped_and_gone_on_with(images, tmp_path):
     def train(into, *flags, status=0):
         done = run(
@@ -172,6 +191,10 @@ def test_an_rpn_s_proposals_as_a_method_of_their_own(images, tmp_path):
     assert 'is there already' in run(*command).stdout
     done = run(*command, 'TEST.RPN_POST_NMS_TOP_N', '20', status=1)
     assert 'remove it' in done.stderr
+    elsewhere = ['../mine' if word == 'my_rpn' else word for word in command]
+    assert "--method '../mine': expected a name of letters" in run(*elsewhere, status=1).stderr
+    none = ['none' if word == 'my_rpn' else word for word in command]
+    assert 'Note: there is no box in it' in run(*none, 'TEST.RPN_MIN_SIZE', '5000').stdout
     detector = SMALL / 'faster_rcnn_end2end' / 'test.prototxt'
     done = run(*[detector if word == rpn / 'rpn_test.pt' else word for word in command], status=1)
     assert 'has no output rois; give an RPN alone' in done.stderr

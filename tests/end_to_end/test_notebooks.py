@@ -43,14 +43,36 @@ def parameters(tiny, tmp_path_factory):
     return '\n'.join(f'{name} = {value!r}' for name, value in values.items())
 
 
-@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
-def test_runs_whole(path: Path, parameters):
+def executed(path: Path, parameters: str):
+    """The notebook, run with `parameters` in place of its first code cell."""
     notebook = nbformat.read(path, as_version=4)
     (cell,) = [cell for cell in notebook.cells if 'parameters' in cell.metadata.get('tags', [])]
     cell.source = parameters
     nbclient.NotebookClient(
         notebook, timeout=300, kernel_name='python3', resources={'metadata': {'path': str(path.parent)}}
     ).execute()  # raises at the first cell that does
+    return notebook
+
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
+def test_runs_whole(path: Path, parameters):
+    executed(path, parameters)
+
+
+def test_proposals_of_an_rpn_are_drawn_beside_what_is_mined(tiny, tmp_path):
+    solver, cfg = SMALL / 'faster_rcnn_end2end_ohem' / 'solver.prototxt', 'experiments/cfgs/demo_faster_rcnn_ohem.yml'
+    data = f'folder:{tiny}:train'
+    run(
+        'tools/train_net.py', '--gpu', 'cpu', '--solver', solver, '--imdb', data, '--iters', 1, '--cfg', cfg,
+        '--set', 'ROOT_DIR', tmp_path,
+    )  # fmt: skip
+    weights = tmp_path / 'output' / 'demo_faster_rcnn_ohem' / 'tiny_train' / '*_ohem_iter_*.caffemodel'
+    values = {'DATA': data, 'SOLVER': str(solver), 'CFG': cfg, 'WEIGHTS': str(weights)}
+    path = next(path for path in NOTEBOOKS if path.stem == 'inspect_hard_rois')
+    notebook = executed(path, '\n'.join(f'{name} = {value!r}' for name, value in values.items()))
+    (cell,) = [cell for cell in notebook.cells if 'draw_by_score(' in cell.source and cell.cell_type == 'code']
+    pictures = [output for output in cell.outputs if 'data' in output]
+    assert len(pictures) == 2  # losses and what is mined; the proposals by score
 
 
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
