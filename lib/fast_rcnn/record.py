@@ -206,7 +206,12 @@ class TrainingRecord:
 
     def passes(self) -> dict:
         """What was seen in the passes of this process since `start`."""
-        return {'images': self._images, 'batches': self._batches, 'labels': self._labels}
+        return {
+            'images': self._images,
+            'batches': self._batches,
+            'labels': self._labels,
+            'proposals': self._proposals,
+        }
 
     def finish(self, losses: dict[str, float], passes: list[dict] | None = None, more: dict | None = None) -> dict:
         """To be called after it; writes its line and returns that. See `line`."""
@@ -223,6 +228,7 @@ class TrainingRecord:
         self._images = sum(each['images'] for each in passes)
         self._batches = [batch for each in passes for batch in each['batches']]
         self._labels = [labels for each in passes for labels in each['labels']]
+        self._proposals = [counts for each in passes for counts in each['proposals']]
         entry: dict[str, Any] = {
             'iteration': int(self._iteration),
             'lr': _short(self._lr),

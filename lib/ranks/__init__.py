@@ -81,6 +81,12 @@ def stamp() -> None:
         _Process.channel.stamp()
 
 
+def expect_answers() -> None:
+    """Has the job end when a rank is silent for long, from now on: stopped, or its machine gone. `stamp` does too."""
+    if _Process.channel is not None:
+        _Process.channel.expect_answers()
+
+
 def rest() -> None:
     """Says that this rank has nothing to do for others, or something long, until it calls `stamp` again."""
     if _Process.channel is not None:
