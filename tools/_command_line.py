@@ -9,7 +9,6 @@ import pprint
 import re
 import shlex
 import sys
-import time
 import traceback
 from collections.abc import Callable
 
@@ -159,8 +158,7 @@ def run(main: Callable[[], int | None], parse: Callable[[], argparse.Namespace] 
         (ranks.leave if getattr(stop, 'by_all_ranks', False) else ranks.give_up)()
         sys.exit(130)
     except Exception as error:
-        if not ranks.is_root():
-            time.sleep(1)  # what is wrong at all ranks rank 0 says, and ends this one
+        ranks.wait_for_word(error)
         sys.stdout.flush()
         if '--debug' in sys.argv:
             traceback.print_exc()

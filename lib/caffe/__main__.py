@@ -10,7 +10,6 @@ import os
 import re
 import sys
 import traceback
-from time import sleep
 from typing import NoReturn
 
 import ranks
@@ -70,8 +69,8 @@ def main(argv: list[str] | None = None) -> int:
             traceback.print_exc()
         else:
             place, whose = ranks.place(), ''
+            ranks.wait_for_word(error)
             if place.rank:
-                sleep(1)  # what is wrong at all ranks rank 0 says, and ends this one
                 whose = f'[rank {place.rank} on {place.host}] '
             print(
                 f'{whose}caffe {args.command}: error: {" ".join(error_line(error).split())}',

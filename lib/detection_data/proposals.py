@@ -135,7 +135,7 @@ class Proposals:
         """Number of images."""
         return len(self.image_ids)
 
-    def add_to(self, digest) -> None:
+    def add_to(self, digest: Any) -> None:
         """Updates a digest of hashlib with how many boxes each image has, and those of every so many-th image."""
         digest.update(json.dumps([self.method, self.image_ids]).encode() + self._offsets.tobytes())
         for k in range(0, len(self.image_ids), _LOOKED_AT):

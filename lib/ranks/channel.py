@@ -28,7 +28,6 @@ _TELL_SECONDS = 30.0  # of waiting at the start, after which it is said once
 _BEAT_SECONDS = 1.0
 _SILENCE = 15.0  # seconds without a beat, once work has begun; before it a rank may be reading a large file
 _FIRST_SILENCE = 600.0
-_SIGNAL_SECONDS = 1.0  # within which a signal reaches all ranks
 _STALL = 20.0  # seconds without a stamp, or three times the longest that there was between two
 
 SILENT_STATUS = 71
@@ -217,8 +216,7 @@ class Channel:
                 self._end(None)
             else:
                 peer.gone.set()
-                # A signal that has ended that rank may be on its way to this one: then there is nothing to say
-                if kind != _BYE and not self._closing.wait(_SIGNAL_SECONDS):
+                if kind != _BYE and not self._closing.is_set():
                     self._end(f'{peer.name} ended without a word: killed, or out of memory?', known_to_launcher=True)
                 return
 

@@ -60,9 +60,9 @@ class NCCL:
             solver.net.after_backward(nccl)
 
     Beyond Caffe: wire, 'float32' or 'bf16', is what gradients travel as; factors, whether large ones may travel as two
-    factors; bytes_sent and bytes_as_matrices count what this rank has sent of gradients since the beginning, and what
-    it would have without factors. seconds_exchanging is how long it was at that, seconds_waited how long the update
-    had to wait for it: the rest was hidden behind the backward pass.
+    factors (last bits differ if they may not where they would); bytes_sent and bytes_as_matrices count what this rank
+    has sent of gradients since the beginning, and what it would have without factors. seconds_exchanging is how long
+    it was at that, seconds_waited how long the update had to wait for it: the rest was hidden behind the backward pass.
     """
 
     factors = True
