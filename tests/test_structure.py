@@ -149,6 +149,8 @@ BY_HAND = {
     'experiments/bench.py': 'into a temporary folder',
     'experiments/bench_parts.py': 'into a temporary folder',
     'experiments/count_loading.py': 'into a temporary folder',
+    'experiments/scaling.py': 'into a temporary folder',
+    'experiments/large_set.py': 'data made up for a measurement, into a folder of their own',
     'lib/roi_data_layer/passing.py': 'memory that two processes share, not a file',
     'lib/fast_rcnn/training_lock.py': 'a lock, whose content nobody needs whole',
 }

@@ -9,7 +9,6 @@ import pprint
 import re
 import shlex
 import sys
-import time
 import traceback
 from collections.abc import Callable
 
@@ -93,7 +92,8 @@ def configure(args: argparse.Namespace) -> None:
             caffe.set_mode_gpu()
             caffe.set_device(cfg.GPU_ID)
         except RuntimeError as error:
-            raise RuntimeError(f'{error}. Here that is --gpu cpu') from None
+            several = f':{ranks.count()}' if ranks.count() > 1 else ''
+            raise RuntimeError(f'{error}. Here that is --gpu cpu{several}') from None
     _print_settings(args.verbose)
 
 
@@ -153,13 +153,12 @@ def run(main: Callable[[], int | None], parse: Callable[[], argparse.Namespace] 
         sys.exit(status)
     except KeyboardInterrupt as stop:
         interrupts.end_at_once(prog)
-        if ranks.is_root():
+        if os.environ.get('RANK', '0') == '0':  # it may not have joined the others yet
             print(f'{prog}: {str(stop) or "interrupted"}', file=sys.stderr)
         (ranks.leave if getattr(stop, 'by_all_ranks', False) else ranks.give_up)()
         sys.exit(130)
     except Exception as error:
-        if not ranks.is_root():
-            time.sleep(1)  # what is wrong at all ranks rank 0 says, and ends this one
+        ranks.wait_for_word(error)
         sys.stdout.flush()
         if '--debug' in sys.argv:
             traceback.print_exc()

@@ -9,7 +9,8 @@ With --method NAME the file goes to where the data set looks for proposals: TRAI
 tools/eval_recall.py --method NAME tells what they are worth. Otherwise it is
 output/<EXP_DIR>/<data set>/<weights>_proposals.h5, which tools/train_net.py takes as --proposals.
 How many boxes there are is up to TEST.RPN_PRE_NMS_TOP_N, RPN_POST_NMS_TOP_N and the others of that name.
-What is finished is kept: the same command goes on after an interruption.
+What is finished is kept: the same command goes on after an interruption. Several ranks (--gpu 0,1, cpu:2, torchrun)
+share the images out; the file is the same.
 """
 
 import _init_paths  # noqa: F401
@@ -25,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+import ranks
 from _command_line import add_flags, configure, parser_of, run
 
 PIECE = 100  # images
@@ -96,8 +98,10 @@ def generate(net: Any, imdb: Any, path: str, args: argparse.Namespace) -> None:
             [json.dumps(made_by), *imdb.image_index],
             lambda i: im_proposals(net, read_image(imdb.image_path_at(i)))[0],
         )
-        write_proposals(path, imdb.image_index, boxes, args.method or 'rpn', made_by)
-        shutil.rmtree(folder)
+        if ranks.is_root():
+            write_proposals(path, imdb.image_index, boxes, args.method or 'rpn', made_by)
+            shutil.rmtree(folder)
+        ranks.from_root(None)
     made = Proposals(path)
     print(f'{len(made)} images, {made.num_boxes / max(len(made), 1):.0f} boxes an image')
     print(f'Wrote RPN proposals to {path}')
@@ -108,6 +112,8 @@ def generate(net: Any, imdb: Any, path: str, args: argparse.Namespace) -> None:
 def in_pieces(folder: str, key: list[str], boxes_of: Callable[[int], np.ndarray]) -> Iterator[np.ndarray]:
     """`boxes_of(i)` of every image; by the hundred they are kept in `folder`, for a later run with the same `key`.
 
+    Of several ranks each makes every so many-th piece, and all have to see the folder.
+
     `key` is a text that says what makes the boxes, and the ids of the images.
     """
     from tqdm import tqdm
@@ -117,18 +123,28 @@ def in_pieces(folder: str, key: list[str], boxes_of: Callable[[int], np.ndarray]
     key_digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
     count = len(key) - 1
     os.makedirs(folder, exist_ok=True)
-    with tqdm(total=count, desc='im_proposals', unit='image', disable=None) as progress:
-        for start in range(0, count, PIECE):
-            path = os.path.join(folder, f'{key_digest[:16]}_{start}.npz')
+    size = max(1, min(PIECE, -(-count // ranks.count())))  # of a small set each rank gets something
+    parts = [range(start, min(start + size, count)) for start in range(0, count, size)]
+    pieces = [(os.path.join(folder, f'{key_digest[:16]}_{images.start}_{images.stop}.npz'), images) for images in parts]
+    mine = pieces[ranks.rank() :: ranks.count()]
+    with tqdm(
+        total=sum(len(images) for _, images in mine), desc='im_proposals', unit='image', disable=None
+    ) as progress:
+        for path, images in mine:
             if not os.path.exists(path):
                 piece = []
-                for i in range(start, min(start + PIECE, count)):
+                for i in images:
                     piece.append(boxes_of(i))
                     progress.update()
                 with whole_file.in_memory(path) as file:
                     np.savez(file, counts=[len(boxes) for boxes in piece], boxes=np.concatenate(piece))
-            with np.load(path, allow_pickle=False) as saved:
-                yield from np.split(saved['boxes'], np.cumsum(saved['counts'])[:-1])
+    ranks.share(None)  # the pieces of all are in the folder, which ranks on other machines have to see too
+    return (boxes for path, _ in pieces for boxes in _boxes_in(path))
+
+
+def _boxes_in(path: str) -> list[np.ndarray]:
+    with np.load(path, allow_pickle=False) as saved:
+        return np.split(saved['boxes'], np.cumsum(saved['counts'])[:-1])
 
 
 def digest(path: str) -> str:
@@ -141,4 +157,4 @@ def digest(path: str) -> str:
 
 
 if __name__ == '__main__':
-    run(main)
+    run(main, parse_args)

@@ -27,6 +27,7 @@ import sys
 
 import whole_file
 from _command_line import add_flags, configure, parser_of, run
+from ranks.devices import devices_of
 
 TOOLS = os.path.dirname(os.path.abspath(__file__))
 # Nothing is proposed beforehand, and there are no boxes of RoIs to regress
@@ -70,7 +71,11 @@ def main() -> int:
             'data/scripts/fetch_imagenet_models.sh fetches the ImageNet models, tools/import_weights.py makes them of '
             "torchvision's, timm's and Keras's files"
         )
+    of_stages = args.gpu  # several devices are for the stages: this process computes nothing
+    if args.gpu is not None:
+        args.gpu = devices_of(args.gpu)[0]
     configure(args)
+    args.gpu = of_stages or args.gpu
 
     from detection_data.factory import get_imdb
     from fast_rcnn.config import cfg, get_output_dir

@@ -7,13 +7,24 @@ set -euo pipefail
 
 if [ $# -lt 5 ]; then
   echo "usage: $(basename "${CALLED_AS:-$0}") GPU NET DATASET [--set KEY VALUE ...]" >&2
-  echo "  ITERS=200 before it: a trial run of so many iterations" >&2
+  echo "  ITERS=200 before it: a trial run of so many iterations; with several GPUs --scale_batch, --wire bf16 before --set" >&2
   echo "  GPU: its number, several (0,1), all, cpu, or cpu:2; NET: VGG16, VGG_CNN_M_1024, ZF, ResNet-50 or MobileNet-v2; DATASET: pascal_voc or coco" >&2
   exit 2
 fi
 METHOD=$1 VOC_SPLIT=$2 GPU=$3 NET=$4 DATASET=$5
 shift 5
 GIVEN_ITERS=${ITERS:-}
+# What is said of training alone: how several ranks do it
+TRAINING=() BOTH=()
+while [ $# -gt 0 ] && [ "$1" != --set ]; do
+  case "$1" in
+    --scale_batch|--wire=*) TRAINING+=("$1") ;;
+    --wire) TRAINING+=("$1" ${2+"$2"}); shift $(($# > 1)) ;;
+    *) BOTH+=("$1") ;;
+  esac
+  shift
+done
+set -- ${BOTH[@]+"${BOTH[@]}"} "$@"
 
 cd "$(dirname "$0")/../.."
 export PYTHONUNBUFFERED=1
@@ -79,6 +90,9 @@ run() {
   "$@"
 }
 if [ "$METHOD" = faster_rcnn_alt_opt ]; then
+  if [ ${#TRAINING[@]} -gt 0 ]; then
+    echo "${TRAINING[*]}: not of the four stages, whose models are found by their numbers of iterations" >&2; exit 2
+  fi
   TEST_NET=$MODELS/faster_rcnn_test.pt
   time run "$PYTHON" tools/train_faster_rcnn_alt_opt.py --gpu "$GPU" \
     --net_name "$NET" \
@@ -93,7 +107,7 @@ elif [ "$METHOD" = fast_rcnn_adv ] || [ "$METHOD" = fast_rcnn_ohem_adv ]; then
   TEST_NET=models/$DATASET/$NET/fast_rcnn/test.prototxt
   stage() { # METHOD ITERATIONS WEIGHTS CFG [options]: trains, and leaves the model's name in TRAINED
     time run "$PYTHON" tools/train_net.py --gpu "$GPU" --solver "models/$DATASET/$NET/$1/solver.prototxt" \
-      --weights "$3" --imdb "$TRAIN_IMDB" --iters "$2" --cfg "experiments/cfgs/$4.yml" "${@:5}"
+      --weights "$3" --imdb "$TRAIN_IMDB" --iters "$2" --cfg "experiments/cfgs/$4.yml" ${TRAINING[@]+"${TRAINING[@]}"} "${@:5}"
     TRAINED=$(sed -n 's/^Wrote snapshot to: //p' "$LOG" | tail -n 1)
   }
   echo "~~~~ Stage 1: the detector"
@@ -117,7 +131,7 @@ else
     --imdb "$TRAIN_IMDB" \
     --iters "$ITERS" \
     --cfg "experiments/cfgs/$METHOD.yml" \
-    "$@"
+    ${TRAINING[@]+"${TRAINING[@]}"} "$@"
   NET_FINAL=$(sed -n 's/^Wrote snapshot to: //p' "$LOG" | tail -n 1)
 fi
 time run "$PYTHON" tools/test_net.py --gpu "$GPU" \

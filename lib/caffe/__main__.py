@@ -59,7 +59,8 @@ def main(argv: list[str] | None = None) -> int:
         COMMANDS[args.command].run(args)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        print('caffe: interrupted', file=sys.stderr)
+        if os.environ.get('RANK', '0') == '0':  # it may not have joined the others yet
+            print('caffe: interrupted', file=sys.stderr)
         return 130
     except BrokenPipeError:  # caffe summary net.prototxt | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -67,8 +68,18 @@ def main(argv: list[str] | None = None) -> int:
         if args.debug:
             traceback.print_exc()
         else:
-            print(f'caffe {args.command}: error: {" ".join(error_line(error).split())}', file=sys.stderr)
-        ranks.give_up()
+            place, whose = ranks.place(), ''
+            ranks.wait_for_word(error)
+            if place.rank:
+                whose = f'[rank {place.rank} on {place.host}] '
+            print(
+                f'{whose}caffe {args.command}: error: {" ".join(error_line(error).split())}',
+                file=sys.stderr,
+                flush=True,
+            )
+        if ranks.count() > 1:
+            ranks.give_up()
+            os._exit(1)  # a thread may be waiting for ranks that are gone
         return 1
     return 0
 

@@ -13,3 +13,8 @@ def is_anonymous(error: Exception) -> bool:
     if isinstance(error, MemoryError | OverflowError) or type(error) in (RuntimeError, ValueError):
         return True
     return type(error) is OSError and error.filename is None
+
+
+def hint_of_memory(error: Exception) -> str:
+    """What to add to an error that names no cause and comes when memory has run out: oneDNN says no more than this."""
+    return ': too little memory?' if 'could not create a primitive' in str(error) else ''

@@ -9,7 +9,7 @@ import torch
 
 from caffe.blob import Blob
 from caffe.layer import Layer, LayerError
-from caffe.layer_error import is_anonymous
+from caffe.layer_error import hint_of_memory, is_anonymous
 
 
 @dataclass
@@ -85,7 +85,7 @@ def raise_located(error: Exception, layer: Layer, where: str, bottoms: list[Blob
     if isinstance(error, LayerError) or foreign:
         named = zip(layer.layer_param.bottom, bottoms, strict=True)
         shapes = ', '.join(f'{name} {blob.shape}' for name, blob in named)
-        what = f'{type(error).__name__}: {error}' if foreign else f'{error}'
+        what = f'{type(error).__name__}: {error}{hint_of_memory(error)}' if foreign else f'{error}'
         message = f'{where}: {place}: {what}' + (f' [bottoms: {shapes}]' if shapes else '')
         raise LayerError(message) from (error if foreign else error.__cause__)
     param_str = layer.layer_param.python_param.param_str

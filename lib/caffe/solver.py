@@ -19,7 +19,7 @@ from caffe.gradients import PassSums
 from caffe.net import Net
 from caffe.process import device
 from caffe.process.denormals import denormals_as_zero
-from caffe.process.ranks import is_root_solver, solver_rank
+from caffe.process.ranks import is_root_solver, set_shared_seed, solver_rank
 from caffe.process.ranks import log_at_root as log
 from caffe.proto import caffe_pb2
 
@@ -58,6 +58,7 @@ class Solver:
         self._check_param()
         if self.param.random_seed >= 0:
             device.set_random_seed(self.param.random_seed + solver_rank())
+        set_shared_seed(max(self.param.random_seed, 0))
         self.iter = 0
         self._current_step = 0
         self._losses: deque[torch.Tensor | float] = deque()

@@ -9,6 +9,7 @@ fractions too). Crowds ("iscrowd") are ignored as difficult objects are, in trai
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import math
@@ -72,6 +73,7 @@ class coco(imdb):
         self._file_names = [image['file_name'] for image in images]
         # 0 x 0 where the file does not say: measured when asked for
         self._sizes = np.array([[image['width'], image['height']] for image in images], np.int32).reshape(-1, 2)
+        self._stated = hashlib.sha256(self._sizes.tobytes()).digest()  # before any is measured
         self._index_objects(objects)
 
     def _index_objects(self, objects: np.ndarray) -> None:
@@ -85,7 +87,10 @@ class coco(imdb):
         classes = np.array([position.get(c, 0) for c in objects['category_id'].tolist()], np.int16)
         self._check_known(objects, classes > 0, 'category_id')
         by_image = np.argsort(row, kind='stable')
-        self._objects, self._classes = objects[by_image], classes[by_image]
+        self._classes = classes[by_image]
+        self._objects = np.empty(len(objects), _KEPT)  # the image follows from the row, the category from the class
+        for field in _KEPT.names or ():
+            self._objects[field] = objects[field][by_image]
         self._starts = np.searchsorted(row[by_image], np.arange(self.num_images + 1))
         self._empty = ~(np.minimum(self._objects['w'], self._objects['h']) > 0)  # a nan is no size either
         self._empty |= self._objects['area'] == 0
@@ -189,6 +194,13 @@ class coco(imdb):
             'width': width,
             'height': height,
         }
+
+    def _add_labels(self, digest) -> None:
+        digest.update(self._stated)
+        for array in (self._image_ids, self._category_ids, self._classes, self._starts):
+            digest.update(np.ascontiguousarray(array).data)
+        for field in self._objects.dtype.names or ():
+            digest.update(np.ascontiguousarray(self._objects[field]).data)
 
     def proposals_path(self, method: str | None = None) -> str:
         method = method or self.proposal_method
@@ -415,6 +427,7 @@ _OBJECT = np.dtype(
     + [('area', 'f8')]
     + [(k, 'f8') for k in 'xywh']
 )
+_KEPT = np.dtype([(name, _OBJECT[name]) for name in _OBJECT.names or () if name not in ('image_id', 'category_id')])
 _INT64 = np.iinfo(np.int64)
 _FIRST_TEXT = -(2**50)  # our number of the first id that is a text; float64, in which results are kept, has it exactly
 BACKGROUND = '__background__'

@@ -7,6 +7,7 @@ is loaded for the whole set: annotations are parsed and proposals are read for t
 from __future__ import annotations
 
 import bisect
+import hashlib
 import json
 import os
 import re
@@ -122,6 +123,29 @@ class imdb:
             first, images = self._put_right[kind]
             lines.append(f'{self.name}: {KINDS[kind][0]}, in {len(images)} of its images: {first}')
         return lines
+
+    def digest(self, proposals: bool) -> str:
+        """A digest of what the set is made of: classes, ids, labels as they stand in their files and, if asked for,
+        proposals (of these, how many each image has, and every so many-th image's). Nothing is parsed.
+        """
+        found = hashlib.sha256(json.dumps([self.classes, self.image_index]).encode())
+        self._add_labels(found)
+        if proposals and self.proposal_method != 'gt':
+            self.proposals.add_to(found)
+        return found.hexdigest()[:16]
+
+    def _add_labels(self, digest) -> None:
+        """Updates a digest of hashlib with what the labels of all images are made of."""
+
+    def notes(self) -> list:
+        """What has been put right so far, for another process to ``add_notes``."""
+        return [[kind, message, sorted(images)] for kind, (message, images) in self._put_right.items()]
+
+    def add_notes(self, notes: list) -> None:
+        """Adds what another process has put right in other images."""
+        for kind, message, images in notes:
+            for i in images:
+                self._note(kind, i, message)
 
     def annotation(self, i: int) -> dict:
         """Ground truth of image `i`, parsed when first asked for.
@@ -360,6 +384,16 @@ class JoinedImdb(imdb):
 
     def put_right(self) -> list[str]:
         return [line for part in self.parts for line in part.put_right()]
+
+    def digest(self, proposals: bool) -> str:
+        return ' '.join(part.digest(proposals) for part in self.parts)
+
+    def notes(self) -> list:
+        return [part.notes() for part in self.parts]
+
+    def add_notes(self, notes: list) -> None:
+        for part, of_part in zip(self.parts, notes, strict=True):
+            part.add_notes(of_part)
 
     def set_proposal_method(self, method: str, path: str | None = None) -> None:
         self.proposal_method = method

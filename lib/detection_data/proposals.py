@@ -36,6 +36,7 @@ __all__ = [
 
 FORMAT_VERSION = 1
 COPIED_ROWS = 1 << 20  # at a time, 16 MB
+_LOOKED_AT = 64  # of so many images one, for a digest
 
 
 class ProposalsError(ValueError):
@@ -133,6 +134,12 @@ class Proposals:
     def __len__(self) -> int:
         """Number of images."""
         return len(self.image_ids)
+
+    def add_to(self, digest: Any) -> None:
+        """Updates a digest of hashlib with how many boxes each image has, and those of every so many-th image."""
+        digest.update(json.dumps([self.method, self.image_ids]).encode() + self._offsets.tobytes())
+        for k in range(0, len(self.image_ids), _LOOKED_AT):
+            digest.update(self._boxes[self._offsets[k] : self._offsets[k + 1]].tobytes())
 
     @property
     def num_boxes(self) -> int:

@@ -57,12 +57,13 @@ def digest_of_weights(net: caffe.Net) -> str:
 
 
 def digest_of_roidb(roidb: Roidb) -> str:
-    """A digest of the training set: its name, length, and what is known of each image without reading it."""
+    """A digest of the training set: its name, length, what is known of each image without reading it, its labels."""
     parts = [str(getattr(roidb, 'name', '')), str(len(roidb))]
     parts += [
         hashlib.sha256(np.asarray(getattr(roidb, name, ())).tobytes()).hexdigest() for name in ('widths', 'heights')
     ]
     parts += [str(getattr(roidb, 'bbox_means', '')), str(getattr(roidb, 'bbox_stds', ''))]
+    parts += [roidb.digest()] if hasattr(roidb, 'digest') else []  # each rank's own; it was told the rest by others
     return digest_of_text('\n'.join(parts))
 
 

@@ -47,15 +47,17 @@ class ModelCard:
     """Of the best model of a training: imdb, iteration and mAP, by which it is the best (see `validation`)."""
     net: str = ''
     """The prototxt of the test net, as it was when training began; '' where it is not known."""
+    scale_batch: int = 1
+    """How many ranks made a whole mini-batch each of an iteration (--scale_batch); 1 where they divided one."""
 
     @classmethod
     def of_training(
-        cls, classes: Sequence[str], dataset: str, validation: dict | None = None, net: str = ''
+        cls, classes: Sequence[str], dataset: str, validation: dict | None = None, net: str = '', scale_batch: int = 1
     ) -> 'ModelCard':
         """The card of a model that is trained now, by softmax, with the settings of `cfg`."""
         settings = _plain({key: cfg[key] for key in ('PIXEL_MEANS', 'DEDUP_BOXES', 'TEST')})
         settings['TEST']['SVM'] = False
-        return cls(tuple(classes), dataset, settings, dict(validation or {}), net)
+        return cls(tuple(classes), dataset, settings, dict(validation or {}), net, scale_batch)
 
     @property
     def svm(self) -> bool | None:
@@ -82,7 +84,8 @@ def add_card(path: str, card: ModelCard) -> None:
 
     If it cannot be written whole, the file is again what it was. Raises OSError.
     """
-    content = {key: value for key, value in dataclasses.asdict(card).items() if value or key != 'validation'}
+    usual = {'validation': {}, 'scale_batch': 1}
+    content = {key: value for key, value in dataclasses.asdict(card).items() if usual.get(key) != value}
     text = json.dumps({'form': _FORM, 'version': 1, **content}).encode()
     with open(path, 'rb') as file:
         is_hdf5 = file.read(len(_HDF5)) == _HDF5
@@ -238,8 +241,11 @@ def _parsed(text: bytes) -> ModelCard:
         raise ValueError('no list of class names')
     if len(set(classes)) < len(classes):
         raise ValueError('a class is named twice')
+    scale = stored.get('scale_batch', 1)
+    if type(scale) is not int or scale < 1:
+        raise ValueError(f'scale_batch is {scale!r}')
     net = str(stored.get('net', ''))
-    return ModelCard(tuple(classes), str(stored.get('dataset', '')), settings, validation, net)
+    return ModelCard(tuple(classes), str(stored.get('dataset', '')), settings, validation, net, scale)
 
 
 # ---- protobuf's wire format, as much of it as finding a field takes (protobuf.dev, "Encoding")

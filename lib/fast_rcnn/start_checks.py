@@ -37,6 +37,25 @@ def check_classes(snapshot: str | None, classes: tuple[str, ...]) -> None:
         )
 
 
+def check_scale(snapshot: str | None, scale: int) -> None:
+    """Raises ModelCardError if the state `snapshot`, to go on from, was trained on a mini-batch scaled otherwise.
+
+    scale: how many ranks make a whole mini-batch each (see `division`).
+    """
+    card = None if snapshot is None else read_card_of_state(snapshot)
+    if card is not None and card.scale_batch != scale:
+        weights = str(snapshot).replace('.solverstate', '.caffemodel')
+        raise ModelCardError(
+            f'{snapshot} was trained with {_scaled(card.scale_batch)}; this run has {_scaled(scale)}: iterations, '
+            'learning rate and steps would mean something else. Resume with as many ranks and the same --scale_batch, '
+            f'or start from its weights: --weights {weights}'
+        )
+
+
+def _scaled(scale: int) -> str:
+    return 'mini-batches as the solver says' if scale == 1 else f'mini-batches of {scale} ranks (--scale_batch)'
+
+
 def note_sampling(mines: bool, solver_prototxt: str) -> None:
     """Says so where net and cfg do not agree on mining: each is an experiment, or an oversight."""
     if cfg.TRAIN.USE_OHEM and not mines:

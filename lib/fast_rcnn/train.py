@@ -43,7 +43,7 @@ from fast_rcnn.record import TrainingRecord, lines_before
 from fast_rcnn.restart import state_to_go_on_from
 from fast_rcnn.snapshot_writer import SnapshotWriter
 from fast_rcnn.solver_file import net_text, read_solver
-from fast_rcnn.start_checks import check_classes, note_sampling, training_data_layer
+from fast_rcnn.start_checks import check_classes, check_scale, note_sampling, training_data_layer
 from fast_rcnn.start_weights import NONE, check_has_weights, copy_weights
 from fast_rcnn.training_lock import TrainingLock
 from fast_rcnn.validation import Validation, best_model
@@ -68,7 +68,7 @@ class TrainingInterrupted(KeyboardInterrupt):
 def get_training_roidb(imdb: Imdb) -> Roidb:
     """The training set of `imdb` (see `roi_data_layer.roidb`), mirrored images included if cfg.TRAIN.USE_FLIPPED."""
     print(f'Preparing training data: {imdb.name} ...')
-    roidb = Roidb(imdb)
+    roidb = Roidb(imdb, by_ranks=True)
     print(f'{len(roidb)} training images' + (', half of them mirrored' if cfg.TRAIN.USE_FLIPPED else ''))
     return roidb
 
@@ -108,8 +108,9 @@ class SolverWrapper:
     `training_lock`). A run that is refused leaves no folder behind.
 
     Several ranks (see `ranks`) divide the passes of an iteration; with `scale_batch` each makes a whole mini-batch.
-    `wire`, float32 or bf16, is what gradients travel as between them. Started anew by torchrun, it goes on from the
-    last snapshot. Raises ValueError if passes cannot be dealt, DisagreementError if ranks do not start from the same.
+    `wire`, float32 or bf16, is what gradients travel as between them; `exchange` is their `caffe.NCCL`, None alone.
+    Started anew by torchrun, it goes on from the last snapshot. Raises ValueError if passes cannot be dealt,
+    DisagreementError if ranks do not start from the same.
     """
 
     def __init__(
@@ -157,6 +158,7 @@ class SolverWrapper:
             snapshot = last
         self._classes = tuple(getattr(roidb, 'classes', ()))
         check_classes(snapshot, self._classes)
+        check_scale(snapshot, self.division.scale)
         self._on_terminal = sys.stderr.isatty()
         self._events = os.path.join(output_dir, 'tensorboard') if tensorboard else None
 
@@ -199,7 +201,9 @@ class SolverWrapper:
             self.solver,
             self.solver_param.snapshot_format,
             self._plain_regression,
-            functools.partial(_card, self._classes, getattr(roidb, 'name', ''), test_net_beside(net_file)),
+            functools.partial(
+                _card, self._classes, getattr(roidb, 'name', ''), test_net_beside(net_file), self.division.scale
+            ),
             self._goes_on,
         )
         self.data_layer.set_share(self.division.following)
@@ -209,7 +213,7 @@ class SolverWrapper:
             validation.begin(net, self._classes, self._prefix, self._goes_on)
         elif cfg.TRAIN.EARLY_STOP_ITERS:
             print('Note: TRAIN.EARLY_STOP_ITERS has no effect without a data set to validate on (--val)')
-        self._nccl = self._join(wire, solver_prototxt, roidb) if ranks.count() > 1 else None
+        self.exchange = self._join(wire, solver_prototxt, roidb) if ranks.count() > 1 else None
         self._work = WorkSaved(self.solver, self._snapshots)
 
     def _join(self, wire: str, solver_prototxt: str, roidb):
@@ -301,12 +305,18 @@ class SolverWrapper:
                 with self._work.before_failing():
                     asked = after is not None and after(self.solver.iter, losses) is True
                 of_ranks = ranks.gather(
-                    {'stop': bool(stop), 'enough': asked, 'losses': losses, 'passes': record.passes()}
+                    {
+                        'stop': bool(stop),
+                        'enough': asked,
+                        'losses': losses,
+                        'earlier': _of_earlier_passes(self.solver.net),
+                        'passes': record.passes(),
+                    }
                 )
                 entry = None
                 if of_ranks is not None:
                     passes = [rank['passes'] for rank in of_ranks]
-                    entry = record.line(of_ranks[-1]['losses'], passes, self._of_division())
+                    entry = record.line(_last_losses(of_ranks), passes, self._of_division())
                 stops = ranks.from_root(of_ranks and any(rank['stop'] for rank in of_ranks))
                 asked = ranks.from_root(of_ranks and any(rank['enough'] for rank in of_ranks))
                 found = None
@@ -406,9 +416,9 @@ class SolverWrapper:
     def _of_division(self) -> dict:
         """What the record says of ranks: how the mini-batch was scaled, and the bytes that rank 0 has sent so far."""
         more = {'scale_batch': self.division.scale} if self.division.scale > 1 else {}
-        if self._nccl is not None and hasattr(self._nccl, 'bytes_sent'):
-            more['sent_mb'] = round(self._nccl.bytes_sent / 2**20, 3)
-            more['as_matrices_mb'] = round(self._nccl.bytes_as_matrices / 2**20, 3)
+        if self.exchange is not None and hasattr(self.exchange, 'bytes_sent'):
+            more['sent_mb'] = round(self.exchange.bytes_sent / 2**20, 3)
+            more['as_matrices_mb'] = round(self.exchange.bytes_as_matrices / 2**20, 3)
         return more
 
     def _log_solving(self) -> None:
@@ -458,8 +468,10 @@ class SolverWrapper:
             raise kind(said) from error
 
 
-def _card(classes: tuple[str, ...], dataset: str, test_net: str, validation: dict | None) -> ModelCard | None:
-    return ModelCard.of_training(classes, dataset, validation, test_net) if classes else None
+def _card(
+    classes: tuple[str, ...], dataset: str, test_net: str, scale_batch: int, validation: dict | None
+) -> ModelCard | None:
+    return ModelCard.of_training(classes, dataset, validation, test_net, scale_batch) if classes else None
 
 
 def _first(layers, kind: type):
@@ -492,3 +504,17 @@ def _losses(net) -> dict[str, float]:
     if weights is None:
         weights = {name: 1.0 for name in net.outputs if re.search('loss', name)}
     return {name: weight * float(net.blobs[name].data.sum()) for name, weight in weights.items() if weight}
+
+
+def _of_earlier_passes(net: caffe.Net) -> list[str]:
+    """The loss blobs that the last pass has left as they were (see `ASDNLossLayer`)."""
+    layers = getattr(net, 'layer_dict', {})
+    return [top for name, layer in layers.items() if getattr(layer, 'left_alone', False) for top in net.top_names[name]]
+
+
+def _last_losses(of_ranks: list[dict]) -> dict[str, float]:
+    """Each loss as the last pass of all that computed it left it."""
+    losses = dict(of_ranks[-1]['losses'])
+    for rank in of_ranks:
+        losses |= {name: value for name, value in rank['losses'].items() if name not in rank['earlier']}
+    return losses

@@ -11,6 +11,7 @@ A process that was started alone is rank 0 of 1, and all functions work: `gather
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,6 +82,12 @@ def stamp() -> None:
         _Process.channel.stamp()
 
 
+def expect_answers() -> None:
+    """Has the job end when a rank is silent for long, from now on: stopped, or its machine gone. `stamp` does too."""
+    if _Process.channel is not None:
+        _Process.channel.expect_answers()
+
+
 def rest() -> None:
     """Says that this rank has nothing to do for others, or something long, until it calls `stamp` again."""
     if _Process.channel is not None:
@@ -92,6 +99,15 @@ def leave() -> None:
     if _Process.channel is not None:
         _Process.channel.close()
         _Process.channel, _Process.place = None, Place()
+
+
+def wait_for_word(error: Exception) -> None:
+    """To be called before a rank says what is wrong with it: others may have said it, or know better, and end it.
+
+    What is wrong at all ranks rank 0 says. Of a rank that is gone, Gloo says only that a connection is.
+    """
+    if count() > 1 and (not is_root() or 'gloo' in str(error)):
+        time.sleep(3 if 'gloo' in str(error) else 1)
 
 
 def give_up() -> None:

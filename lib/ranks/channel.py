@@ -21,8 +21,10 @@ from ranks.place import Place
 
 _FRAME = struct.Struct('>cQ')  # kind, length of what follows
 _HELLO, _MESSAGE, _BEAT, _FAILED, _BYE = b'R', b'M', b'H', b'F', b'B'
-_PORTS = range(1, 9)  # above MASTER_PORT, which is torchrun's own
+_LONGEST_HELLO = 2**16
+_PORTS = 8  # above MASTER_PORT, which is torchrun's own
 _JOIN_SECONDS = 600.0
+_TELL_SECONDS = 30.0  # of waiting at the start, after which it is said once
 _BEAT_SECONDS = 1.0
 _SILENCE = 15.0  # seconds without a beat, once work has begun; before it a rank may be reading a large file
 _FIRST_SILENCE = 600.0
@@ -41,6 +43,7 @@ class Channel:
         self._failing = threading.Lock()
         self._so_far = 0  # stamps
         self._stamps = 0  # the same, or 0 while this rank rests
+        self._answering = False
         self._peers = self._listen() if place.rank == 0 else {0: self._connect()}
         for peer in self._peers.values():
             threading.Thread(target=self._read, args=(peer,), name='ranks-read', daemon=True).start()
@@ -73,6 +76,10 @@ class Channel:
         self._so_far += 1
         self._stamps = self._so_far
 
+    def expect_answers(self) -> None:
+        """Says that no rank is busy with reading large files any more."""
+        self._answering = True
+
     def rest(self) -> None:
         """Says that nobody waits for this rank."""
         self._stamps = 0
@@ -97,69 +104,100 @@ class Channel:
 
     def _listen(self) -> dict[int, _Peer]:
         server = self._server()
-        server.settimeout(_JOIN_SECONDS)
+        server.settimeout(1)
+        began, told = time.monotonic(), False
         peers: dict[int, _Peer] = {}
         with server:
             while len(peers) < self._place.count - 1:
+                waited = time.monotonic() - began
+                missing = ', '.join(str(r) for r in range(1, self._place.count) if r not in peers)
+                if waited > _JOIN_SECONDS:
+                    raise TimeoutError(f'rank 0 waited {_JOIN_SECONDS:.0f} s for ranks {missing}: were they started?')
+                if waited > _TELL_SECONDS and not told:
+                    told = self._tell(f'rank 0 on {self._place.host} still waits for ranks {missing}')
                 try:
                     connection, _ = server.accept()
                 except TimeoutError:
-                    missing = sorted(set(range(1, self._place.count)) - set(peers))
-                    raise TimeoutError(f'rank 0 waited {_JOIN_SECONDS:.0f} s for ranks {missing}') from None
+                    continue
                 connection.settimeout(10)
                 try:
-                    kind, data = _receive(connection)
+                    kind, data = _receive(connection, _LONGEST_HELLO)
                     hello = unpack(data) if kind == _HELLO else {}
-                except (OSError, ValueError):
+                    refused = self._refused(hello, peers)
+                    if refused is not None:
+                        connection.sendall(_frame(_HELLO, pack({'job': self._place.job, 'refused': refused})))
+                        connection.close()
+                        continue
+                except (OSError, ValueError, AttributeError):
                     connection.close()
-                    continue
-                if hello.get('job') != self._place.job or hello.get('rank') in peers:
-                    connection.close()  # another job's
                     continue
                 connection.settimeout(None)
                 peers[hello['rank']] = peer = _Peer(connection, hello['rank'], hello['host'])
                 peer.send(_HELLO, pack({'job': self._place.job, 'host': self._place.host}))
         return dict(sorted(peers.items()))
 
+    def _refused(self, hello: dict, peers: dict[int, _Peer]) -> str | None:
+        """Why one that says `hello` does not belong to this job; '' if it is another job's; None if it does."""
+        rank = hello.get('rank')
+        if hello.get('job') == self._place.job and isinstance(rank, int) and 0 < rank < self._place.count:
+            return f'there is a rank {rank} already, on {peers[rank].host}' if rank in peers else None
+        mine = self._place.job.split('/')
+        theirs = str(hello.get('job')).split('/')
+        if len(mine) == len(theirs) == 3 and mine[0] == theirs[0] and mine[1] != theirs[1]:
+            return f'WORLD_SIZE is {mine[1]} there'
+        return ''
+
+    def _tell(self, what: str) -> bool:
+        print(f'{self._prog}: {what}', file=sys.__stderr__, flush=True)
+        return True
+
+    @property
+    def _ports(self) -> range:
+        return range(self._place.port + 1, min(self._place.port + _PORTS, 65535) + 1)
+
     def _server(self) -> socket.socket:
         family = socket.AF_INET6 if ':' in self._place.address else socket.AF_INET
         error: OSError | None = None
-        for above in _PORTS:
+        for port in self._ports:
             try:
-                return socket.create_server((self._place.address, self._place.port + above), family=family)
+                return socket.create_server((self._place.address, port), family=family)
             except OSError as found:
                 error = found
         raise OSError(
-            f'rank 0 cannot listen at {self._place.address}, ports {self._place.port + 1} to '
-            f'{self._place.port + _PORTS[-1]} ({error}); MASTER_ADDR and MASTER_PORT say where'
+            f'rank 0 cannot listen at {self._place.address}, ports {self._ports[0]} to {self._ports[-1]} ({error}); '
+            'MASTER_ADDR and MASTER_PORT say where'
         )
 
     def _connect(self) -> _Peer:
-        until = time.monotonic() + _JOIN_SECONDS
-        while time.monotonic() < until:
-            for above in _PORTS:
+        me = f'rank {self._place.rank} on {self._place.host}'
+        where = f'{self._place.address}, ports {self._ports[0]} to {self._ports[-1]} (MASTER_ADDR, MASTER_PORT)'
+        began, told = time.monotonic(), False
+        while (waited := time.monotonic() - began) < _JOIN_SECONDS:
+            for port in self._ports:
                 try:
-                    connection = socket.create_connection((self._place.address, self._place.port + above), timeout=10)
+                    connection = socket.create_connection((self._place.address, port), timeout=5)
                 except OSError:
                     continue
                 peer = _Peer(connection, 0, self._place.address)
                 hello = {'job': self._place.job, 'rank': self._place.rank, 'host': self._place.host}
                 try:
                     peer.send(_HELLO, pack(hello))
-                    kind, data = _receive(connection)
+                    kind, data = _receive(connection, _LONGEST_HELLO)
                     answer = unpack(data) if kind == _HELLO else {}
                 except (OSError, ValueError):
                     answer = {}
-                if answer.get('job') == self._place.job:
+                if answer.get('refused'):
+                    connection.close()
+                    raise ConnectionError(f'{me} is not let in by rank 0 at {where}: {answer["refused"]}')
+                if answer.get('job') == self._place.job and 'host' in answer:
                     connection.settimeout(None)
                     peer.host = answer['host']
                     return peer
                 connection.close()
+            if waited > _TELL_SECONDS and not told:
+                told = self._tell(f'{me} has not reached rank 0 yet, at {where}')
             time.sleep(0.1)
-        raise TimeoutError(
-            f'rank {self._place.rank}: rank 0 is not to be reached at {self._place.address}, ports '
-            f'{self._place.port + 1} to {self._place.port + _PORTS[-1]}, for {_JOIN_SECONDS:.0f} s'
-        )
+        raise TimeoutError(f'{me}: rank 0 was not to be reached for {_JOIN_SECONDS:.0f} s at {where}')
 
     # -- watching
 
@@ -195,7 +233,10 @@ class Channel:
             for peer in self._peers.values():
                 peer.send(_BEAT, self._stamps.to_bytes(8, 'big'))
                 silence = now - peer.heard
-                if silence > (_SILENCE if self._stamps else _FIRST_SILENCE) and not peer.gone.is_set():
+                if (
+                    silence > (_SILENCE if self._stamps or self._answering else _FIRST_SILENCE)
+                    and not peer.gone.is_set()
+                ):
                     self._end(f'{peer.name} has not answered for {silence:.0f} s: stopped, or its machine is')
             if self._place.rank == 0:
                 self._look_for_stall([me, *self._peers.values()], now)
@@ -254,16 +295,22 @@ class _Peer:
         """Sends, or does nothing if the other end is gone: its reader notices."""
         try:
             with self._sending:
-                self.connection.sendall(_FRAME.pack(kind, len(data)) + data)
+                self.connection.sendall(_frame(kind, data))
         except OSError:
             pass
 
 
-def _receive(connection: socket.socket) -> tuple[bytes, bytes]:
-    """A frame: its kind, and what it holds. Raises OSError when the other end is gone."""
+def _frame(kind: bytes, data: bytes) -> bytes:
+    return _FRAME.pack(kind, len(data)) + data
+
+
+def _receive(connection: socket.socket, longest: int | None = None) -> tuple[bytes, bytes]:
+    """A frame: its kind, and what it holds. Raises OSError when the other end is gone, ValueError for what is none."""
     kind, length = _FRAME.unpack(_exactly(connection, _FRAME.size))
     if kind not in (_HELLO, _MESSAGE, _BEAT, _FAILED, _BYE):
         raise ValueError(f'no message of a rank begins with {kind!r}')
+    if longest is not None and length > longest:
+        raise ValueError(f'{length} bytes are too many to begin with')
     return kind, _exactly(connection, length)
 
 

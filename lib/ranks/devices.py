@@ -7,6 +7,8 @@ import os
 
 from ranks.place import Place
 
+_MOST = 16  # processes on the CPU, where there are few processors
+
 
 def devices_of(gpu: str) -> list[str]:
     """The devices that --gpu names, one for each rank on this machine: 'cpu' or the number of a GPU.
@@ -16,19 +18,26 @@ def devices_of(gpu: str) -> list[str]:
     word = gpu.lower()
     if word == 'cpu':
         return ['cpu']
-    if word.startswith('cpu:') and word[4:].isdigit() and int(word[4:]) > 0:
-        return ['cpu'] * int(word[4:])
+    if word.startswith('cpu:') and _is_number(word[4:]) and int(word[4:]) > 0:
+        count, most = int(word[4:]), max(_MOST, 4 * (os.cpu_count() or 1))
+        if count > most:
+            raise ValueError(f'--gpu {gpu}: so many processes for {os.cpu_count()} processors; {most} at most')
+        return ['cpu'] * count
     if word == 'all':
         return all_gpus()
     numbers = word.split(',')
-    if not all(number.isdigit() for number in numbers):
+    if not all(map(_is_number, numbers)):
         raise ValueError(
             f"--gpu takes the number of a GPU, several as in 0,1,2, 'all', 'cpu', or cpu:2 for two processes on the "
             f'CPU; it was given {gpu!r}'
         )
-    if len(set(numbers)) < len(numbers):
+    if len(set(map(int, numbers))) < len(numbers):
         raise ValueError(f'--gpu {gpu} names a GPU twice; each rank has one of its own')
     return numbers
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 6
 
 
 def all_gpus() -> list[str]:

@@ -36,6 +36,7 @@ def launch(command: list[str], count: int, prog: str) -> int:
     }
     running: list[subprocess.Popen] = []
     before = {}
+    asked: list[int] = []  # signals that were passed on
     try:
         for rank in range(count):
             running.append(
@@ -49,6 +50,7 @@ def launch(command: list[str], count: int, prog: str) -> int:
         os.close(lifeline)
 
         def pass_on(number, frame):
+            asked.append(number)
             for process in running:
                 if process.poll() is None:
                     process.send_signal(number)
@@ -56,7 +58,7 @@ def launch(command: list[str], count: int, prog: str) -> int:
         if threading.current_thread() is threading.main_thread():
             asking = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
             before = {number: signal.signal(number, pass_on) for number in asking}
-        return _wait(running, prog)
+        return _wait(running, prog, asked)
     finally:
         for process in running:
             if process.poll() is None:
@@ -82,7 +84,7 @@ def end_with_launcher() -> None:
     threading.Thread(target=wait, name='ranks-lifeline', daemon=True).start()
 
 
-def _wait(running: list[subprocess.Popen], prog: str) -> int:
+def _wait(running: list[subprocess.Popen], prog: str, asked: list[int]) -> int:
     while True:
         statuses = [process.poll() for process in running]
         if any(statuses):
@@ -97,6 +99,9 @@ def _wait(running: list[subprocess.Popen], prog: str) -> int:
     said = [status for status in statuses if status and status > 0 and status != SILENT_STATUS]
     if said:
         return said[0]
+    if asked and any(-number in statuses for number in asked):  # before a rank could do anything else about it
+        print(f'{prog}: interrupted', file=sys.stderr)
+        return 130
     rank, status = next(((r, s) for r, s in enumerate(statuses) if s and s < 0), (0, SILENT_STATUS))
     cause = f'was killed by signal {-status} ({_signal_name(-status)})' if status < 0 else 'ended'
     if status == -signal.SIGKILL:

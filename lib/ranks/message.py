@@ -36,7 +36,14 @@ def pack(value: Any) -> bytes:
 
 
 def unpack(data: bytes) -> Any:
-    """The value that `pack` was given, with lists for tuples."""
+    """The value that `pack` was given, with lists for tuples. Raises ValueError for anything else."""
+    try:
+        return _unpacked(data)
+    except (struct.error, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
+        raise ValueError(f'{len(data)} bytes are no message of a rank: {error}') from None
+
+
+def _unpacked(data: bytes) -> Any:
     (length,) = _LENGTH.unpack_from(data)
     at = [_LENGTH.size + length]
 

@@ -7,6 +7,8 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+_LAST_PORT = 65534
+
 
 @dataclass(frozen=True)
 class Place:
@@ -35,23 +37,28 @@ def place_of_environment(environment: Mapping[str, str] = os.environ) -> Place:
     """
     if 'RANK' not in environment or 'WORLD_SIZE' not in environment:
         return Place()
-    try:
-        rank, count, local_rank, port = (
-            int(environment.get(name, default))
-            for name, default in (('RANK', ''), ('WORLD_SIZE', ''), ('LOCAL_RANK', 0), ('MASTER_PORT', 29500))
-        )
-    except ValueError as error:
-        raise ValueError(f'RANK, WORLD_SIZE, LOCAL_RANK and MASTER_PORT are whole numbers: {error}') from None
+    numbers = {}
+    for name, default in (
+        ('RANK', ''), ('WORLD_SIZE', ''), ('LOCAL_RANK', '0'), ('LOCAL_WORLD_SIZE', environment['WORLD_SIZE']),
+        ('MASTER_PORT', '29500'), ('TORCHELASTIC_RESTART_COUNT', '0'),
+    ):  # fmt: skip
+        try:
+            numbers[name] = int(environment.get(name, default))
+        except ValueError:
+            raise ValueError(f'{name} is {environment[name]!r}; expected a whole number') from None
+    rank, count, port = (numbers[name] for name in ('RANK', 'WORLD_SIZE', 'MASTER_PORT'))
     if not 0 <= rank < count:
         raise ValueError(f'RANK is {rank}, WORLD_SIZE {count}: ranks are numbered from 0')
-    restarts = int(environment.get('TORCHELASTIC_RESTART_COUNT', 0))
+    if not 0 < port <= _LAST_PORT:
+        raise ValueError(f'MASTER_PORT is {port}; expected 1 to {_LAST_PORT}: ranks listen at one above it')
+    restarts = numbers['TORCHELASTIC_RESTART_COUNT']
     name = environment.get('RANKS_JOB') or environment.get('TORCHELASTIC_RUN_ID', '')
     address = environment.get('MASTER_ADDR', '127.0.0.1')
     return Place(
         rank=rank,
         count=count,
-        local_rank=local_rank,
-        local_count=int(environment.get('LOCAL_WORLD_SIZE', count)),
+        local_rank=numbers['LOCAL_RANK'],
+        local_count=numbers['LOCAL_WORLD_SIZE'],
         address='127.0.0.1' if address == 'localhost' else address,
         port=port,
         job=f'{name}/{count}/{restarts}',

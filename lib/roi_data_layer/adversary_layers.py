@@ -209,11 +209,13 @@ class ASDNLossLayer(_MaskLoss):
     the adversary before the sigmoid (R, 1, P, P); the cells dropped (R, 1, P, P); class probabilities before and
     after (R, K); labels (R,); and, unused, rois and the image. Top: `adversary.mask_loss`.
 
-    `last` holds which RoIs counted in the last forward pass, (R,) bool; None before it.
+    `last` holds which RoIs counted in the last forward pass, (R,) bool; None before it. `left_alone`: whether nothing
+    was dropped in it, and the loss is an earlier one's.
     """
 
     position = 0
     last: np.ndarray | None = None
+    left_alone = False
 
     def setup(self, bottom: Blobs, top: Blobs) -> None:
         found = _parameters(self, num_classes=(int, 2), score_thres=(float, 0), **_PASSES)
@@ -231,9 +233,9 @@ class ASDNLossLayer(_MaskLoss):
         _check_rows(self, {name: bottom[i] for i, name in enumerate(names)})
         labels = bottom[4].data.reshape(-1)
         _check_labels(self, labels, self._num_classes, 0)
-        left_alone = leaves_alone(self.position, *self._passes)
+        self.left_alone = leaves_alone(self.position, *self._passes)
         self.position += 1
-        if left_alone:
+        if self.left_alone:
             self.last, self._gradient = np.zeros(len(labels), bool), np.zeros(bottom[0].data.shape, np.float32)
             return
         before, after = (_probabilities(self, bottom[i], self._num_classes) for i in (2, 3))

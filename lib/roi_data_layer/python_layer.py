@@ -32,8 +32,8 @@ def values_of(text: str, layer: str) -> Any:
         return plain_values(text)
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(
-            f'{layer}: param_str {text[:200]!r} is not valid YAML: {problem_of(error)}; several parameters stand in braces, '
-            "as in \"{'feat_stride': 16, 'scales': [8, 16, 32]}\", or each in a line of its own"
+            f'{layer}: param_str {text[:200]!r} is not valid YAML: {problem_of(error)}; several parameters stand in '
+            "braces, as in \"{'feat_stride': 16, 'scales': [8, 16, 32]}\", or each in a line of its own"
         ) from None
 
 

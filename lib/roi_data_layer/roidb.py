@@ -8,11 +8,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
+import ranks
 from detection_data.image_file import ImageError, image_scale
 from fast_rcnn.bbox_transform import bbox_overlaps, bbox_transform
 from fast_rcnn.config import cfg, regression_classes
 
 CROWD_SHARE = 0.7
+PART = 1024
+"""Images that one rank looks at: their targets are summed up first, so that the sums do not depend on the ranks."""
+
+_NAMED = 5  # images that are left out
 
 
 class Roidb(Sequence):
@@ -20,8 +25,9 @@ class Roidb(Sequence):
 
     `imdb` offers num_images, num_classes, name, image_path_at(i), annotation(i) and proposals_of(i) (see
     `detection_data.imdb`). `use_flipped` is cfg.TRAIN.USE_FLIPPED unless given. The images are gone through once,
-    to leave out those that have no RoI to train on and to measure the regression targets. With cfg.TRAIN.HAS_RPN
-    proposals are not looked at, and all images stay, even those without objects: there is background in each.
+    to leave out those that have no RoI to train on and to measure the regression targets; with `by_ranks` each rank
+    goes through a part, and tells the others. With cfg.TRAIN.HAS_RPN proposals are not looked at, and all images stay,
+    even those without objects: there is background in each.
 
     roidb[i] is a dictionary:
         image: path of the image file.
@@ -38,39 +44,32 @@ class Roidb(Sequence):
     cfg.TRAIN.AGNOSTIC (2, 4), of the background and of all objects.
     """
 
-    def __init__(self, imdb, use_flipped: bool | None = None):
+    def __init__(self, imdb, use_flipped: bool | None = None, by_ranks: bool = False):
         self._imdb = imdb
         self.name = imdb.name
         self.num_classes = imdb.num_classes
         self.classes = tuple(imdb.classes)
         self._flipped = cfg.TRAIN.USE_FLIPPED if use_flipped is None else use_flipped
-        self._images, sizes, moments = [], [], _Moments(regression_classes(imdb.num_classes))
-        unusable = []
-        objects, left_out = np.zeros((2, imdb.num_classes), np.int64)
-        for i in range(imdb.num_images):
-            entry = self._entry(i, flipped=False)
-            _check_scales(entry)
-            annotation = imdb.annotation(i)
-            objects += np.bincount(annotation['gt_classes'], minlength=imdb.num_classes)
-            hidden = annotation['gt_classes'][np.asarray(annotation['difficult'], bool)]
-            left_out += np.bincount(hidden, minlength=imdb.num_classes)
-            if cfg.TRAIN.HAS_RPN or trainable(entry['max_overlaps']):
-                self._images.append(i)
-                sizes.append((entry['width'], entry['height']))
-                moments.add(entry['bbox_targets'])
-            else:
-                unusable.append(f'{entry["image"]} ({_what_it_has(entry["max_overlaps"])})')
+        found = self._survey(by_ranks)
+        self._images = np.concatenate([part['images'] for part in found])
+        sizes = np.concatenate([part['sizes'] for part in found])
+        objects, left_out = (sum(part[key] for part in found) for key in ('objects', 'left_out'))
+        moments = _Moments(regression_classes(imdb.num_classes))
+        for part in found:
+            moments.add_sums(part['moments'])
         for line in imdb.put_right() if hasattr(imdb, 'put_right') else ():
             print(line)
         _say_what_is_not_learned(imdb.name, self.classes, objects, left_out)
-        if unusable:
-            named = ', '.join(unusable[:5]) + (', ...' if len(unusable) > 5 else '')
+        if len(self._images) < imdb.num_images:
+            unusable = imdb.num_images - len(self._images)
+            named = ', '.join([name for part in found for name in part['unusable']][:_NAMED])
+            named += ', ...' if unusable > _NAMED else ''
             print(
-                f'{imdb.name}: {len(unusable)} of {imdb.num_images} images left out: they have no RoI to train on, '
+                f'{imdb.name}: {unusable} of {imdb.num_images} images left out: they have no RoI to train on, '
                 f'which needs an IoU of at least {cfg.TRAIN.FG_THRESH}, or in [{cfg.TRAIN.BG_THRESH_LO}, '
                 f'{cfg.TRAIN.BG_THRESH_HI}): {named}'
             )
-        if not self._images:
+        if not len(self._images):
             raise ValueError(
                 f'{imdb.name}: no image to train on: of {imdb.num_images} images none has an RoI whose IoU with an '
                 f'object is at least {cfg.TRAIN.FG_THRESH}, or in '
@@ -78,7 +77,7 @@ class Roidb(Sequence):
             )
         if not objects.sum():
             raise ValueError(f'{imdb.name}: no object in any of its images: there is nothing to learn but background')
-        self.widths, self.heights = np.tile(np.array(sizes, dtype=np.int32).T, 2 if self._flipped else 1)
+        self.widths, self.heights = np.tile(sizes.T, 2 if self._flipped else 1)
         self._normalise = cfg.TRAIN.BBOX_NORMALIZE_TARGETS
         self.bbox_means, self.bbox_stds = _precomputed(regression_classes(imdb.num_classes)) or moments.mean_and_std(
             self._flipped
@@ -93,10 +92,62 @@ class Roidb(Sequence):
         if not -len(self) <= i < len(self):
             raise IndexError(f'roidb entry {i} of {len(self)}')
         i %= len(self)
-        entry = self._entry(self._images[i % len(self._images)], flipped=i >= len(self._images))
+        entry = self._entry(int(self._images[i % len(self._images)]), flipped=i >= len(self._images))
         if self._normalise:
             entry['bbox_targets'] = normalised(entry['bbox_targets'], self.bbox_means, self.bbox_stds)
         return entry
+
+    def digest(self) -> str:
+        """A digest of the data set's files, pixels aside; '' where the set does not tell (see `imdb.digest`)."""
+        return self._imdb.digest(proposals=not cfg.TRAIN.HAS_RPN) if hasattr(self._imdb, 'digest') else ''
+
+    def _survey(self, by_ranks: bool) -> list[dict]:
+        """What `_looked_at` finds, part after part of the set, whichever rank looked at it."""
+        parts = [range(first, first + PART) for first in range(0, self._imdb.num_images, PART)]
+        if not by_ranks or ranks.count() == 1:
+            return [self._looked_at(part) for part in parts]
+        of_ranks = ranks.share([self._looked_at(part) for part in ranks.mine(parts)])
+        if hasattr(self._imdb, 'notes'):
+            for rank, notes in enumerate(ranks.share(self._imdb.notes())):
+                if rank != ranks.rank():
+                    self._imdb.add_notes(notes)
+        return [found for of_rank in of_ranks for found in of_rank]
+
+    def _looked_at(self, part: range) -> dict:
+        """What there is in images `part` of the set; a rank can tell it to the others.
+
+        images, sizes: those to train on, (n,) int32 and (n, 2) int32; unusable: names of the first others; objects,
+        left_out: (num_classes,) int64, objects, and those of them that are difficult; moments: see `_Moments`.
+        """
+        imdb = self._imdb
+        images: list[int] = []
+        sizes: list[tuple[int, int]] = []
+        unusable: list[str] = []
+        moments = _Moments(regression_classes(imdb.num_classes))
+        objects, left_out = np.zeros((2, imdb.num_classes), np.int64)
+        for i in part:
+            if i >= imdb.num_images:
+                break
+            entry = self._entry(i, flipped=False)
+            _check_scales(entry)
+            annotation = imdb.annotation(i)
+            objects += np.bincount(annotation['gt_classes'], minlength=imdb.num_classes)
+            hidden = annotation['gt_classes'][np.asarray(annotation['difficult'], bool)]
+            left_out += np.bincount(hidden, minlength=imdb.num_classes)
+            if cfg.TRAIN.HAS_RPN or trainable(entry['max_overlaps']):
+                images.append(i)
+                sizes.append((entry['width'], entry['height']))
+                moments.add(entry['bbox_targets'])
+            elif len(unusable) < _NAMED:
+                unusable.append(f'{entry["image"]} ({_what_it_has(entry["max_overlaps"])})')
+        return {
+            'images': np.array(images, np.int32),
+            'sizes': np.array(sizes, np.int32).reshape(-1, 2),
+            'unusable': unusable,
+            'objects': objects,
+            'left_out': left_out,
+            'moments': moments.sums,
+        }
 
     def _entry(self, i: int, flipped: bool) -> dict:
         """The entry of image `i` of the data set, its targets not normalised."""
@@ -247,27 +298,32 @@ def _regressed(classes: np.ndarray) -> np.ndarray:
 
 
 class _Moments:
-    """Count, sum and sum of squares of the regression targets of each class, image by image."""
+    """Count, sum and sum of squares of the regression targets of each class, image by image.
+
+    sums: (num_classes, 9) float64: of each class the count, four sums, four sums of squares.
+    """
 
     def __init__(self, num_classes: int):
-        self._counts = np.zeros((num_classes, 1))
-        self._sums = np.zeros((num_classes, 4))
-        self._squares = np.zeros((num_classes, 4))
+        self.sums = np.zeros((num_classes, 9))
 
     def add(self, targets: np.ndarray) -> None:
         rows = targets[targets[:, 0] > 0].astype(np.float64)
-        classes = _regressed(rows[:, 0])
-        np.add.at(self._counts, classes, 1)
-        np.add.at(self._sums, classes, rows[:, 1:])
-        np.add.at(self._squares, classes, rows[:, 1:] ** 2)
+        if len(rows):
+            each = np.concatenate((np.ones((len(rows), 1)), rows[:, 1:], rows[:, 1:] ** 2), axis=1)
+            np.add.at(self.sums, _regressed(rows[:, 0]), each)
+
+    def add_sums(self, sums: np.ndarray) -> None:
+        """Adds what another one has."""
+        self.sums += sums
 
     def mean_and_std(self, flipped: bool) -> tuple[np.ndarray, np.ndarray]:
         """(num_classes, 4) each. A mirrored image has the same targets but for the sign of dx, so its dx mean is 0."""
-        counts = self._counts + cfg.EPS
-        means = self._sums / counts
+        numbers, sums, squares = self.sums[:, :1], self.sums[:, 1:5], self.sums[:, 5:]
+        counts = numbers + cfg.EPS
+        means = sums / counts
         if flipped:
             means[:, 0] = 0
-        stds = np.sqrt(np.maximum(self._squares / counts - means**2, 0))
+        stds = np.sqrt(np.maximum(squares / counts - means**2, 0))
         # A class whose targets are all alike: dividing by 0 would make them NaN. A class without any keeps its 0.
-        stds[(stds < 1e-6) & (self._counts > 0)] = 1
+        stds[(stds < 1e-6) & (numbers > 0)] = 1
         return means, stds

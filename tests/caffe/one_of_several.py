@@ -1,6 +1,6 @@
 """One of several solvers that train together: a program that tests start, once for each rank.
 
-    one_of_several.py SOLVER ITERATIONS RANK COUNT UID OUT [wire=bf16] [gpu]
+    one_of_several.py SOLVER ITERATIONS RANK COUNT UID OUT [wire=bf16] [matrices] [gpu]
 
 The pattern of BVLC's multi-GPU script, from its documentation: say how many and which, make the solver, make NCCL,
 broadcast, add it as a callback and, layer by layer, to the net. Then it trains and writes what came of it to OUT.
@@ -60,6 +60,7 @@ def main(solver_file, iterations, rank, count, uid, out, *options):
         nccl = caffe.NCCL(solver, uid)
         if 'wire=bf16' in options:
             nccl.wire = 'bf16'
+        nccl.factors = 'matrices' not in options
         nccl.bcast()
         solver.add_callback(nccl)
         if solver.param.layer_wise_reduce:
@@ -69,7 +70,8 @@ def main(solver_file, iterations, rank, count, uid, out, *options):
     arrays |= {f'history/{i}': blob.data for i, blob in enumerate(solver.history)}
     arrays |= {f'diff/{name}/{k}': b.diff for name, blobs in solver.net.params.items() for k, b in enumerate(blobs)}
     counted = [nccl.bytes_sent, nccl.bytes_as_matrices] if nccl else [0, 0]
-    np.savez(out, bytes=counted, **arrays)
+    seconds = [nccl.seconds_exchanging, nccl.seconds_waited] if nccl else [0, 0]
+    np.savez(out, bytes=counted, seconds=seconds, **arrays)
 
 
 if __name__ == '__main__':

@@ -5,6 +5,8 @@ import pytest
 from stand_in_data import ListImdb
 
 from fast_rcnn.config import cfg
+from ranks.message import pack, unpack
+from ranks.place import Place
 from roi_data_layer.roidb import Roidb, add_bbox_regression_targets, flip_boxes, match
 
 
@@ -33,6 +35,79 @@ def test_entries_are_the_original_s(blood_cells, recorded):
         np.testing.assert_array_equal(entry['max_overlaps'], overlaps.max(axis=1))
         np.testing.assert_array_equal(entry['max_classes'], overlaps.argmax(axis=1))
         np.testing.assert_allclose(entry['bbox_targets'], recorded[f'{i}/bbox_targets'], atol=2e-5)
+
+
+def by_ranks(make, count, monkeypatch):
+    """The roidbs that `make()` gives at each of several ranks, which are called one after the other.
+
+    What they tell each other is found out first: where a rank asks for something that is not known yet, it is what all
+    of them say there.
+    """
+
+    class Asked(Exception):
+        pass
+
+    known = []
+    while True:
+        found, said = [], []
+        for rank in range(count):
+            answers = iter(known)
+
+            def share(value, answers=answers):
+                answer = next(answers, None)
+                if answer is None:
+                    raise Asked(pack(value))
+                return [unpack(each) for each in answer]
+
+            monkeypatch.setattr('ranks._Process.place', Place(rank, count))
+            monkeypatch.setattr('ranks.share', share)
+            try:
+                found.append(make())
+            except Asked as asked:
+                said.append(asked.args[0])
+        monkeypatch.undo()
+        if not said:
+            return found
+        known.append(said)
+
+
+@pytest.mark.parametrize('count', [2, 3, 7])
+def test_several_ranks_look_at_a_part_each_and_know_what_one_does(count, monkeypatch, capsys):
+    """Parts of 2 images, of 9: one of them cannot be trained on, and one has a size that had to be measured."""
+    images = [one_image(path=f'{i}.jpg', size=(100 + i, 50), boxes=[[10, 10, 29, 29 + i]]) for i in range(9)]
+    images[5] = one_image(path='empty.jpg', boxes=[], classes=[], proposals=[])
+
+    class Noting(ListImdb):
+        noted = ()
+
+        def annotation(self, i):
+            self.noted = (*self.noted, i) if i == 7 else self.noted
+            return super().annotation(i)
+
+        def notes(self):
+            return list(self.noted)
+
+        def add_notes(self, notes):
+            self.noted = (*self.noted, *notes)
+
+        def put_right(self):
+            return [f'put right: {sorted(set(self.noted))}']
+
+    def make(of_several=True):
+        return Roidb(Noting(images, ['__background__', 'cat', 'dog']), by_ranks=of_several)
+
+    monkeypatch.setattr('roi_data_layer.roidb.PART', 2)
+    one = make(False)
+    said = capsys.readouterr().out
+    assert '1 of 9 images left out' in said and 'empty.jpg' in said and 'put right: [7]' in said
+    with pytest.MonkeyPatch.context() as patch:
+        several = by_ranks(make, count, patch)
+    capsys.readouterr()
+    for roidb in several:
+        assert roidb.widths.tobytes() == one.widths.tobytes() and roidb.heights.tobytes() == one.heights.tobytes()
+        assert roidb.bbox_means.tobytes() == one.bbox_means.tobytes()
+        assert roidb.bbox_stds.tobytes() == one.bbox_stds.tobytes()
+        assert [roidb[i]['image'] for i in range(16)] == [one[i]['image'] for i in range(16)]
 
 
 def test_mirrored_copies_follow_all_originals():

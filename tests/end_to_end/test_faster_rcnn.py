@@ -140,9 +140,9 @@ def test_two_ranks_train_and_record_what_one_does(images, tmp_path):
 
 
 def test_four_stages_stopped_and_gone_on_with(images, tmp_path):
-    def train(into, *flags, status=0):
+    def train(into, *flags, gpu='cpu', status=0):
         done = run(
-            'tools/train_faster_rcnn_alt_opt.py', '--gpu', 'cpu', '--net_name', 'small',
+            'tools/train_faster_rcnn_alt_opt.py', '--gpu', gpu, '--net_name', 'small',
             '--imdb', f'folder:{images}:train', '--iters', 2, 1, 2, 1, *flags,
             *after('_alt_opt', 'ROOT_DIR', tmp_path / into, 'TRAIN.SNAPSHOT_ITERS', '1'), status=status,
         )  # fmt: skip
@@ -170,6 +170,9 @@ def test_four_stages_stopped_and_gone_on_with(images, tmp_path):
     assert 'small_rpn_stage2_resume_iter_1.solverstate' in done.stdout
     assert (stopped / final.name).read_bytes() == final.read_bytes()
 
+    done, _ = train('several', gpu='cpu:2', status=1)  # each of its iterations has one pass
+    assert 'cannot be dealt to 2 ranks' in done.stderr and 'this stage ended with status 1' in done.stderr
+
     done, _ = train('rest', '--weights', final, status=1)
     assert 'was made, or begun, by another command' in done.stderr
 
@@ -189,6 +192,11 @@ def test_an_rpn_s_proposals_as_a_method_of_their_own(images, tmp_path):
     ]  # fmt: skip
     assert 'Wrote RPN proposals' in run(*command).stdout
     assert 'is there already' in run(*command).stdout
+    (path,) = folder.rglob('my_rpn_test.h5')
+    alone = path.read_bytes()
+    path.unlink()
+    assert run(*command[:2], 'cpu:2', *command[3:]).stdout.count('Wrote RPN proposals') == 1
+    assert path.read_bytes() == alone and not list(path.parent.glob('*.partial'))
     done = run(*command, 'TEST.RPN_POST_NMS_TOP_N', '20', status=1)
     assert 'remove it' in done.stderr
     elsewhere = ['../mine' if word == 'my_rpn' else word for word in command]

@@ -1,22 +1,26 @@
 """Several ranks do what one process does: training, byte for byte, and what happens when one of them is gone."""
 
+import contextlib
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from commands import ROOT, SMALL, run
 
-from detection_data.proposals import Proposals
+from detection_data.proposals import Proposals, write_proposals
+from fast_rcnn.model_card import read_card
 
-SOLVER = """train_net: "models/demo/small/fast_rcnn_ohem/train.prototxt"
+SOLVER = """train_net: "models/demo/small/%s/train.prototxt"
 base_lr: 0.01 lr_policy: "step" gamma: 0.1 stepsize: 12 momentum: 0.9 weight_decay: 0.0005
 display: 1 average_loss: 5 iter_size: %d snapshot: 0 snapshot_prefix: "small"
 """
@@ -24,11 +28,11 @@ display: 1 average_loss: 5 iter_size: %d snapshot: 0 snapshot_prefix: "small"
 
 @pytest.fixture
 def solver(tmp_path):
-    """solver(iter_size): the demo's OHEM solver with so many passes an iteration."""
+    """solver(iter_size): the demo's OHEM solver, or another net's, with so many passes an iteration."""
 
-    def write(iter_size):
-        path = tmp_path / f'solver_{iter_size}.prototxt'
-        path.write_text(SOLVER % iter_size)
+    def write(iter_size, net='fast_rcnn_ohem'):
+        path = tmp_path / f'solver_{net}_{iter_size}.prototxt'
+        path.write_text(SOLVER % (net, iter_size))
         return path
 
     return write
@@ -38,11 +42,11 @@ def solver(tmp_path):
 def command(tiny, tmp_path):
     """command(gpu, iters, solver): tools/train_net.py on the tiny set, as a list of words; files go to `into`."""
 
-    def words(gpu, iters, solver, *flags, into, settings=()):
+    def words(gpu, iters, solver, *flags, into, settings=(), cfg='demo_ohem'):
         gpu = ('--gpu', gpu) if gpu else ()
         return [
             'tools/train_net.py', *gpu, '--solver', solver, '--imdb', f'folder:{tiny}:train', '--iters', iters,
-            '--cfg', 'experiments/cfgs/demo_ohem.yml', *flags,
+            '--cfg', f'experiments/cfgs/{cfg}.yml', *flags,
             '--set', 'ROOT_DIR', tmp_path / into, 'EXP_DIR', 'e', 'TRAIN.SCALES', '(120,)', 'TRAIN.IMS_PER_BATCH', '1',
             'TRAIN.BATCH_SIZE', '16', 'TRAIN.USE_PREFETCH', 'False', *settings,
         ]  # fmt: skip
@@ -123,6 +127,30 @@ def test_twenty_iterations_of_the_demo_with_torchrun_and_two_passes_a_rank(comma
     assert_same(command.folder('run1'), command.folder('run2'))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ('net', 'cfg', 'settings'),
+    [
+        ('faster_rcnn_end2end', 'demo_faster_rcnn', ()),
+        ('faster_rcnn_end2end_ohem', 'demo_faster_rcnn_ohem', ()),
+        ('fast_rcnn_adv', 'demo_adv', ()),
+        ('fast_rcnn_ohem_adv', 'demo_ohem_adv', ()),
+        ('fast_rcnn_ohem', 'demo_ohem', ('TRAIN.USE_PREFETCH', 'True')),
+        (
+            'fast_rcnn_ohem',
+            'demo_ohem',
+            ('TRAIN.AUGMENT.SCALE_JITTER', '[0.8, 1.25]', 'TRAIN.AUGMENT.COLOUR', '0.3', 'TRAIN.USE_PREFETCH', 'True'),
+        ),
+    ],
+    ids=['faster', 'faster-ohem', 'adversary', 'ohem-adversary', 'loader-processes', 'augmentation'],
+)
+def test_twenty_iterations_of_every_kind_of_training(command, solver, net, cfg, settings):
+    run(*command('cpu', 20, solver(2, net), into='run1', cfg=cfg, settings=settings))
+    run(*command('cpu:2', 20, solver(2, net), into='run2', cfg=cfg, settings=settings))
+    assert_same(command.folder('run1'), command.folder('run2'))
+    assert len(files(command.folder('run1'))['record']) == 20
+
+
 def test_passes_that_do_not_divide_are_refused_once(command, solver):
     done = run(*command('cpu:2', 2, solver(3), into='run'), status=1)
     (line,) = [line for line in done.stderr.splitlines() if 'error' in line]
@@ -140,6 +168,12 @@ def test_scale_batch(command, solver):
     assert [line['lr'] for line in record] == pytest.approx([0.02] * 6 + [0.002])
     assert (folder / 'small_iter_7.caffemodel').exists()
     assert 'base_lr: 0.02' in (folder / 'small_solver.prototxt').read_text()
+    assert read_card(str(folder / 'small_iter_7.caffemodel')).scale_batch == 2
+    state = folder / 'small_resume_iter_7.solverstate'
+    done = run(*command('cpu', 20, solver(1), '--snapshot', state, into='run'), status=1)
+    (line,) = errors(done.stderr)
+    assert 'trained with mini-batches of 2 ranks (--scale_batch); this run has mini-batches as the solver says' in line
+    assert '--weights' in line and (folder / 'small_iter_7.caffemodel').exists()
 
 
 class Job:
@@ -235,6 +269,38 @@ def test_a_rank_that_stands_still_ends_the_job(start):
     assert job.ranks() == []
 
 
+@pytest.mark.parametrize('number', [0, 1])
+def test_a_rank_without_memory_ends_the_job_with_one_message(start, command, number):
+    """It may have no more than it has."""
+    job = start()
+    resource.prlimit(job.rank(number), resource.RLIMIT_AS, (2**20, 2**20))
+    status, text = job.end(30)
+    assert status not in (0, 130)
+    (line,) = errors(text)
+    assert re.search(rf'rank {number} on \S+', line) and re.search('(?i)memory|alloc|killed by signal', line), line
+    assert job.ranks() == []
+    assert not [path for path in command.folder('run').rglob('*') if 'half-written' in path.name]
+
+
+def listening(pid):
+    """The addresses, in hexadecimal, at which a process listens (proc(5): state 0A)."""
+    sockets = set()
+    for file in os.listdir(f'/proc/{pid}/fd'):
+        with contextlib.suppress(OSError):  # closed meanwhile
+            found = re.fullmatch(r'socket:\[(\d+)\]', os.readlink(f'/proc/{pid}/fd/{file}'))
+            sockets |= {found[1]} if found else set()
+    tables = [Path(f'/proc/{pid}/net/{name}').read_text().splitlines()[1:] for name in ('tcp', 'tcp6')]
+    rows = [row.split() for table in tables for row in table]
+    return [row[1].partition(':')[0] for row in rows if row[3] == '0A' and row[9] in sockets]
+
+
+def test_on_one_machine_nobody_else_can_reach_the_ranks(start):
+    """They listen at 127.0.0.1 alone, and that is 0100007F in /proc."""
+    job = start()
+    places = [listening(pid) for pid in job.ranks()]
+    assert all(places) and {address for each in places for address in each} == {'0100007F'}
+
+
 def test_ranks_end_with_their_launcher(start):
     job = start()
     job.process.kill()
@@ -257,22 +323,34 @@ def test_asked_to_stop_all_finish_the_same_iteration_and_one_snapshot_is_written
     assert job.ranks() == []
 
 
-def test_a_rank_that_starts_from_something_else_is_named(command, solver, tiny):
-    """What a launcher on another machine might do: the same command with another setting."""
+@pytest.mark.parametrize('what', ['setting', 'labels', 'proposals'])
+def test_a_rank_that_starts_from_something_else_is_named(command, solver, tiny, tiny_copy, what):
+    """What a launcher on another machine might do: the same command with another setting, or other files."""
     words = command(None, 4, solver(2), into='run')
+    other = [*words, 'TRAIN.FG_THRESH', '0.625'] if what == 'setting' else [
+        str(word).replace(str(tiny), str(tiny_copy)) for word in words
+    ]  # fmt: skip
+    if what == 'labels':
+        label = sorted((tiny_copy / 'Annotations').iterdir())[0]
+        label.write_text(
+            re.sub(r'<xmax>(\d+)<', lambda found: f'<xmax>{int(found[1]) - 1}<', label.read_text(), count=1)
+        )
+    if what == 'proposals':
+        path = tiny_copy / 'proposals' / 'selective_search_train.h5'
+        there = Proposals(str(path))
+        boxes = [there.of(name) for name in there.image_ids]
+        write_proposals(str(path), there.image_ids, [boxes[0][1:], *boxes[1:]], there.method, there.parameters)
     with socket.create_server(('127.0.0.1', 0)) as server:
         port = server.getsockname()[1]
     jobs = [
-        Job(
-            [*words, 'TRAIN.FG_THRESH', str(0.5 + rank / 8)],
-            {'RANK': str(rank), 'WORLD_SIZE': '2', 'LOCAL_RANK': str(rank), 'MASTER_PORT': str(port)},
-        )
-        for rank in range(2)
+        Job(said, {'RANK': str(rank), 'WORLD_SIZE': '2', 'LOCAL_RANK': str(rank), 'MASTER_PORT': str(port)})
+        for rank, said in enumerate([words, other] if what == 'setting' else [other, words])
     ]
     ends = [job.end() for job in jobs]
     assert all(status for status, _ in ends)
     (line,) = errors(ends[0][1] + ends[1][1])
-    assert 'do not start from the same: TRAIN.FG_THRESH (0.5; 0.625). Give all ranks' in line
+    named = r'TRAIN.FG_THRESH \(0.5; 0.625\)' if what == 'setting' else r'data set \([0-9a-f]{16}; [0-9a-f]{16}\)'
+    assert re.search(f'do not start from the same: {named}. Give all ranks', line), line
 
 
 @pytest.mark.slow

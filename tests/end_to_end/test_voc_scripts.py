@@ -89,10 +89,8 @@ def test_faster_rcnn_trains_and_tests_on_pascal_voc(project, method, net):
     assert f'tools/test_net.py --gpu cpu --def models/pascal_voc/{net}/{method}/test.prototxt' in log.read_text()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('method', ['fast_rcnn_adv', 'fast_rcnn_ohem_adv'])
-def test_a_fast_rcnn_trains_in_three_stages_and_tests_on_pascal_voc(project, method):
-    """VGG16's nets, their fc layers with 32 outputs in place of 4096."""
+def narrow_vgg16(project):
+    """VGG16_narrow: VGG16's nets, their fc layers with 32 outputs in place of 4096; and proposals."""
     narrow = project / 'models' / 'pascal_voc' / 'VGG16_narrow'
     if not narrow.exists():
         shutil.copytree(narrow.with_name('VGG16'), narrow)
@@ -102,6 +100,32 @@ def test_a_fast_rcnn_trains_in_three_stages_and_tests_on_pascal_voc(project, met
         imagenet_model(project, 'VGG16_narrow')
     env = {'PYTHONPATH': str(project / 'lib')}  # whose data are looked for beside it
     run('tools/make_proposals.py', '--imdb', 'voc_2007_trainval+voc_2007_test', '--jobs', 1, cwd=project, env=env)
+
+
+@pytest.mark.slow
+def test_a_script_trains_and_tests_by_two_processes(project):
+    """The same model and detections as by one. --scale_batch is of training alone: half the iterations, here 1 of 2."""
+    narrow_vgg16(project)
+    found = {}
+    for gpu, more in (('cpu', ()), ('cpu:2', ()), ('cpu:2', ('--scale_batch', '--wire', 'bf16'))):
+        shutil.rmtree(project / 'output' / 'fast_rcnn_ohem', ignore_errors=True)
+        done = subprocess.run(
+            ['bash', 'experiments/scripts/fast_rcnn_ohem.sh', gpu, 'VGG16_narrow', 'pascal_voc', *more, *FEW],
+            cwd=project, env={**os.environ, 'PYTHON': sys.executable, 'PYTHONPATH': str(project / 'lib'), 'ITERS': '2'},
+            capture_output=True, text=True, timeout=900,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout[-4000:]
+        iterations = 1 if more else 2
+        (model,) = project.glob(f'output/fast_rcnn_ohem/voc_2007_trainval/*ohem_iter_{iterations}.caffemodel')
+        (detections,) = project.glob('output/fast_rcnn_ohem/voc_2007_test/*/detections.npz')
+        found[gpu, more] = model.read_bytes(), detections.read_bytes()
+    assert found['cpu', ()] == found['cpu:2', ()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('method', ['fast_rcnn_adv', 'fast_rcnn_ohem_adv'])
+def test_a_fast_rcnn_trains_in_three_stages_and_tests_on_pascal_voc(project, method):
+    narrow_vgg16(project)
     done = subprocess.run(
         ['bash', f'experiments/scripts/{method}.sh', 'cpu', 'VGG16_narrow', 'pascal_voc', *FEW],
         cwd=project, env={**os.environ, 'PYTHON': sys.executable, 'PYTHONPATH': str(project / 'lib'), 'ITERS': '4'},

@@ -29,19 +29,31 @@ def test_torchrun_says_which_rank_this_is():
     assert place.job == 'job/8/2'
 
 
-@pytest.mark.parametrize(('rank', 'match'), [('2', 'RANK is 2, WORLD_SIZE 2'), ('x', 'whole numbers')])
-def test_an_environment_that_makes_no_sense(rank, match):
+@pytest.mark.parametrize(
+    ('said', 'match'),
+    [
+        ({'RANK': '2'}, 'RANK is 2, WORLD_SIZE 2'),
+        ({'WORLD_SIZE': '0'}, 'RANK is 0, WORLD_SIZE 0'),
+        ({'RANK': 'x'}, "RANK is 'x'; expected a whole number"),
+        ({'MASTER_PORT': '70000'}, 'MASTER_PORT is 70000; expected 1 to 65534'),
+        ({'TORCHELASTIC_RESTART_COUNT': ''}, "TORCHELASTIC_RESTART_COUNT is ''"),
+    ],
+)
+def test_an_environment_that_makes_no_sense(said, match):
     with pytest.raises(ValueError, match=match):
-        place_of_environment({'RANK': rank, 'WORLD_SIZE': '2'})
+        place_of_environment({'RANK': '0', 'WORLD_SIZE': '2', **said})
 
 
 def test_devices():
     assert devices_of('cpu') == ['cpu'] and devices_of('CPU:2') == ['cpu', 'cpu'] and devices_of('0,2') == ['0', '2']
-    for wrong in ('cpu:0', 'cpu:x', '0,', 'gpu', '-1'):
+    for wrong in ('cpu:0', 'cpu:x', 'cpu:-1', 'cpu:²', 'cpu:', 'cpu:2,cpu', '0,', '', 'gpu', '-1', '²', '1' * 5000):
         with pytest.raises(ValueError, match='--gpu takes'):
             devices_of(wrong)
-    with pytest.raises(ValueError, match='twice'):
-        devices_of('1,1')
+    for twice in ('1,1', '1,01'):
+        with pytest.raises(ValueError, match='twice'):
+            devices_of(twice)
+    with pytest.raises(ValueError, match=r'so many processes for \d+ processors'):
+        devices_of('cpu:99999')
 
 
 def test_all_gpus_that_may_be_seen(monkeypatch):
@@ -71,6 +83,13 @@ def test_what_travels_arrives():
     for wrong in (object(), np.array([object()]), {'f': print}):
         with pytest.raises(TypeError, match='cannot be sent'):
             pack(wrong)
+
+
+def test_what_is_no_message_is_one_error():
+    good = pack({'a': np.arange(6.0), 'b': [1, 'x']})
+    for wrong in (b'', b'[]', good[:-1], good[:9], b'\0' * 8, good[:8] + b'{' * 40, good.replace(b'<f8', b'|O8')):
+        with pytest.raises(ValueError):
+            unpack(wrong)
 
 
 @pytest.fixture

@@ -39,6 +39,7 @@ def exchange(solver: Solver) -> None:
         return
     nccl = NCCL(solver, ranks.from_root(NCCL.new_uid() if ranks.is_root() else None))
     nccl.bcast()
+    ranks.expect_answers()
     solver.add_callback(nccl)
     if solver.param.layer_wise_reduce:
         solver.net.after_backward(nccl)

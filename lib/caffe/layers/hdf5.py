@@ -12,7 +12,8 @@ from caffe.blob import Blob
 from caffe.kernels.host_memory import check_room
 from caffe.layer import Layer, LayerError, register
 from caffe.layers.prefetch import AHEAD, Prefetch
-from caffe.layers.transformer import own_generator, write_batch
+from caffe.layers.sharing import order_generator, share_of
+from caffe.layers.transformer import write_batch
 
 
 @register('HDF5Data')
@@ -21,7 +22,7 @@ class HDF5Data(Layer):
 
     hdf5_data_param.source is a text file with the files' paths. Each file has a dataset for each top, named
     like it, all with as many rows; one file is in memory at a time. shuffle shuffles the files, and the rows
-    within each. A background thread makes batches ahead.
+    within each. In TRAIN several solvers share the rows out. A background thread makes batches ahead.
     """
 
     param_field = 'hdf5_data_param'
@@ -33,7 +34,7 @@ class HDF5Data(Layer):
             raise LayerError(f'{self.type} does not transform data.')
         if self.param.batch_size == 0:
             raise LayerError('hdf5_data_param { batch_size } must be positive')
-        rows = _Rows(self.param, list(self.layer_param.top))
+        rows = _Rows(self.param, list(self.layer_param.top), train=self.phase == 0)
         for blob, array in zip(top, rows.rows, strict=True):
             blob.reshape(self.param.batch_size, *array.shape[1:])
         self._batches = Prefetch(rows.batch, AHEAD)
@@ -45,10 +46,13 @@ class HDF5Data(Layer):
 class _Rows:
     """The rows of the files, batch after batch, over and over. It runs in a thread: the layer is not held."""
 
-    def __init__(self, param, names: list[str]):
+    def __init__(self, param, names: list[str], train: bool):
         self.param = param
         self.names = names
-        self.generator = own_generator()
+        share = share_of(train)
+        self.others = share.first  # rows, from row_index on, before the next of this solver's
+        self.step = share.step
+        self.generator = order_generator(share)
         source = param.source
         if not os.path.isfile(source):
             raise LayerError(f'Failed to open source file: {source!r}')
@@ -110,13 +114,17 @@ class _Rows:
         batch = [np.empty((self.param.batch_size, *shape), np.float32) for shape in self.shapes]
         done = 0
         while done < self.param.batch_size:
-            chosen = self.row_order[self.row_index : self.row_index + self.param.batch_size - done]
+            left = self.row_order[self.row_index :]
+            chosen = left[self.others :: self.step][: self.param.batch_size - done]
             for array, rows, name in zip(batch, self.rows, self.names, strict=True):
                 if rows.shape[1:] != array.shape[1:]:
                     raise LayerError(f'rows of {name!r} have shape {rows.shape[1:]}, those before {array.shape[1:]}')
                 array[done : done + len(chosen)] = rows[chosen]
             done += len(chosen)
-            self._advance(len(chosen))
+            following = self.others + len(chosen) * self.step
+            past = min(following, len(left))
+            self.others = following - past
+            self._advance(past)
         return batch
 
 

@@ -11,6 +11,7 @@ from caffe.blob import Blob
 from caffe.layer import Layer, LayerError, register
 from caffe.layers.image_file import read_image
 from caffe.layers.prefetch import AHEAD, Prefetch
+from caffe.layers.sharing import order_generator, share_of
 from caffe.layers.transformer import ImageTransformer, draw, own_generator, stacked, write_batch
 
 
@@ -18,7 +19,8 @@ from caffe.layers.transformer import ImageTransformer, draw, own_generator, stac
 class ImageData(Layer):
     """Batches of the images that image_data_param.source lists: a path and a label, a whole number, a line.
 
-    Tops: data (N, C, H, W) and label (N). A background thread reads the images ahead.
+    Tops: data (N, C, H, W) and label (N). In TRAIN several solvers share the images out, as those of Caffe's threads
+    did; its processes show all to each. A background thread reads the images ahead.
     """
 
     param_field = 'image_data_param'
@@ -47,8 +49,11 @@ class _Images:
     def __init__(self, param, transform_param, train: bool):
         self.param = param
         self.size = (param.new_height, param.new_width) if param.new_height else None
-        self.generator = own_generator()
-        self.transform = ImageTransformer(transform_param, train, self.generator)
+        share = share_of(train)
+        self.step = share.step
+        self.generator = order_generator(share)
+        drawn = self.generator if share.step == 1 else own_generator()  # alone: one stream for all, as in Caffe
+        self.transform = ImageTransformer(transform_param, train, drawn)
         self.lines = self._read_list(param.source)
         self._shuffle()
         self.position = 0
@@ -56,6 +61,7 @@ class _Images:
             self.position = draw(param.rand_skip, self.generator)
             if self.position >= len(self.lines):
                 raise LayerError(f'Not enough points to skip {self.position}: {param.source} lists {len(self.lines)}')
+        self._advance(share.first)
 
     def peek(self) -> np.ndarray:
         """The first image, which comes again with its batch."""
@@ -93,8 +99,13 @@ class _Images:
         for _ in range(self.param.batch_size):
             image, label, path = self._read(*self.lines[self.position])
             items.append((self.transform(image), label, path))
+            self._advance(self.step)
+        return stacked(items)
+
+    def _advance(self, count: int) -> None:
+        """Passes over so many lines of the list."""
+        for _ in range(count):
             self.position += 1
             if self.position == len(self.lines):
                 self.position = 0
                 self._shuffle()
-        return stacked(items)

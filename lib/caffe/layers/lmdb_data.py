@@ -13,8 +13,8 @@ from caffe.files.lmdb_file import LmdbError, LmdbFile
 from caffe.image_content import decoded
 from caffe.layer import Layer, LayerError, register
 from caffe.layers.prefetch import Prefetch
+from caffe.layers.sharing import share_of
 from caffe.layers.transformer import ImageTransformer, draw, own_generator, stacked, write_batch
-from caffe.process.ranks import solver_count, solver_rank
 from caffe.proto import caffe_pb2
 
 
@@ -76,9 +76,10 @@ class _Images:
         self.transform_param = transform_param
         generator = own_generator()
         self.transform = ImageTransformer(transform_param, train, generator)
-        self.records = _records(param.source)
-        if train:  # of several solvers each takes every so many-th record (DataLayer::Skip)
-            self.records = itertools.islice(self.records, solver_rank(), None, solver_count())
+        share = share_of(train)
+        self.records: Iterator[tuple[bytes, bytes]] = itertools.islice(
+            _records(param.source), share.first, None, share.step
+        )
         for _ in range(draw(param.rand_skip, generator) if param.rand_skip else 0):
             next(self.records)
 

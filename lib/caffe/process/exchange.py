@@ -19,6 +19,7 @@ import datetime
 import os
 import secrets
 import socket
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
@@ -58,9 +59,13 @@ class NCCL:
         if solver.param.layer_wise_reduce:
             solver.net.after_backward(nccl)
 
-    Beyond Caffe: wire, 'float32' or 'bf16', is what gradients travel as; bytes_sent and bytes_as_matrices count
-    what this rank has sent of gradients since the beginning, and what it would have without factors.
+    Beyond Caffe: wire, 'float32' or 'bf16', is what gradients travel as; factors, whether large ones may travel as two
+    factors (last bits differ if they may not where they would); bytes_sent and bytes_as_matrices count what this rank
+    has sent of gradients since the beginning, and what it would have without factors. seconds_exchanging is how long
+    it was at that, seconds_waited how long the update had to wait for it: the rest was hidden behind the backward pass.
     """
+
+    factors = True
 
     def __init__(self, solver, uid: str):
         self._solver = solver
@@ -74,6 +79,7 @@ class NCCL:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix='caffe-exchange')
         self.wire = 'float32'
         self.bytes_sent = self.bytes_as_matrices = 0
+        self.seconds_exchanging = self.seconds_waited = 0.0
 
     @staticmethod
     def new_uid() -> str:
@@ -124,7 +130,10 @@ class NCCL:
         while len(self._sent) < len(self._buckets):
             self._send_next()
         for (_, params), sent in zip(self._buckets, self._sent, strict=True):
-            for i, gradient in zip(params, sent.result(), strict=True):
+            began = time.perf_counter()
+            gradients = sent.result()
+            self.seconds_waited += time.perf_counter() - began
+            for i, gradient in zip(params, gradients, strict=True):
                 self._params[i].give_diff(gradient)
         self._under_way = False
 
@@ -157,6 +166,7 @@ class NCCL:
     @denormals_as_zero
     def _reduced(self, passes: list[list[Gradient]], shapes: list[tuple], where: torch.device) -> list[Gradient]:
         """The sums of a bucket over the passes of all ranks. passes: its gradients, of this rank's passes."""
+        began = time.perf_counter()
         if where.type == 'cuda':
             torch.cuda.set_device(where)
         said = torch.tensor([[_said(g) for g in gradients] for gradients in passes])
@@ -181,6 +191,7 @@ class NCCL:
                 strict=True,
             ):
                 results[i] = gradient
+        self.seconds_exchanging += time.perf_counter() - began
         return results
 
     def _gathered(self, mine: torch.Tensor) -> list[torch.Tensor]:
@@ -198,7 +209,7 @@ class NCCL:
 
     def _factors_are_less(self, said: list[int], shape: tuple) -> bool:
         """Whether all passes have factors, or nothing, and no rank sends more of them than of the matrix."""
-        if max(said) <= 0 or _DENSE in said:
+        if not self.factors or max(said) <= 0 or _DENSE in said:
             return False
         per_rank = len(said) // self._count
         most = max(sum(max(rows, 0) for rows in said[r * per_rank :][:per_rank]) for r in range(self._count))

@@ -12,6 +12,7 @@ from caffe.glog import log
 class _Process:
     count = 1
     rank = 0
+    shared_seed = 0
 
 
 def solver_count() -> int:
@@ -36,6 +37,16 @@ def set_solver_rank(rank: int) -> None:
     if rank < 0:
         raise ValueError(f'solver_rank is numbered from 0, got {rank}')
     _Process.rank = int(rank)
+
+
+def shared_seed() -> int:
+    """A seed that all of them have: the `random_seed` of the solver, 0 where it has none."""
+    return _Process.shared_seed
+
+
+def set_shared_seed(seed: int) -> None:
+    """Says it: a number that is the same for all."""
+    _Process.shared_seed = int(seed)
 
 
 def set_multiprocess(on: bool) -> None:
