@@ -51,7 +51,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--jobs', type=int, default=os.cpu_count() or 1, help='processes')
     parser.add_argument('--max_boxes', type=int, default=2000, help='at most so many an image')
     parser.add_argument('--seed', type=int, default=3, help='of the order of the boxes')
-    parser.add_argument('--resize_to', type=int, default=None, help='search in images scaled to this width')
+    parser.add_argument(
+        '--resize_to',
+        type=width_or_auto,
+        metavar='WIDTH',
+        help="search in images scaled to this width; 'auto': to 500 pixels, those that are wider",
+    )
     parser.add_argument('--edge_model', metavar='FILE', help="for edge_boxes: OpenCV's model of structured forests")
     parser.add_argument(
         '--extend', action='store_true', help='keep the proposals that are there, and compute those of new images'
@@ -61,9 +66,13 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     for name in ('jobs', 'max_boxes', 'resize_to'):
         value = getattr(args, name)
-        if value is not None and value < 1:
-            parser.error(f'--{name} is {value}; expected 1 or more')
+        if isinstance(value, int) and value < 1:
+            raise ValueError(f'--{name} is {value}; expected 1 or more')
     return args
+
+
+def width_or_auto(text: str) -> int | str:
+    return text if text == 'auto' else int(text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

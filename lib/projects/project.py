@@ -24,7 +24,7 @@ import yaml
 
 from detection_data.image_file import ImageError, image_scale
 from projects.anchors import fitted_anchors, set_anchors, smallest_side
-from projects.photographs import ImageFolder, LabelError, Photograph
+from projects.photographs import ImageFolder, LabelError, Photograph, number_of
 from projects.set_classes import set_classes
 from projects.split import SPLITS
 
@@ -307,7 +307,7 @@ def project_files(
     net: str,
     dealt: dict[str, list[Photograph]],
     images: ImageFolder,
-    labels: str,
+    labels: Sequence[str],
     seed: int,
     said: Counter,
     kind: str,
@@ -338,8 +338,9 @@ def project_files(
         files[f'{key}/settings.yml'] = _settings(name, key, net, scale, max_size, smallest, steps)
     counts = {split: len(part) for split, part in dealt.items()}
     description = {
-        'name': name, 'net': net, 'classes': classes, 'images': images.root, 'labels': os.path.abspath(labels),
-        'seed': seed, 'iterations': iterations, 'photographs': counts,
+        'name': name, 'net': net, 'classes': classes, 'images': images.root,
+        'labels': ', '.join(map(os.path.abspath, labels)), 'seed': seed, 'iterations': iterations,
+        'photographs': counts,
     }  # fmt: skip
     files['project.yml'] = yaml.safe_dump(description, sort_keys=False, allow_unicode=True)
     files['README.md'] = _readme(name, net, dealt, classes, kind, scale, iterations, said, images.root)
@@ -401,7 +402,7 @@ def _readme(name, net, dealt, classes, kind, scale, iterations, said, root) -> s
     )
     return f"""# {name}
 
-{sum(map(len, dealt.values()))} photographs ({counts}), labelled in {kind}; classes: {', '.join(classes)}.
+{number_of(sum(map(len, dealt.values())), 'photograph')} ({counts}), labelled in {kind}; classes: {', '.join(classes)}.
 {f'{chr(10)}Put right while reading:{chr(10)}{chr(10)}{right}' if right else ''}{weights}
 Next, from the folder of the program:
 
