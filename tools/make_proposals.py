@@ -72,7 +72,11 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def width_or_auto(text: str) -> int | str:
-    return text if text == 'auto' else int(text)
+    """What --resize_to takes."""
+    try:
+        return text if text == 'auto' else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a width in pixels, or 'auto'") from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -71,7 +71,7 @@ def test_one_photograph_and_one_without_labels_are_counted_in_words(tmp_path):
     for path in list((tmp_path / 'labels').glob('*.xml'))[2:]:
         path.unlink()
     left = sorted(path.stem for path in (tmp_path / 'labels').glob('*.xml'))
-    alone, other = (f'images/{stem}.jpg' for stem in left)
+    alone = f'images/{left[0]}.jpg'
     bare = next(name for name in stems(*range(12)) if name[:-4] not in left)
     said = new_project(tmp_path, 'fruit', '--images', alone, f'images/{bare}')
     assert 'Found 2 photographs, 1 of them labelled' in said
