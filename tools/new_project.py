@@ -21,6 +21,12 @@ from typing import Any
 import whole_file
 from _command_line import parser_of, run
 
+CLASSES_SHOWN = 30
+WITHOUT = {
+    'val': 'the last model is taken, for nothing tells which is the best',
+    'test': 'test_net.py tests on others, so its numbers are too good',
+}
+
 
 def parse_args() -> argparse.Namespace:
     parser = parser_of(__doc__)
@@ -106,8 +112,10 @@ def main() -> int:
     without = len(images.paths) - len(photographs)
     objects = Counter(box.name for p in photographs for box in p.boxes)
     print(f'Found {number_of(len(images.paths), "photograph")}, {len(photographs)} of them labelled ({kind}):')
-    for name, count in sorted(objects.items()):
-        print(f'  {name}: {number_of(count, "object")}')
+    for name in sorted(objects)[:CLASSES_SHOWN]:
+        print(f'  {name}: {number_of(objects[name], "object")}')
+    if len(objects) > CLASSES_SHOWN:
+        print(f'  and {number_of(len(objects) - CLASSES_SHOWN, "class", "es")} more')
     if without:
         such = f'{"such as" if without > 1 else "which is"} {unlabelled(images, photographs)}'
         print(f'{number_of(without, "photograph")} without labels {"are" if without > 1 else "is"} left out, {such}')
@@ -117,25 +125,17 @@ def main() -> int:
             print(f'damaged, partly grey: {p.path} ({damage})')
     for what, count in said.items():
         print(f'{count} x {what}')
+    shares = [int(share) for share in args.split.split('/')]
     given = None if args.resplit else given_split(photographs)
     if given:
         print('The split is that of the folders train, val and test (--resplit makes another)')
         dealt = given
     else:
-        shares = [int(share) for share in args.split.split('/')]
         dealt = split_photographs(photographs, images.root, shares, args.seed)
     if not dealt['train']:
         raise LabelError(f'{number_of(len(photographs), "photograph")}: too few to split {args.split}')
     files = project_files(args.name, args.net, dealt, images, labels, args.seed, said, kind)
-    width = max(map(len, objects))
-    print(f'{"objects":<{width}}' + ''.join(f'{split:>8}' for split in dealt))
-    print(f'{"images":<{width}}' + ''.join(f'{len(part):8d}' for part in dealt.values()))
-    for name in sorted(objects):
-        counts = [sum(box.name == name for p in part for box in p.boxes) for part in dealt.values()]
-        print(f'{name:<{width}}' + ''.join(f'{count:8d}' for count in counts))
-        for split, count in zip(dealt, counts, strict=True):
-            if dealt[split] and not count:
-                print(f'Note: no {name} to {split}: too few photographs have one')
+    say_split(dealt, [split for split, share in zip(dealt, [1] * 3 if given else shares, strict=True) if share])
     thin = too_thin(photographs, args.net)
     if thin:
         print(
@@ -180,6 +180,27 @@ def labels_beside(folders: list[str]) -> list[str]:
     beside = [[os.path.join(each, name) for name in ('labels', 'Annotations', 'annotations')] for each in above]
     there = [[os.path.relpath(path) for path in paths if os.path.isdir(path)] for paths in beside]
     return list(dict.fromkeys(paths[0] if paths else folder for paths, folder in zip(there, folders, strict=True)))
+
+
+def say_split(dealt: dict[str, list], wanted: list[str]) -> None:
+    """Print how many photographs and objects each split has, and what the splits of `wanted` lack."""
+    from projects.photographs import number_of
+
+    counts = {split: Counter(box.name for p in part for box in p.boxes) for split, part in dealt.items()}
+    names = sorted(set().union(*counts.values()))
+    shown = names[:CLASSES_SHOWN]
+    width = max(map(len, ['objects', *shown]))
+    print(f'{"objects":<{width}}' + ''.join(f'{split:>8}' for split in dealt))
+    print(f'{"images":<{width}}' + ''.join(f'{len(part):8d}' for part in dealt.values()))
+    for name in shown:
+        print(f'{name:<{width}}' + ''.join(f'{of_class[name]:8d}' for of_class in counts.values()))
+    for split, part in dealt.items():
+        lacking = [name for name in names if not counts[split][name]]
+        if part and lacking:
+            more = f' and {number_of(len(lacking) - 3, "class", "es")} more' if len(lacking) > 3 else ''
+            print(f'Note: no {", ".join(lacking[:3])}{more} to {split}: too few photographs have one')
+        elif not part and split in wanted:
+            print(f'Note: no photograph to {split}: {WITHOUT[split]}')
 
 
 def renamed(photographs: list, rules: list[str]) -> list:

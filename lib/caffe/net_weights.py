@@ -36,9 +36,9 @@ def copy_from(net: Weighted, weights_file: str) -> None:
     """
     layers = net.layer_dict
     copies, unknown, ignored = [], [], []
-    for name, _, stored in model_file.read_weights(os.fspath(weights_file)):
+    for name, kind, stored in model_file.read_weights(os.fspath(weights_file)):
         if name not in layers:
-            ignored.append(name)
+            ignored += [name] if kind != 'Split' else []  # nobody wrote those
             unknown += [name] if stored else []
             continue
         targets = layers[name].blobs

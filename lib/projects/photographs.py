@@ -48,9 +48,9 @@ class Photograph:
     split: str | None = None
 
 
-def number_of(count: int, what: str) -> str:
-    """'1 photograph', '2 photographs'."""
-    return f'{count} {what}{"" if count == 1 else "s"}'
+def number_of(count: int, what: str, plural: str = 's') -> str:
+    """'1 photograph', '2 photographs'; `plural` is what makes many of one."""
+    return f'{count} {what}{"" if count == 1 else plural}'
 
 
 class ImageFolder:

@@ -93,3 +93,37 @@ def test_what_is_not_there_is_named(tmp_path):
         said = new_project(tmp_path, *flags, status=1)
         assert said.startswith('new_project.py: error: ') and words in said and said.count('\n') == 1
     assert not (tmp_path / 'projects').exists()
+
+
+def test_all_label_files_that_cannot_be_used_are_counted(tmp_path):
+    twelve.voc(tmp_path)
+    for k in (1, 3, 5, 7):
+        (tmp_path / 'images' / f'photo 0{k}.jpg').unlink()
+    (tmp_path / 'labels' / 'photo 09.xml').write_text('<annotation>')
+    said = new_project(tmp_path, 'x', '--images', 'images', status=1)
+    assert '5 label files cannot be used: labels/photo 01.xml: there is no image' in said
+    assert '; labels/photo 05.xml: there is no image' in said and said.endswith('; and 2 more\n')
+
+
+def test_many_classes_are_counted_not_listed(tmp_path):
+    twelve.yolo_ultralytics(tmp_path)
+    names = [f'kind {k:03d}' for k in range(300)]
+    (tmp_path / 'data.yaml').write_text(f'names: {json.dumps(names)}\n')
+    for k, path in enumerate(sorted((tmp_path / 'labels').glob('*.txt'))):
+        path.write_text(''.join(f'{25 * k + j} .5 .5 .2 .2\n' for j in range(25)))
+    said = new_project(tmp_path, 'fruit', '--images', '.')
+    assert '  kind 029: 1 object\n  and 270 classes more\n' in said and 'kind 030' not in said
+    text = (tmp_path / 'projects' / 'fruit' / 'ohem' / 'train.prototxt').read_text()
+    assert text.count('num_output: 301') == 2
+
+
+def test_what_is_missing_without_photographs_to_validate_and_test_on_is_said(tmp_path):
+    twelve.voc(tmp_path)
+    for path in list(tmp_path.rglob('photo *')):
+        if path.stem not in ('photo 00', 'photo 01'):
+            path.unlink()
+    said = new_project(tmp_path, 'fruit', '--images', 'images')
+    assert 'Note: no photograph to val: the last model is taken' in said
+    assert 'Note: no photograph to test: test_net.py tests on others' in said
+    said = new_project(tmp_path, 'asked', '--images', 'images', '--split', '100/0/0')
+    assert 'Note' not in said

@@ -6,6 +6,8 @@ said)`, the photographs of `images` with the boxes in them. What is put right on
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,6 +16,7 @@ from projects.formats import coco, labelme, table, voc, yolo
 from projects.formats.text import files_of, read_json
 from projects.photographs import ImageFolder, LabelError, Photograph
 
+FILE_AN_IMAGE = ('voc', 'yolo', 'labelme')
 FORMATS = {module.KEY: module for module in (voc, coco, yolo, labelme, table)}
 
 
@@ -71,6 +74,28 @@ def _fell_out(root: str, wanted: str | None) -> Iterator[str]:
             yield f'{path}: its first line has no column for {", ".join(table.lacking(path))}'
 
 
+def _read_all(key: str, files: list[str], root: str, images: ImageFolder, said: Counter) -> list[Photograph]:
+    """What `read` of a format returns. Raises LabelError with the first files of several that cannot be used."""
+    read = FORMATS[key].read
+    try:
+        return read(files, root, images, said)
+    except LabelError as first:
+        if key not in FILE_AN_IMAGE or len(files) == 1:
+            raise
+        told = []
+        for path in files:
+            try:
+                with contextlib.redirect_stdout(io.StringIO()):
+                    read([path], root, images, Counter())
+            except LabelError as error:
+                told.append(str(error))
+        told = list(dict.fromkeys(told))  # what is wrong with all of them, such as missing names, is said once
+        if len(told) < 2:
+            raise
+        more = f'; and {len(told) - 3} more' if len(told) > 3 else ''
+        raise LabelError(f'{len(told)} label files cannot be used: {"; ".join(told[:3])}{more}') from first
+
+
 def read_labels(
     roots: str | Sequence[str], images: ImageFolder, said: Counter, wanted: str | None = None
 ) -> tuple[str, list[Photograph]]:
@@ -80,7 +105,7 @@ def read_labels(
     for root in roots:
         key, files = find_format(root, wanted)
         kinds.append(FORMATS[key].NAME)
-        photographs += FORMATS[key].read(files, root, images, said)
+        photographs += _read_all(key, files, root, images, said)
     twice = [path for path, n in Counter(p.path for p in photographs).items() if n > 1]
     if twice:
         raise LabelError(f'{twice[0]}: labelled twice in {", ".join(roots)}: take one of its label files away')
