@@ -31,6 +31,7 @@ from tqdm import tqdm
 import ranks
 import whole_file
 from _command_line import run
+from command_line import interrupts
 from detection_data.factory import get_imdb
 from detection_data.image_file import read_image
 from detection_data.imdb import JoinedImdb, imdb
@@ -187,6 +188,10 @@ def compute(data_set: imdb, images: Sequence[int], settings: dict, folder: str, 
                 for future in as_completed(futures):
                     future.result()
                     bar.update(futures[future])
+        except KeyboardInterrupt:
+            print('\nfinishing the images at work; Ctrl-C again to stop at once', file=sys.stderr, flush=True)
+            interrupts.end_at_once(os.path.basename(sys.argv[0]))
+            raise
         except BrokenProcessPool:
             raise RuntimeError(
                 'a process that computes proposals ended unexpectedly. Out of memory? Try fewer --jobs; what '

@@ -342,9 +342,7 @@ def test_layers_that_the_net_lacks_are_told_in_one_line(make_net, tmp_path, capf
     capfd.readouterr()
     make_net(layers.format('')).copy_from(path)
     lines = [line for line in capfd.readouterr().err.splitlines() if 'Ignoring' in line]
-    assert [line.partition('] ')[2] for line in lines] == [
-        'Ignoring 2 source layers that this net lacks: relu, prob'
-    ]
+    assert [line.partition('] ')[2] for line in lines] == ['Ignoring 2 source layers that this net lacks: relu, prob']
 
 
 def test_weights_of_which_no_layer_fits_are_refused(make_net, tmp_path):

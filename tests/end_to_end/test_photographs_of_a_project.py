@@ -127,3 +127,14 @@ def test_what_is_missing_without_photographs_to_validate_and_test_on_is_said(tmp
     assert 'Note: no photograph to test: test_net.py tests on others' in said
     said = new_project(tmp_path, 'asked', '--images', 'images', '--split', '100/0/0')
     assert 'Note' not in said
+
+
+@pytest.mark.parametrize('locale', [{}, {'PYTHONUTF8': '0', 'PYTHONCOERCECLOCALE': '0'}], ids=['C', 'ascii'])
+def test_names_that_the_locale_s_encoding_lacks(locale, tmp_path):
+    twelve.yolo_segments(tmp_path)
+    (tmp_path / 'labels' / 'classes.txt').write_text('Äpfel\nBirnen\n', encoding='utf-8')
+    command = (ROOT / 'tools' / 'new_project.py', 'obst', '--images', 'images')
+    said = run(*command, cwd=tmp_path, env={'LC_ALL': 'C', 'PYTHONIOENCODING': '', **locale}).stdout
+    assert ('  Äpfel: 13 objects' if not locale else r'  \xc4pfel: 13 objects') in said
+    stored = json.loads((tmp_path / 'projects' / 'obst' / 'obst_train.json').read_text(encoding='utf-8'))
+    assert [category['name'] for category in stored['categories']] == ['Birnen', 'Äpfel']
