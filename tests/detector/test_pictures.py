@@ -18,7 +18,7 @@ from inspection.draw import (
     scale_end,
     shown_at_once,
 )
-from inspection.error_pictures import draw_counts
+from inspection.error_pictures import draw_counts, draw_sheet
 from inspection.hard_rois import MiniBatch
 
 
@@ -72,6 +72,19 @@ def test_a_chart_of_no_mistakes(tmp_path):
     kinds = ('confusion', 'localisation', 'duplicate', 'background', 'missed')
     draw_counts(str(tmp_path / 'c.png'), {'$x^$': dict.fromkeys(kinds, 0)}, kinds)
     assert cv2.imread(str(tmp_path / 'c.png')) is not None
+
+
+def test_a_sheet_of_mistakes_has_a_white_rim_below_the_last_name(tmp_path):
+    """Names of files stand below crops: those of the last row were cut off."""
+    photo = str(tmp_path / 'a photograph with gyp.jpg')
+    cv2.imwrite(photo, np.full((300, 300, 3), 128, np.uint8))
+    missed = {
+        'class': 'cat', 'score': None, 'box': [100, 100, 200, 200], 'object_box': [100, 100, 200, 200], 'iou': 1,
+        'object_class': 'cat', 'why_in_words': 'low score 0.40', 'image': photo,
+    }  # fmt: skip
+    draw_sheet(str(tmp_path / 's.png'), [missed] * 8, 'missed', 8, ['__background__', 'cat'])
+    sheet = cv2.imread(str(tmp_path / 's.png'))
+    assert (sheet[-4:] == 255).all() and (sheet[:, :4] == 255).all() and (sheet[:, -4:] == 255).all()
 
 
 def test_the_ground_truth_is_dashes_of_white_on_black():
