@@ -99,7 +99,8 @@ def test_all_label_files_that_cannot_be_used_are_counted(tmp_path):
     twelve.voc(tmp_path)
     for k in (1, 3, 5, 7):
         (tmp_path / 'images' / f'photo 0{k}.jpg').unlink()
-    (tmp_path / 'labels' / 'photo 09.xml').write_text('<annotation>')
+    wrong = tmp_path / 'labels' / 'photo 09.xml'
+    wrong.write_text(wrong.read_text().replace('<difficult>0', '<difficult>perhaps'))
     said = new_project(tmp_path, 'x', '--images', 'images', status=1)
     assert '5 label files cannot be used: labels/photo 01.xml: there is no image' in said
     assert '; labels/photo 05.xml: there is no image' in said and said.endswith('; and 2 more\n')
