@@ -55,7 +55,7 @@ def make_proposals(*imdbs: str) -> None:
     missing = [name for name in imdbs if not os.path.isfile(get_imdb(name).proposals_path(method))]
     for name in missing:
         print(f'No proposals for {name} yet: making them')
-        if tool.main(['--imdb', name, '--method', method]):
+        if tool.main(['--imdb', name, '--method', method, '--resize_to', 'auto']):
             raise KeyboardInterrupt('interrupted while proposals were made; give the same command to go on')
 
 

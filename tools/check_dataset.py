@@ -57,9 +57,9 @@ def main() -> int:
     )
     args = parser.parse_args()
     if args.jobs < 1:
-        parser.error(f'--jobs is {args.jobs}; expected 1 or more')
+        raise ValueError(f'--jobs is {args.jobs}; expected 1 or more')
     if args.batches < 1:
-        parser.error(f'--batches is {args.batches}; expected 1 or more')
+        raise ValueError(f'--batches is {args.batches}; expected 1 or more')
     if args.cfg is not None:
         cfg_from_file(args.cfg)
     cfg_from_list([word for word in args.set_cfgs if word != '--debug'])  # --set takes all that follows it

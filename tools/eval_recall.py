@@ -28,7 +28,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--debug', action='store_true', help='show the traceback of an error')
     args = parser.parse_args()
     if args.max_boxes is not None and args.max_boxes < 1:
-        parser.error(f'--max_boxes is {args.max_boxes}; expected 1 or more')
+        raise ValueError(f'--max_boxes is {args.max_boxes}; expected 1 or more')
     return args
 
 

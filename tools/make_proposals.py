@@ -31,6 +31,7 @@ from tqdm import tqdm
 import ranks
 import whole_file
 from _command_line import run
+from command_line import interrupts
 from detection_data.factory import get_imdb
 from detection_data.image_file import read_image
 from detection_data.imdb import JoinedImdb, imdb
@@ -51,7 +52,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--jobs', type=int, default=os.cpu_count() or 1, help='processes')
     parser.add_argument('--max_boxes', type=int, default=2000, help='at most so many an image')
     parser.add_argument('--seed', type=int, default=3, help='of the order of the boxes')
-    parser.add_argument('--resize_to', type=int, default=None, help='search in images scaled to this width')
+    parser.add_argument(
+        '--resize_to',
+        type=width_or_auto,
+        metavar='WIDTH',
+        help="search in images scaled to this width; 'auto': to 500 pixels, those that are wider",
+    )
     parser.add_argument('--edge_model', metavar='FILE', help="for edge_boxes: OpenCV's model of structured forests")
     parser.add_argument(
         '--extend', action='store_true', help='keep the proposals that are there, and compute those of new images'
@@ -61,9 +67,17 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     for name in ('jobs', 'max_boxes', 'resize_to'):
         value = getattr(args, name)
-        if value is not None and value < 1:
-            parser.error(f'--{name} is {value}; expected 1 or more')
+        if isinstance(value, int) and value < 1:
+            raise ValueError(f'--{name} is {value}; expected 1 or more')
     return args
+
+
+def width_or_auto(text: str) -> int | str:
+    """What --resize_to takes."""
+    try:
+        return text if text == 'auto' else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a width in pixels, or 'auto'") from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -174,6 +188,10 @@ def compute(data_set: imdb, images: Sequence[int], settings: dict, folder: str, 
                 for future in as_completed(futures):
                     future.result()
                     bar.update(futures[future])
+        except KeyboardInterrupt:
+            print('\nfinishing the images at work; Ctrl-C again to stop at once', file=sys.stderr, flush=True)
+            interrupts.end_at_once(os.path.basename(sys.argv[0]))
+            raise
         except BrokenProcessPool:
             raise RuntimeError(
                 'a process that computes proposals ended unexpectedly. Out of memory? Try fewer --jobs; what '

@@ -11,6 +11,7 @@ What is written goes to projects/NAME, whose README has the next commands.
 import _init_paths  # noqa: F401
 
 import argparse
+import glob
 import os
 import re
 import sys
@@ -20,12 +21,29 @@ from typing import Any
 import whole_file
 from _command_line import parser_of, run
 
+CLASSES_SHOWN = 30
+WITHOUT = {
+    'val': 'the last model is taken, for nothing tells which is the best',
+    'test': 'test_net.py tests on others, so its numbers are too good',
+}
+
 
 def parse_args() -> argparse.Namespace:
     parser = parser_of(__doc__)
-    parser.add_argument('name', metavar='NAME', help='of the project: letters, digits, _ and -')
-    parser.add_argument('--images', required=True, metavar='FOLDER', help='photographs, in it or below it')
-    parser.add_argument('--labels', metavar='PATH', help='folder of the labels, or their file (default: --images)')
+    parser.add_argument('name', nargs='?', metavar='NAME', help='of the project: letters, digits, _ and -')
+    parser.add_argument(
+        '--images',
+        required=True,
+        nargs='+',
+        metavar='PATH',
+        help='photographs: folders, with those below them, files, patterns, or a .txt that lists them',
+    )
+    parser.add_argument(
+        '--labels',
+        nargs='+',
+        metavar='PATH',
+        help='folders of the labels, or their files (default: those of --images, or labels, Annotations beside them)',
+    )
     parser.add_argument('--format', choices=('voc', 'coco', 'yolo', 'labelme', 'csv'), help='if it is not told apart')
     parser.add_argument(
         '--net',
@@ -53,11 +71,15 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     args = parse_args()
     from detection_data.image_file import cut_off
-    from projects.formats import read_labels
-    from projects.photographs import ImageFolder, LabelError
+    from projects.formats import NoLabelsError, read_labels
+    from projects.photographs import ImageFolder, LabelError, number_of
     from projects.project import FOLDER, NETS, project_files, too_thin
     from projects.split import given_split, split_photographs
 
+    if args.name is None:
+        raise ValueError(
+            'the name of the project is missing: it goes first, as in new_project.py fruit --images FOLDER'
+        )
     if not re.fullmatch(r'[\w-]+', args.name):
         raise ValueError(f'a project is named with letters, digits, _ and -; got {args.name!r}')
     if args.net not in NETS:
@@ -67,50 +89,58 @@ def main() -> int:
     folder = os.path.join(FOLDER, args.name)
     if os.path.exists(folder):
         raise ValueError(f'{folder} is there already: take another name, or remove that folder')
-    if not os.path.isdir(args.images):
-        raise FileNotFoundError(f'there is no folder {args.images} (--images)')
+    folders, chosen = places_of(args.images)
 
     said: Counter[str] = Counter()
-    images = ImageFolder(args.images, args.exif)
-    kind, photographs = read_labels(args.labels or args.images, images, said, args.format)
+    images = ImageFolder(folders, args.exif)
+    labels = args.labels or folders
+    try:
+        kind, photographs = read_labels(labels, images, said, args.format)
+    except NoLabelsError:
+        beside = labels_beside(folders)
+        if args.labels or beside == folders:
+            raise
+        labels = beside
+        print(f'The labels are looked for in {", ".join(labels)} (--labels says otherwise)')
+        kind, photographs = read_labels(labels, images, said, args.format)
+    if chosen is not None:
+        images.paths = [path for path in images.paths if path in chosen]
+        photographs = [p for p in photographs if p.path in chosen]
+        if not photographs:
+            raise LabelError(f'none of the {len(chosen)} photographs of --images has a label in {", ".join(labels)}')
     photographs = renamed(photographs, args.rename)
     without = len(images.paths) - len(photographs)
     objects = Counter(box.name for p in photographs for box in p.boxes)
-    print(f'Found {len(images.paths)} photographs, {len(photographs)} of them labelled ({kind}):')
-    for name, count in sorted(objects.items()):
-        print(f'  {name}: {count} objects')
+    print(f'Found {number_of(len(images.paths), "photograph")}, {len(photographs)} of them labelled ({kind}):')
+    for name in sorted(objects)[:CLASSES_SHOWN]:
+        print(f'  {name}: {number_of(objects[name], "object")}')
+    if len(objects) > CLASSES_SHOWN:
+        print(f'  and {number_of(len(objects) - CLASSES_SHOWN, "class", "es")} more')
     if without:
-        print(f'{without} photographs without labels are left out, such as {unlabelled(images, photographs)}')
+        such = f'{"such as" if without > 1 else "which is"} {unlabelled(images, photographs)}'
+        print(f'{number_of(without, "photograph")} without labels {"are" if without > 1 else "is"} left out, {such}')
     for p in photographs:
         damage = cut_off(p.path)
         if damage is not None:
             print(f'damaged, partly grey: {p.path} ({damage})')
     for what, count in said.items():
         print(f'{count} x {what}')
+    shares = [int(share) for share in args.split.split('/')]
     given = None if args.resplit else given_split(photographs)
     if given:
         print('The split is that of the folders train, val and test (--resplit makes another)')
         dealt = given
     else:
-        shares = [int(share) for share in args.split.split('/')]
         dealt = split_photographs(photographs, images.root, shares, args.seed)
     if not dealt['train']:
-        raise LabelError(f'{len(photographs)} photographs are too few to split {args.split}')
-    files = project_files(args.name, args.net, dealt, images, args.labels or args.images, args.seed, said, kind)
-    width = max(map(len, objects))
-    print(f'{"objects":<{width}}' + ''.join(f'{split:>8}' for split in dealt))
-    print(f'{"images":<{width}}' + ''.join(f'{len(part):8d}' for part in dealt.values()))
-    for name in sorted(objects):
-        counts = [sum(box.name == name for p in part for box in p.boxes) for part in dealt.values()]
-        print(f'{name:<{width}}' + ''.join(f'{count:8d}' for count in counts))
-        for split, count in zip(dealt, counts, strict=True):
-            if dealt[split] and not count:
-                print(f'Note: no {name} to {split}: too few photographs have one')
+        raise LabelError(f'{number_of(len(photographs), "photograph")}: too few to split {args.split}')
+    files = project_files(args.name, args.net, dealt, images, labels, args.seed, said, kind)
+    say_split(dealt, [split for split, share in zip(dealt, [1] * 3 if given else shares, strict=True) if share])
     thin = too_thin(photographs, args.net)
     if thin:
         print(
-            f'Note: {len(thin)} photographs, such as {thin[0]}, would have a side of 0 pixels when scaled: '
-            'training refuses them; take their labels away and make the project anew'
+            f'Note: {number_of(len(thin), "photograph")}, such as {thin[0]}, would have a side of 0 pixels when '
+            'scaled, which training refuses: take such labels away and make the project anew'
         )
     if args.dry_run:
         for path, content in files.items():
@@ -123,6 +153,54 @@ def main() -> int:
     print(f'  {python} tools/test_net.py --project {args.name}')
     print(f'  {python} tools/demo.py --project {args.name} photo.jpg')
     return 0
+
+
+def places_of(words: list[str]) -> tuple[list[str], set[str] | None]:
+    """The folders of the photographs that --images names; and which of those in them it means, None for all."""
+    from detection_data.image_list import listed_images
+
+    folders = [word for word in words if os.path.isdir(word)]
+    chosen = None
+    if len(folders) < len(words):
+        if len(words) == 1 and not os.path.exists(words[0]) and not glob.has_magic(words[0]):
+            raise FileNotFoundError(f'there is no folder and no file {words[0]} (--images)')
+        chosen = {os.path.abspath(path) for path in listed_images(words)}
+        folders += sorted({os.path.relpath(os.path.dirname(path)) for path in chosen})
+    outermost: list[str] = []  # what lies in another folder is found there
+    for folder in sorted(folders, key=lambda folder: len(os.path.abspath(folder))):
+        inside = os.path.abspath(folder)
+        if not any(os.path.commonpath([inside, os.path.abspath(each)]) == os.path.abspath(each) for each in outermost):
+            outermost.append(folder)
+    return outermost, chosen
+
+
+def labels_beside(folders: list[str]) -> list[str]:
+    """Of folders of photographs without labels: those beside them that are called as labels are, where there are."""
+    above = [os.path.dirname(os.path.abspath(folder)) for folder in folders]
+    beside = [[os.path.join(each, name) for name in ('labels', 'Annotations', 'annotations')] for each in above]
+    there = [[os.path.relpath(path) for path in paths if os.path.isdir(path)] for paths in beside]
+    return list(dict.fromkeys(paths[0] if paths else folder for paths, folder in zip(there, folders, strict=True)))
+
+
+def say_split(dealt: dict[str, list], wanted: list[str]) -> None:
+    """Print how many photographs and objects each split has, and what the splits of `wanted` lack."""
+    from projects.photographs import number_of
+
+    counts = {split: Counter(box.name for p in part for box in p.boxes) for split, part in dealt.items()}
+    names = sorted(set().union(*counts.values()))
+    shown = names[:CLASSES_SHOWN]
+    width = max(map(len, ['objects', *shown]))
+    print(f'{"objects":<{width}}' + ''.join(f'{split:>8}' for split in dealt))
+    print(f'{"images":<{width}}' + ''.join(f'{len(part):8d}' for part in dealt.values()))
+    for name in shown:
+        print(f'{name:<{width}}' + ''.join(f'{of_class[name]:8d}' for of_class in counts.values()))
+    for split, part in dealt.items():
+        lacking = [name for name in names if not counts[split][name]]
+        if part and lacking:
+            more = f' and {number_of(len(lacking) - 3, "class", "es")} more' if len(lacking) > 3 else ''
+            print(f'Note: no {", ".join(lacking[:3])}{more} to {split}: too few photographs have one')
+        elif not part and split in wanted:
+            print(f'Note: no photograph to {split}: {WITHOUT[split]}')
 
 
 def renamed(photographs: list, rules: list[str]) -> list:

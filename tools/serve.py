@@ -20,7 +20,8 @@ from _command_line import add_flags, configure, parser_of, run
 from _detector import check_files, load_detector
 from _project import add_project_flags, model_to_test, need, project_of
 
-LEAST_SCORE = 0.05  # of what a request may ask for
+LEAST_SCORE, LEAST_OF_SVMS = 0.05, -1.5  # of what is found at all
+SCORES, SCORES_OF_SVMS = (0, 1), (-100, 100)  # of what a request may ask for
 
 
 def parse_args() -> argparse.Namespace:
@@ -42,8 +43,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--det_thresh',
         type=float,
-        default=0.6,
-        help='least score of a detection, where a request does not say another (default: 0.6)',
+        help='least score of a detection, where a request does not say another (default: 0.6; of SVMs 0)',
     )
     limits = parser.add_argument_group('limits (docs/serving.md says what each is for)')
     for flag, default, kind, what in (
@@ -83,8 +83,6 @@ def main() -> int:
         send_seconds=args.send_seconds,
         answer_seconds=args.answer_seconds,
     )
-    if not 0 <= args.det_thresh <= 1:
-        raise ValueError(f'--det_thresh is {args.det_thresh}; expected 0 to 1')
     project = project_of(args)
     if project is not None:
         args.prototxt = args.prototxt or project.path(args.method, 'test.prototxt')
@@ -94,12 +92,19 @@ def main() -> int:
     if args.batch is None and args.gpu == 'cpu':
         limits = dataclasses.replace(limits, batch=1)  # a CPU is full with one image, and slower with several
     detector.batch = limits.batch
+    svm = detector.settings.TEST.SVM
+    scores = SCORES_OF_SVMS if svm else SCORES
+    detector.thresh = LEAST_OF_SVMS if svm else LEAST_SCORE
+    if args.det_thresh is None:
+        args.det_thresh = 0.0 if svm else 0.6
+    if not scores[0] <= args.det_thresh <= scores[1]:
+        raise ValueError(f'--det_thresh is {args.det_thresh}; expected {scores[0]} to {scores[1]}')
     import numpy as np
 
     detector(np.zeros((120, 160, 3), np.uint8))  # what does not fit shows now, and memory is there
     metrics = Metrics()
     name = os.path.basename(args.caffemodel)
-    app = make_app(detector, name, detector.classes, args.det_thresh, limits, metrics)
+    app = make_app(detector, name, detector.classes, args.det_thresh, limits, metrics, scores)
     if not is_loopback(listener):
         print(
             f'Note: whoever reaches {args.host} may send images and look at /metrics: there is no password and no '
@@ -117,7 +122,7 @@ def detector_of(args: argparse.Namespace, project: Any) -> Any:
     configure(args)
     if project is not None:
         args.caffemodel = args.caffemodel or model_to_test(project, args.method)
-    return load_detector(args, LEAST_SCORE)
+    return load_detector(args, None)
 
 
 if __name__ == '__main__':

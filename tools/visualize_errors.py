@@ -13,6 +13,7 @@ import _init_paths  # noqa: F401
 
 import argparse
 import json
+import math
 import os
 from collections.abc import Callable
 from typing import Any
@@ -53,13 +54,14 @@ def main() -> None:
     from inspection.detection_errors import KINDS, REASONS, sort_detections, why_missed
     from inspection.error_pictures import draw_counts, draw_sheet
 
-    for flag, value in (('--iou', args.iou), ('--det_thresh', args.det_thresh)):
-        if not 0 <= value <= 1:
-            raise ValueError(f'{flag} is {value}; expected a number from 0 to 1')
+    if not 0 <= args.iou <= 1:
+        raise ValueError(f'--iou is {args.iou}; expected a number from 0 to 1')
     if args.most < 1:
         raise ValueError(f'--most is {args.most}; expected 1 or more')
     imdb, all_boxes = results_in(args.results, args.imdb_name)
     classes = list(imdb.classes)
+    if not math.isfinite(args.det_thresh) or not (0 <= args.det_thresh <= 1 or of_svms(all_boxes)):
+        raise ValueError(f'--det_thresh is {args.det_thresh}; expected a number from 0 to 1, of SVMs any')
     proposals_of = proposals_by(imdb, args.proposals)
     os.makedirs(args.out, exist_ok=True)
     sorted_out, objects = [], 0
@@ -118,6 +120,12 @@ def main() -> None:
     if mistakes['missed']:
         print('missed: ' + ', '.join(f'{reason} {n}' for reason, n in why.items() if n))
     print(f'Detections of score {args.det_thresh} or more, {objects} objects; pictures and JSON in {args.out}')
+
+
+def of_svms(all_boxes: list) -> bool:
+    """Whether scores lie beyond 0 and 1, which probabilities never do."""
+    scores = [of_image[:, 4] for of_class in all_boxes for of_image in of_class if len(of_image)]
+    return any(part.min() < 0 or part.max() > 1 for part in scores)
 
 
 def proposals_by(imdb: Any, method: str) -> Callable:

@@ -30,15 +30,15 @@ class Weighted(Protocol):
 def copy_from(net: Weighted, weights_file: str) -> None:
     """Copies the parameters of a .caffemodel (or .h5) file into layers of the same name.
 
-    Layers that this net lacks are skipped with a log line, and layers that the file lacks stay as they are. A
+    Layers that this net lacks are skipped, one log line for all, and layers that the file lacks stay as they are. A
     shape mismatch raises ValueError with both shapes, and a file of which no layer fits with the names of both;
     nothing has been copied then.
     """
     layers = net.layer_dict
-    copies, unknown = [], []
-    for name, _, stored in model_file.read_weights(os.fspath(weights_file)):
+    copies, unknown, ignored = [], [], []
+    for name, kind, stored in model_file.read_weights(os.fspath(weights_file)):
         if name not in layers:
-            log(f'Ignoring source layer {name}', 'net.cpp:742')
+            ignored += [name] if kind != 'Split' else []  # nobody wrote those
             unknown += [name] if stored else []
             continue
         targets = layers[name].blobs
@@ -61,6 +61,9 @@ def copy_from(net: Weighted, weights_file: str) -> None:
                     'copying from a saved net, rename the layer.'
                 )
             copies.append((target, source.data))
+    if ignored:
+        which = f'{len(ignored)} source layers that this net lacks:' if len(ignored) > 1 else 'source layer'
+        log(f'Ignoring {which} {", ".join(ignored)}', 'net.cpp:742')
     own = [name for name, layer in layers.items() if layer.blobs]
     if unknown and not copies and own:
         raise ValueError(

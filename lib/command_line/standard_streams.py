@@ -50,4 +50,7 @@ def open_closed() -> None:
 def never_fail() -> None:
     """Has sys.stdout and sys.stderr lose what cannot be written. One that is closed is the null device from now on."""
     open_closed()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, 'reconfigure'):
+            stream.reconfigure(errors='backslashreplace')  # names with letters that the locale's encoding lacks
     sys.stdout, sys.stderr = _Lossy(sys.stdout), _Lossy(sys.stderr)  # type: ignore[assignment]

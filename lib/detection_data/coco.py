@@ -152,14 +152,14 @@ class coco(imdb):
             numbers = tuple(float(each[v]) for v in 'xywh')
             known = all(map(math.isfinite, numbers))
             problem = '' if known else f': bbox is {numbers}, with a coordinate that is no number'
-            flags = {'iscrowd': self._flags[int(each['flag'])]} if each['flag'] >= 0 else {}
+            iscrowd = self._flags[int(each['flag'])] if each['flag'] >= 0 else bool(each['crowd'])
             objects.append(
                 RawObject(
                     f'{where} of image {self.image_index[i]}',
                     self.classes[self._classes[k]],
                     numbers if known else None,
                     problem,
-                    flags,
+                    {'iscrowd': iscrowd},
                     outline=bool(each['outline']),
                 )
             )

@@ -153,8 +153,8 @@ def _coco(name: str, data_dir: str) -> imdb:
 
 
 def _coco_file(name: str) -> imdb:
-    path, separator, images = name[len(COCO_FILE) :].rpartition(':')
-    if not (separator and path and images):
+    path, images = _file_and_folder(name[len(COCO_FILE) :])
+    if not (path and images):
         raise ValueError(f'{name!r}: expected coco:ANNOTATIONS.json:IMAGES, for instance coco:labels.json:images')
     path, images = (os.path.abspath(os.path.expanduser(p)) for p in (path, images))
     if not os.path.isdir(images):
@@ -168,6 +168,14 @@ def _coco_file(name: str) -> imdb:
         set_name, path, images, os.path.join(folder, f'{{method}}_{whole}.h5'),
         earlier_pattern=os.path.join(folder, '{method}_' + _literal(stem) + '.h5'),
     )  # fmt: skip
+
+
+def _file_and_folder(text: str) -> tuple[str, str]:
+    """The two paths of FILE:FOLDER, either of which may have a colon: FILE is one that is there, if there is one."""
+    ends = [k for k, letter in enumerate(text) if letter == ':']
+    there = [k for k in ends if os.path.isfile(os.path.expanduser(text[:k]))]
+    end = (there or ends or [len(text)])[-1]
+    return text[:end], text[end + 1 :]
 
 
 def _literal(text: str) -> str:

@@ -47,8 +47,16 @@ def _of_word(word: str, extensions: tuple[str, ...]) -> list[str]:
 
 
 def walk(root: str) -> Iterator[str]:
-    """The files below a folder, but hidden ones and what systems leave behind (._x.jpg, Thumbs.db)."""
-    for folder, folders, files in os.walk(root):
+    """The files below a folder, but hidden ones and what systems leave behind (._x.jpg, Thumbs.db).
+
+    Links to folders are followed, but to none twice, so that links in a circle have an end.
+    """
+    seen = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        if os.path.realpath(folder) in seen:
+            folders.clear()
+            continue
+        seen.add(os.path.realpath(folder))
         folders[:] = sorted(f for f in folders if not f.startswith('.') and f.lower() not in _SYSTEM_FILES)
         for file in sorted(files):
             if not file.startswith('.') and file.lower() not in _SYSTEM_FILES:

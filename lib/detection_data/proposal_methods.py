@@ -29,14 +29,18 @@ def propose(
     image_id: str,
     seed: int = 3,
     max_boxes: int = 2000,
-    resize_to: int | None = None,
+    resize_to: int | str | None = None,
     edge_model: str | None = None,
 ) -> np.ndarray:
     """Boxes of one image by a method of METHODS; each image id has its own random numbers.
 
-    'edge_boxes' needs `edge_model`, see there; the others do not use it.
+    resize_to: a width to search at; 'auto': `shrunk_width`; None: as it is. 'edge_boxes' needs `edge_model`, see
+    there; the others do not use it.
     """
     image_seed = [seed, zlib.crc32(image_id.encode(errors='surrogatepass'))]
+    if resize_to == 'auto':
+        resize_to = shrunk_width(image.shape[1])
+    assert not isinstance(resize_to, str)
     if method == 'selective_search':
         return selective_search(image, 'fast', image_seed, max_boxes=max_boxes, resize_to=resize_to)
     if method == 'selective_search_quality':
@@ -48,6 +52,14 @@ def propose(
     raise ValueError(f'unknown proposal method {method!r}; expected one of {", ".join(METHODS)}')
 
 
+def shrunk_width(width: int) -> int | None:
+    """The width at which to search a photograph of so many pixels across: 500 at most, as Fast R-CNN's boxes were made.
+
+    None: as it is. What a phone takes is searched many times faster so.
+    """
+    return 500 if width > 500 else None
+
+
 def method_for(wanted: str, width: int) -> tuple[str, int | None]:
     """The method by which to propose boxes in an image of so many pixels across, and the `resize_to` for it.
 
@@ -56,7 +68,7 @@ def method_for(wanted: str, width: int) -> tuple[str, int | None]:
     """
     if wanted != 'auto':
         return wanted, None
-    return ('selective_search', 500 if width > 500 else None) if hasattr(cv2, 'ximgproc') else ('random', None)
+    return ('selective_search', shrunk_width(width)) if hasattr(cv2, 'ximgproc') else ('random', None)
 
 
 def selective_search(

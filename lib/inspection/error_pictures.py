@@ -37,7 +37,7 @@ def draw_sheet(
         shown = f'{len(mistakes)} of {total}' if len(mistakes) < total else f'{total}'
         legend = '' if kind == 'missed' else 'coloured: detection; '
         figure.suptitle(f'{kind}: {shown}  ({legend}dashed: object)', fontsize=11)
-        _save(figure, path)
+        _save(figure, path, bbox_inches='tight', pad_inches=0.08)  # the layout does not reckon with names below crops
 
 
 def draw_counts(path: str, counts: dict[str, dict[str, int]], kinds: Sequence[str]) -> None:
@@ -103,6 +103,6 @@ def _rectangle(ax, box, colour: str, style, line: float) -> None:
         )
 
 
-def _save(figure: Figure, path: str) -> None:
+def _save(figure: Figure, path: str, **how) -> None:
     with whole_file.in_memory(path) as file:
-        figure.savefig(file, dpi=110, format='png')
+        figure.savefig(file, dpi=110, format='png', **how)

@@ -48,36 +48,50 @@ class Photograph:
     split: str | None = None
 
 
+def number_of(count: int, what: str, plural: str = 's') -> str:
+    """'1 photograph', '2 photographs'; `plural` is what makes many of one."""
+    return f'{count} {what}{"" if count == 1 else plural}'
+
+
 class ImageFolder:
-    """The images below a folder, found by what labels call them.
+    """The images below one folder or more, found by what labels call them.
 
     Hidden files, what systems leave behind (._x.jpg, Thumbs.db) and files that are no images are passed over. Raises
-    LabelError if there is no image. exif: what the labels of images that EXIF data turn are for, where that cannot be
-    told: 'shown', 'stored', or None, which makes `frame_of` raise.
+    LabelError if there is no image. root: of several folders the one that holds them all. exif: what the labels of
+    images that EXIF data turn are for, where that cannot be told: 'shown', 'stored', or None, which makes `frame_of`
+    raise.
     """
 
-    def __init__(self, root: str, exif: str | None = None):
+    def __init__(self, folders: str | Sequence[str], exif: str | None = None):
+        folders = [folders] if isinstance(folders, str) else folders
         self.exif = exif
-        self.root = os.path.abspath(root)
-        self.paths = sorted(path for path in walk(self.root) if path.lower().endswith(EXTENSIONS))
+        self.root = os.path.commonpath([os.path.abspath(folder) for folder in folders])
+        below = {path for folder in folders for path in walk(os.path.abspath(folder))}
+        self.paths = sorted(path for path in below if path.lower().endswith(EXTENSIONS))
         if not self.paths:
-            raise LabelError(f'{root}: no image in this folder or below it ({", ".join(EXTENSIONS)})')
+            raise LabelError(f'{", ".join(folders)}: no image in this folder or below it ({", ".join(EXTENSIONS)})')
+        self._there = set(self.paths)
         self._by_name: dict[str, list[str]] = {}
         for path in self.paths:
             for name in _names(os.path.relpath(path, self.root)):
                 self._by_name.setdefault(name, []).append(path)
 
-    def find(self, name: str, where: str) -> str:
+    def has(self, path: str) -> bool:
+        """Whether this is the path of one of the images."""
+        return os.path.abspath(path) in self._there
+
+    def find(self, name: str, where: str, label_file: str) -> str:
         """The path of the image that labels call `name`: a path, a file name, or one without its extension.
 
         `where` is the label file and entry, for messages. Folders in front of the name are given up one by one until
-        one image is left. Raises LabelError if there is none, or several that the name does not tell apart.
+        one image is left; of several that of the folder nearest to the label file is meant, as in exports with a
+        folder for each split. Raises LabelError if there is none, or several that nothing tells apart.
         """
         parts = re.split(r'[/\\]+', name.strip())
         for first in range(len(parts)):
             tail = '/'.join(parts[first:]).lower()
-            found = self._by_name.get(tail) or self._by_name.get(os.path.splitext(tail)[0])
-            if found and len(found) > 1:
+            found = _nearest(self._by_name.get(tail) or self._by_name.get(os.path.splitext(tail)[0]) or [], label_file)
+            if len(found) > 1:
                 raise LabelError(
                     f'{where}: {name!r} may be {os.path.relpath(found[0], self.root)} or '
                     f'{os.path.relpath(found[1], self.root)}: give --images the folder of one of them, or rename one'
@@ -85,6 +99,15 @@ class ImageFolder:
             if found:
                 return found[0]
         raise LabelError(f'{where}: there is no image {name!r} in {self.root} or below it')
+
+
+def _nearest(paths: list[str], label_file: str) -> list[str]:
+    """Those of the paths that have most folders in common with a label file."""
+    if len(paths) < 2:
+        return paths
+    folder = os.path.abspath(os.path.dirname(label_file))
+    shared = [len(os.path.commonpath([folder, os.path.dirname(path)])) for path in paths]
+    return [path for path, length in zip(paths, shared, strict=True) if length == max(shared)]
 
 
 def _names(relative: str) -> set[str]:

@@ -33,15 +33,18 @@ def make_app(
     threshold: float = 0.6,
     limits: Limits | None = None,
     metrics: Metrics | None = None,
+    scores: tuple[float, float] = (0, 1),
 ) -> FastAPI:
     """The server's application.
 
     detect: see `batching.Detect`; it is called in one thread. model: a name to show, of no secret. classes: without
-    the background. threshold: least score of a detection, where a request does not say another.
+    the background. threshold: least score of a detection, where a request does not say another. scores: the least and
+    the most that a request may say.
     """
     limits, metrics = limits or Limits(), metrics or Metrics()
     batcher = Batcher(detect, limits, metrics)
     budget = Budget(limits.bytes_in_all)
+    queries = {'threshold': f'a number from {scores[0]:g} to {scores[1]:g}', 'turn': 'true or false'}
     page = importlib.resources.files('serving').joinpath('page.html').read_text(encoding='utf-8')
 
     @contextlib.asynccontextmanager
@@ -55,14 +58,14 @@ def make_app(
     @app.post('/detect', openapi_extra=_BODY, response_class=JSONResponse)
     async def detect_objects(
         request: Request,
-        threshold: float = Query(threshold, ge=0, le=1, description='least score of a detection'),
+        threshold: float = Query(threshold, ge=scores[0], le=scores[1], description='least score of a detection'),
         turn: bool = Query(False, description='turn the image upright first, as its EXIF data say'),
     ) -> Response:
         """Detects objects in the image of the body: a file as it is, or the one file of a form."""
         started = time.perf_counter()
-        unknown = [key for key in request.query_params if key not in _QUERY]
+        unknown = [key for key in request.query_params if key not in queries]
         if unknown:
-            raise Refusal(422, f'{unknown[0]:.100}: there is no such query; there are {" and ".join(_QUERY)}', _CLOSE)
+            raise Refusal(422, f'{unknown[0]:.100}: there is no such query; there are {" and ".join(queries)}', _CLOSE)
         with budget.share() as share:
             body = await read_body(request, limits, share)
             content_type = request.headers.get('content-type', '')
@@ -111,6 +114,7 @@ def make_app(
             'model': model,
             'classes': list(classes),
             'threshold': threshold,
+            'scores': scores,
             'formats': FORMATS,
             'limits': {'bytes': limits.bytes, 'pixels': limits.pixels, 'seconds': limits.answer_seconds},
             'waiting': batcher.waiting(),
@@ -135,7 +139,7 @@ def make_app(
     async def say_invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         name = first['loc'][-1]
-        expected = f'expected {_QUERY[name]}' if name in _QUERY else first['msg']
+        expected = f'expected {queries[name]}' if name in queries else first['msg']
         return refused(request, 422, f'{name}: {expected}; got {first.get("input")!r:.100}', _CLOSE)
 
     @app.exception_handler(HTTPException)
@@ -167,7 +171,6 @@ async def _answer(request: Request, batcher: Batcher, data: bytes, header, turn:
 
 
 _CLOSE = {'Connection': 'close'}
-_QUERY = {'threshold': 'a number from 0 to 1', 'turn': 'true or false'}
 _WORDS = {
     404: 'there is no such address; there are POST /detect, /, /health and /metrics',
     405: 'this address is not for that method; POST an image to /detect',

@@ -331,6 +331,21 @@ def test_copy_from_skips_what_the_net_lacks_and_refuses_other_shapes(make_net, t
     np.testing.assert_array_equal(wider.params['ip'][0].data, before)
 
 
+def test_layers_that_the_net_lacks_are_told_in_one_line(make_net, tmp_path, capfd):
+    """Caffe prints a line for each."""
+    layers = (
+        'layer {{ name: "in" type: "Input" top: "x" input_param {{ shape {{ dim: 2 dim: 3 }} }} }} '
+        'layer {{ name: "fc" type: "InnerProduct" bottom: "x" top: "y" inner_product_param {{ num_output: 2 }} }} {}'
+    )
+    path = str(tmp_path / 'a.caffemodel')
+    more = 'layer {{ name: "{0}" type: "{1}" bottom: "y" top: "{0}" }}'
+    make_net(layers.format(more.format('relu', 'ReLU') + more.format('prob', 'Softmax'))).save(path)
+    capfd.readouterr()
+    make_net(layers.format('')).copy_from(path)
+    lines = [line for line in capfd.readouterr().err.splitlines() if 'Ignoring' in line]
+    assert [line.partition('] ')[2] for line in lines] == ['Ignoring 2 source layers that this net lacks: relu, prob']
+
+
 def test_weights_of_which_no_layer_fits_are_refused(make_net, tmp_path):
     """Caffe says "Ignoring source layer" for each and goes on with the fillers' numbers."""
     path = str(tmp_path / 'other.caffemodel')

@@ -92,3 +92,14 @@ def test_a_voc_test_set_without_ground_truth_is_written_for_the_server(folder, t
     assert voc.withheld and results['mAP'] is None
     assert json.loads((tmp_path / 'out/results.json').read_text()) == results
     assert (tmp_path / 'out/comp4_det_test_cat.txt').exists()
+
+
+@pytest.mark.parametrize('labels, images', [('l.json', 'pic:tures'), ('la:bels.json', 'pictures'), ('l.json', 'a:b:c')])
+def test_a_colon_in_either_path_of_a_coco_set(labels, images, tmp_path):
+    (tmp_path / images).mkdir()
+    (tmp_path / labels).write_text(
+        '{"images": [{"id": 1, "file_name": "a.png", "width": 9, "height": 9}], '
+        '"annotations": [], "categories": [{"id": 1, "name": "cat"}]}'
+    )
+    data_set = get_imdb(f'coco:{tmp_path}/{labels}:{tmp_path}/{images}')
+    assert data_set.num_images == 1 and data_set.proposals_path('random').endswith(f'_in_{images}.h5')

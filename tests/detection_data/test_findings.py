@@ -254,3 +254,46 @@ def test_the_tool_prints_a_table_and_its_status_tells(right):
     assert all(f'z{k}.xml: object 1' in done.stdout for k in range(5)) and 'more' not in done.stdout
     assert run('--imdb', f'folder:{right.root}:none').returncode == 1
     assert 'not found' in run('--imdb', f'folder:{right.root}:none').stderr
+
+
+@pytest.mark.parametrize(
+    'mode, words',
+    [
+        ('RGBA', 'with transparency, which is left out'),
+        ('LA', 'with transparency, which is left out'),
+        ('P', 'of a palette'),
+        ('1', 'black and white'),
+        ('CMYK', 'CMYK'),
+        ('L', None),
+    ],
+)
+def test_pixels_of_every_mode_are_said_unless_they_are_plain(right, mode, words):
+    path = right.root / 'JPEGImages' / 'a.jpg'
+    image = Image.new('RGB', (60, 40), (200, 90, 30)).convert(mode)
+    path.unlink()
+    image.save(path.with_suffix('.tif' if mode == 'CMYK' else '.png'))
+    report, counts = found(right)
+    assert counts == ({} if words is None else {'pixels': 1}) and not report.refused
+    assert words is None or report.places['pixels'][0].endswith(f': {words}')
+
+
+def coco_report(folder, *annotations):
+    cv2.imwrite(str(folder / 'a.png'), np.zeros((40, 60, 3), np.uint8))
+    tree = {
+        'images': [{'id': 1, 'file_name': 'a.png', 'width': 60, 'height': 40}],
+        'categories': [{'id': 1, 'name': 'cat'}],
+        'annotations': [{'id': k, 'image_id': 1, 'category_id': 1, **a} for k, a in enumerate(annotations)],
+    }
+    (folder / 'l.json').write_text(json.dumps(tree))
+    return look_at(f'coco:{folder}/l.json:{folder}', 'gt')
+
+
+def test_polygons_are_counted_with_the_box_that_is_taken(tmp_path):
+    report = coco_report(tmp_path, {'segmentation': [[10, 20, 40, 20, 30, 35]]}, {'bbox': [1, 2, 20, 20]})
+    assert dict(report.counts) == {'outline': 1} and not report.refused
+    assert report.places['outline'][0].endswith('its bounding box is (10, 20, 30, 15)')
+
+
+def test_a_set_of_crowds_alone_has_nothing_to_learn(tmp_path):
+    report = coco_report(tmp_path, {'bbox': [1, 2, 20, 20], 'iscrowd': 'yes'}, {'bbox': [30, 2, 20, 20], 'iscrowd': 1})
+    assert dict(report.counts) == {'all difficult': 1, 'nothing to learn': 1} and report.refused

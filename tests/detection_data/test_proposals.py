@@ -185,6 +185,14 @@ def test_boxes_found_in_a_scaled_image_are_of_the_image_given(picture):
     assert best_iou(boxes, (70, 20, 104, 69)) > 0.85
 
 
+def test_what_is_wider_than_500_pixels_is_searched_at_that_width(picture):
+    wide = cv2.resize(picture, (720, 540))
+    for image, width in ((wide, 500), (picture, None)):  # the other has 120 pixels across
+        found = propose(image, 'selective_search', 'a', resize_to='auto')
+        np.testing.assert_array_equal(found, propose(image, 'selective_search', 'a', resize_to=width))
+    assert best_iou(propose(wide, 'selective_search', 'a', resize_to='auto'), (420, 120, 629, 419)) > 0.85
+
+
 @pytest.mark.parametrize('shape, dtype', [((20, 20), np.uint8), ((20, 20, 4), np.uint8), ((20, 20, 3), np.float32)])
 def test_only_colour_images_are_searched(shape, dtype):
     with pytest.raises(ValueError, match='expected a BGR image'):

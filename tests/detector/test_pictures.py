@@ -18,7 +18,7 @@ from inspection.draw import (
     scale_end,
     shown_at_once,
 )
-from inspection.error_pictures import draw_counts
+from inspection.error_pictures import draw_counts, draw_sheet
 from inspection.hard_rois import MiniBatch
 
 
@@ -82,6 +82,27 @@ def test_a_chart_of_no_mistakes(tmp_path):
     kinds = ('confusion', 'localisation', 'duplicate', 'background', 'missed')
     draw_counts(str(tmp_path / 'c.png'), {'$x^$': dict.fromkeys(kinds, 0)}, kinds)
     assert cv2.imread(str(tmp_path / 'c.png')) is not None
+
+
+def test_a_sheet_of_mistakes_has_a_white_rim_below_the_last_name(tmp_path):
+    """Names of files stand below crops; where crops are of many shapes those of the last row were cut off."""
+    photo = str(tmp_path / 'a photograph with gyp.jpg')
+    cv2.imwrite(photo, np.full((480, 640, 3), 128, np.uint8))
+    boxes = [
+        (509, 6, 615, 108), (514, 43, 638, 151), (17, 123, 141, 231), (69, 62, 193, 170), (18, 28, 142, 136),
+        (269, 0, 391, 70), (22, 136, 254, 422), (371, 191, 467, 278), (304, 212, 400, 299), (225, 287, 323, 438),
+        (312, 317, 407, 413), (281, 383, 376, 479),
+    ]  # fmt: skip
+    missed = [
+        {
+            'class': 'cat', 'score': None, 'box': box, 'object_box': box, 'iou': 1, 'object_class': 'cat',
+            'why_in_words': 'low score 0.40', 'image': photo,
+        }
+        for box in boxes
+    ]  # fmt: skip
+    draw_sheet(str(tmp_path / 's.png'), missed, 'missed', 12, ['__background__', 'cat'])
+    sheet = cv2.imread(str(tmp_path / 's.png'))
+    assert (sheet[-4:] == 255).all() and (sheet[:, :4] == 255).all() and (sheet[:, -4:] == 255).all()
 
 
 def test_the_ground_truth_is_dashes_of_white_on_black():

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import cv2
 import pytest
 from commands import ROOT, SMALL
 
@@ -158,6 +159,28 @@ def test_ctrl_c_twice_in_training(tiny, tmp_path):
     assert 'Traceback' not in said
     assert re.search(r'^train_net\.py: interrupted', said, re.M)
     assert_all_end(process.pid)
+
+
+def test_ctrl_c_in_make_proposals_is_answered_at_once_and_a_second_one_ends_it(tiny_copy):
+    for path in (tiny_copy / 'proposals').glob('*'):
+        path.unlink()
+    for path in (tiny_copy / 'JPEGImages').glob('*'):  # of which each takes half a minute
+        cv2.imwrite(str(path), cv2.resize(cv2.imread(str(path)), (1600, 1200)))
+    command = [
+        sys.executable, 'tools/make_proposals.py', '--imdb', f'folder:{tiny_copy}:train',
+        '--method', 'selective_search_quality', '--jobs', '1',
+    ]  # fmt: skip
+    process = start(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    limit = time.monotonic() + 120
+    while len(members(process.pid)) < 3 and time.monotonic() < limit:  # itself, the resource tracker, a worker
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    until(process, 'finishing the images at work; Ctrl-C again to stop at once')
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == 130 and said.endswith('make_proposals.py: interrupted\n') and 'Traceback' not in said
+    assert_all_end(process.pid)
+    assert not list((tiny_copy / 'proposals').glob('*.h5'))
 
 
 # -- killed

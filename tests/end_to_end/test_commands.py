@@ -1,5 +1,6 @@
 """What all commands have in common: what they print, what they name, what they leave behind."""
 
+import os
 import shutil
 
 import pytest
@@ -87,3 +88,9 @@ def test_mAP_of_a_best_model_is_what_test_net_prints(train, tiny, tmp_path):
     curves = tmp_path / 'curves.png'
     run('tools/plot_training.py', train.folder(), '--out', curves)
     assert curves.stat().st_size > 10000
+
+
+def test_without_gpu_the_device_that_is_used_is_said(tmp_path):
+    done = run('tools/train_net.py', '--solver', SOLVER, '--cfg', CFG, '--imdb', f'folder:{tmp_path}:x', status=1)
+    used = 'GPU 0' if os.path.exists('/dev/nvidia0') else 'the CPU'
+    assert f'--gpu is not given: {used} is used\n' in done.stdout

@@ -154,3 +154,5 @@ def test_what_is_wrong_at_the_start_is_one_line(net):
     ):
         said = run('tools/serve.py', *net, *flags, status=1).stderr
         assert said.startswith('serve.py: error: ') and words in said and said.count('\n') == 1
+    said = run('tools/serve.py', *net, '--det_thresh', -1, status=1).stderr  # what is allowed the net says
+    assert said.endswith('serve.py: error: --det_thresh is -1.0; expected 0 to 1\n')

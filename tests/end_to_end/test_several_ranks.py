@@ -82,9 +82,16 @@ def assert_same(a, b):
             assert one[name] == two[name], name
 
 
-def test_two_ranks_leave_the_files_of_one_process_byte_for_byte(command, solver):
-    one = run(*command('cpu', 4, solver(2), into='run1'))
-    two = run(*command('cpu:2', 4, solver(2), into='run2'))
+AUGMENT = (
+    'TRAIN.AUGMENT.SCALE_JITTER', '(0.7, 1.3)', 'TRAIN.AUGMENT.CROP', '0.6', 'TRAIN.AUGMENT.TURN', 'True',
+    'TRAIN.AUGMENT.COLOUR', '0.2', 'TRAIN.AUGMENT.HUE', '5', 'TRAIN.AUGMENT.BLUR', '0.8',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize('settings', [(), AUGMENT], ids=['plain', 'augmented'])
+def test_two_ranks_leave_the_files_of_one_process_byte_for_byte(settings, command, solver):
+    one = run(*command('cpu', 4, solver(2), into='run1', settings=settings))
+    two = run(*command('cpu:2', 4, solver(2), into='run2', settings=settings))
     assert_same(command.folder('run1'), command.folder('run2'))
     lines = [re.findall(r'Iteration \d+, (?:loss|lr) = .*', done.stderr) for done in (one, two)]
     assert lines[0] == lines[1] and len(lines[0]) == 8

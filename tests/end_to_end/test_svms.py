@@ -1,5 +1,6 @@
 """tools/train_svms.py, and the other tools on what it writes."""
 
+import importlib.util
 import json
 
 import pytest
@@ -20,6 +21,15 @@ def test_svms_are_trained_tested_and_known_by_their_file(tiny, train, tmp_path):
 
     said = run('tools/test_net.py', *net, svms, '--imdb', f'folder:{tiny}:test', *settings)
     assert f'{svms} scores by SVMs: TEST.SVM is True for it' in said.stdout and 'mean ' in said.stdout
+
+    # scores of SVMs have no bounds: -5 and 1.5 are sensible, where probabilities end at 0 and 1
+    results = tmp_path / 'run' / 'output' / 'e' / 'tiny_test' / svms.stem
+    for least in (-5, 1.5):
+        flags = ('--imdb', f'folder:{tiny}:test', '--det_thresh', least, '--out', tmp_path / 'errors')
+        assert f'Detections of score {least:.1f} or more' in run('tools/visualize_errors.py', results, *flags).stdout
+    if importlib.util.find_spec('uvicorn'):
+        said = run('tools/serve.py', *net, svms, '--port', 0, '--det_thresh', 200, *settings, status=1)
+        assert said.stderr.endswith('serve.py: error: --det_thresh is 200.0; expected -100 to 100\n')
 
     image = next((tiny / 'JPEGImages').glob('test_*'))
     run('tools/demo.py', *net, svms, '--images', image, '--out', tmp_path / 'drawn', '--det_thresh', -5, *settings)

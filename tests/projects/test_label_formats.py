@@ -338,3 +338,54 @@ def test_a_file_that_is_no_xml(content, tmp_path):
     path.write_bytes(content)
     with pytest.raises(LabelError, match=r'photo 00\.xml: (not an XML file|not a text in UTF-8|an XML file with def)'):
         labels_of(tmp_path)
+
+
+def test_a_blank_line_among_yolo_names_would_shift_the_numbers(tmp_path):
+    twelve.yolo_segments(tmp_path)
+    names = tmp_path / 'labels' / 'classes.txt'
+    names.write_text('apple\n\npear\n')
+    with pytest.raises(LabelError, match=r'classes\.txt, line 2: blank, and names follow it: the number of a class'):
+        labels_of(tmp_path)
+    names.write_text('apple\npear\n\n \n')  # behind the last name it shifts nothing
+    assert len(labels_of(tmp_path)[1]) == 12
+
+
+def test_a_text_in_another_encoding_is_passed_over_unless_it_is_a_photograph_s(tmp_path):
+    twelve.yolo_ultralytics(tmp_path)
+    (tmp_path / 'labels' / 'notes.txt').write_bytes('März: Äpfel\n'.encode('latin-1'))
+    assert len(labels_of(tmp_path)[1]) == 12
+    (tmp_path / 'labels' / 'photo 02.txt').write_bytes('März\n'.encode('latin-1'))
+    with pytest.raises(LabelError, match=r'photo 02\.txt: not a text in UTF-8 .*: save it as UTF-8'):
+        labels_of(tmp_path)
+
+
+@pytest.mark.parametrize('write', [twelve.write_voc, twelve.write_yolo, twelve.write_labelme, twelve.write_coco])
+def test_photographs_of_one_name_belong_to_the_labels_of_their_folder(write, tmp_path):
+    """As exports with a folder for each split have them, where names are counted anew in each."""
+    for split in ('train', 'valid'):
+        twelve.write_images(tmp_path / 'images' / split)
+        write(tmp_path / 'images' / split)
+    (tmp_path / 'images' / 'classes.txt').write_text('apple\npear\n')
+    photographs = labels_of(tmp_path)[1]
+    assert [p.split for p in photographs] == ['train'] * 12 + ['val'] * 12
+    assert [p.boxes for p in photographs[:12]] != [p.boxes for p in photographs[1:13]]
+    each = [[[(b.name, b.left, b.top) for b in p.boxes] for p in part] for part in (photographs[:12], photographs[12:])]
+    assert each[0] == each[1]
+
+
+def test_nothing_tells_two_photographs_of_one_name_apart(tmp_path):
+    twelve.voc(tmp_path)
+    for name in ('a', 'b'):
+        twelve.write_images(tmp_path / 'images' / name)
+    for path in (tmp_path / 'images').glob('*.jpg'):
+        path.unlink()
+    with pytest.raises(LabelError, match=r"'photo 00\.jpg' may be a/photo 00\.jpg or b/photo 00\.jpg: give --images"):
+        labels_of(tmp_path)
+
+
+def test_links_to_folders_are_followed_and_circles_have_an_end(tmp_path):
+    twelve.voc(tmp_path / 'elsewhere')
+    (tmp_path / 'images').mkdir()
+    (tmp_path / 'images' / 'linked').symlink_to(tmp_path / 'elsewhere')
+    (tmp_path / 'elsewhere' / 'round').symlink_to(tmp_path / 'images')
+    assert len(labels_of(tmp_path)[1]) == 12

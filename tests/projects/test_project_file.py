@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from projects.photographs import Box, Photograph
-from projects.project import ProjectError, load_project, too_thin
+from projects.project import ProjectError, iterations_for, load_project, too_thin
 
 RIGHT = {
     'name': 'fruit', 'net': 'small', 'classes': ['apple', 7], 'images': 'x', 'labels': 'y', 'seed': 3,
@@ -78,6 +78,11 @@ def test_a_text_that_describes_no_project(text, message, tmp_path):
 def test_missing_labels_of_a_split(tmp_path):
     with pytest.raises(ProjectError, match=r'there is no .*fruit_train\.json, .* split train: make the project anew'):
         project_in(tmp_path).imdb('train')
+
+
+@pytest.mark.parametrize('count, iterations', [(1, 1400), (175, 1400), (253, 2000), (5011, 40000), (10**6, 40000)])
+def test_the_first_number_of_iterations_grows_with_the_photographs(count, iterations):
+    assert iterations_for(count) == iterations
 
 
 def test_photographs_too_thin_to_scale_are_found():

@@ -34,8 +34,8 @@ PHOTO = GOLDEN / 'images' / 'BloodImage_00007.jpg'
 
 
 @contextlib.contextmanager
-def served(detect, **limits):
-    app = make_app(detect, 'told.caffemodel', ['button', 'leaf'], limits=Limits(**limits))
+def served(detect, scores=(0, 1), **limits):
+    app = make_app(detect, 'told.caffemodel', ['button', 'leaf'], limits=Limits(**limits), scores=scores)
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client
 
@@ -256,6 +256,14 @@ def test_a_query_that_cannot_be_honoured(client, query):
     name, _, value = query.partition('=')
     wanted = {'threshold': 'a number from 0 to 1', 'turn': 'true or false'}[name]
     assert response.json()['detail'] == f"{name}: expected {wanted}; got '{value}'"
+
+
+def test_scores_of_svms_have_other_bounds(told):
+    with served(told, scores=(-100, 100)) as client:
+        assert client.post('/detect?threshold=-1.5', content=picture()).status_code == 200
+        assert client.get('/health').json()['scores'] == [-100, 100]
+        refused = client.post('/detect?threshold=101', content=picture())
+    assert refused.json()['detail'] == "threshold: expected a number from -100 to 100; got '101'"
 
 
 def test_a_misspelt_query_is_not_passed_over(client):

@@ -6,15 +6,22 @@ said)`, the photographs of `images` with the boxes in them. What is put right on
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from projects.formats import coco, labelme, table, voc, yolo
 from projects.formats.text import files_of, read_json
 from projects.photographs import ImageFolder, LabelError, Photograph
 
+FILE_AN_IMAGE = ('voc', 'yolo', 'labelme')
 FORMATS = {module.KEY: module for module in (voc, coco, yolo, labelme, table)}
+
+
+class NoLabelsError(LabelError):
+    """A folder without labels."""
 
 
 def find_format(root: str, wanted: str | None = None) -> tuple[str, list[str]]:
@@ -30,7 +37,7 @@ def find_format(root: str, wanted: str | None = None) -> tuple[str, list[str]]:
         kinds = FORMATS[wanted].NAME if wanted else '; '.join(module.NAME for module in FORMATS.values())
         fell_out = list(_fell_out(root, wanted))
         more = f'; and {len(fell_out) - 3} more' if len(fell_out) > 3 else ''
-        raise LabelError(
+        raise NoLabelsError(
             f'{root}: no labels found; looked for: {kinds}'
             + (f'. Not taken: {"; ".join(fell_out[:3])}{more}' if fell_out else '')
         )
@@ -67,13 +74,39 @@ def _fell_out(root: str, wanted: str | None) -> Iterator[str]:
             yield f'{path}: its first line has no column for {", ".join(table.lacking(path))}'
 
 
+def _read_all(key: str, files: list[str], root: str, images: ImageFolder, said: Counter) -> list[Photograph]:
+    """What `read` of a format returns. Raises LabelError with the first files of several that cannot be used."""
+    read = FORMATS[key].read
+    try:
+        return read(files, root, images, said)
+    except LabelError as first:
+        if key not in FILE_AN_IMAGE or len(files) == 1:
+            raise
+        told = []
+        for path in files:
+            try:
+                with contextlib.redirect_stdout(io.StringIO()):
+                    read([path], root, images, Counter())
+            except LabelError as error:
+                told.append(str(error))
+        told = list(dict.fromkeys(told))  # what is wrong with all of them, such as missing names, is said once
+        if len(told) < 2:
+            raise
+        more = f'; and {len(told) - 3} more' if len(told) > 3 else ''
+        raise LabelError(f'{len(told)} label files cannot be used: {"; ".join(told[:3])}{more}') from first
+
+
 def read_labels(
-    root: str, images: ImageFolder, said: Counter, wanted: str | None = None
+    roots: str | Sequence[str], images: ImageFolder, said: Counter, wanted: str | None = None
 ) -> tuple[str, list[Photograph]]:
-    """(name of the format, the labelled photographs) of the labels below a folder, sorted by path."""
-    key, files = find_format(root, wanted)
-    photographs = FORMATS[key].read(files, root, images, said)
+    """(name of the format, the labelled photographs) of the labels below one folder or more, sorted by path."""
+    roots = [roots] if isinstance(roots, str) else list(roots)
+    kinds, photographs = [], []
+    for root in roots:
+        key, files = find_format(root, wanted)
+        kinds.append(FORMATS[key].NAME)
+        photographs += _read_all(key, files, root, images, said)
     twice = [path for path, n in Counter(p.path for p in photographs).items() if n > 1]
     if twice:
-        raise LabelError(f'{twice[0]}: labelled twice in {root}: take one of its label files away')
-    return FORMATS[key].NAME, sorted(photographs, key=lambda p: p.path)
+        raise LabelError(f'{twice[0]}: labelled twice in {", ".join(roots)}: take one of its label files away')
+    return '; '.join(dict.fromkeys(kinds)), sorted(photographs, key=lambda p: p.path)

@@ -51,7 +51,7 @@ def _read(path: str, images: ImageFolder, said: Counter) -> list[Photograph]:
         if not file_name:
             raise LabelError(f'{path}: image {image.get("id")!r} has no file_name')
         beside = os.path.join(os.path.dirname(path), *file_name.replace('\\', '/').split('/'))
-        known = beside if beside in images.paths else images.find(file_name, path)
+        known = os.path.abspath(beside) if images.has(beside) else images.find(file_name, path, path)
         sides = (image.get('width'), image.get('height'))
         if None in sides:
             said[KINDS['no size'][0]] += 1

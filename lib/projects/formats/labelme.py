@@ -26,11 +26,11 @@ def _read(path: str, images: ImageFolder, said: Counter) -> Photograph:
     content = read_json(path)
     name = str(content.get('imagePath') or '')
     try:
-        image = images.find(os.path.splitext(os.path.basename(path))[0], path)
+        image = images.find(os.path.splitext(os.path.basename(path))[0], path, path)
     except LabelError:
         if not name:
             raise
-        image = images.find(name, path)
+        image = images.find(name, path, path)
     sides = content.get('imageWidth'), content.get('imageHeight')
     stated = None if None in sides else (number(sides[0], path, 'imageWidth'), number(sides[1], path, 'imageHeight'))
     frame = frame_of(image, stated, path, images, said)

@@ -53,7 +53,7 @@ def read(files: list[str], root: str, images: ImageFolder, said: Counter) -> lis
             if len(row) <= max(columns.values()):
                 raise LabelError(f'{where}: {len(row)} columns; the header has more: {", ".join(columns)}')
             cell = {key: row[at].strip() for key, at in columns.items()}
-            found = objects.setdefault(images.find(cell['file'], where), {}).setdefault(style, [])
+            found = objects.setdefault(images.find(cell['file'], where, path), {}).setdefault(style, [])
             if not cell['class'] and not cell['left']:
                 continue  # a line for an image without objects
             sides = _SIZED if style is _BY_SIZE else _CORNERS

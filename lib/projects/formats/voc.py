@@ -61,11 +61,11 @@ def _read(path: str, images: ImageFolder, split: str | None, said: Counter) -> P
     stem = os.path.splitext(os.path.basename(path))[0]
     name = (root.findtext('filename') or '').strip()
     try:
-        image = images.find(stem, path)  # a file keeps its name where tools rename images
+        image = images.find(stem, path, path)  # a file keeps its name where tools rename images
     except LabelError:
         if not name:
             raise
-        image = images.find(name, path)
+        image = images.find(name, path, path)
     stated, objects = read_raw(path)
     frame = frame_of(image, stated, path, images, said)
     boxes = boxes_of(objects, _STYLE, frame, said)

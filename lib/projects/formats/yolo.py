@@ -27,16 +27,16 @@ _LINE = re.compile(r'\s*\d+(\.0*)?(\s+[-+.\deE]+){4,}\s*')
 
 
 def files(root: str) -> list[str]:
-    found = [path for path in _texts(root) if _odd_line(path) is None]
+    found = [path for path in _texts(root) if _why_not(path) is None]
     return found if _names_file(root) or any(os.path.getsize(path) for path in found) else []
 
 
 def why_not(root: str) -> Iterator[tuple[str, str]]:
     """(path, reason) of texts that are not taken for YOLO's."""
     for path in _texts(root):
-        line = _odd_line(path)
-        if line is not None:
-            yield path, f'line {line} is not {_EXPECTED}'
+        reason = _why_not(path)
+        if reason is not None:
+            yield path, reason
 
 
 def _texts(root: str) -> Iterator[str]:
@@ -46,10 +46,15 @@ def _texts(root: str) -> Iterator[str]:
             yield path
 
 
-def _odd_line(path: str) -> int | None:
-    """The number of the first line that does not look like YOLO, of the first three that are not blank."""
-    lines = [(k, line) for k, line in enumerate(read_text(path).splitlines(), start=1) if line.strip()]
-    return next((k for k, line in lines[:3] if not _LINE.fullmatch(line)), None)
+def _why_not(path: str) -> str | None:
+    """Why a text does not look like YOLO: the first of its first three lines that are not blank; None if it does."""
+    try:
+        text = read_text(path)
+    except LabelError:  # notes of another tool's, perhaps; one called as a photograph is read all the same
+        return 'not a text in UTF-8'
+    lines = [(k, line) for k, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    odd = next((k for k, line in lines[:3] if not _LINE.fullmatch(line)), None)
+    return None if odd is None else f'line {odd} is not {_EXPECTED}'
 
 
 def read(files: list[str], root: str, images: ImageFolder, said: Counter) -> list[Photograph]:
@@ -58,7 +63,7 @@ def read(files: list[str], root: str, images: ImageFolder, said: Counter) -> lis
     # a text called as a photograph is its label file, however it looks: passed over, its objects would be missing
     stems = {_stem(path) for path in images.paths}
     for path in sorted({*files, *(path for path in _texts(root) if _stem(path) in stems)}):
-        image = images.find(os.path.splitext(_as_image(path, root))[0], path)
+        image = images.find(os.path.splitext(_as_image(path, root))[0], path, path)
         objects = []
         for k, line in enumerate(read_text(path).splitlines(), start=1):
             if not line.strip():
@@ -142,10 +147,17 @@ def _class_names(*folders: str) -> list[str]:
             'write the names into classes.txt, one a line, and put it into that folder or the one above'
         )
     print(f'The class names are those of {path}')
-    names = _yaml_names(path) if path.lower().endswith(('.yaml', '.yml')) else read_text(path).splitlines()
-    names = [name.strip() for name in names if name.strip()]
+    if path.lower().endswith(('.yaml', '.yml')):
+        names = [name.strip() for name in _yaml_names(path)]
+    else:
+        names = [line.strip() for line in read_text(path).rstrip().splitlines()]
     if not names:
         raise LabelError(f'{path}: no names in it; expected the names of the classes, one a line')
+    if '' in names:
+        raise LabelError(
+            f'{path}, line {names.index("") + 1}: blank, and names follow it: the number of a class is that of its '
+            'line, counted from 0. Take the line out, or write the name that it stands for'
+        )
     for k, name in enumerate(names):
         if name in names[:k]:
             raise LabelError(
