@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """LeNet, CIFAR-quick, AlexNet and GoogLeNet, forward, backward and a whole step, beside an original Caffe.
 
-experiments/bench_nets.py                                                             ours alone
-experiments/bench_nets.py --original "env PYTHONPATH=/opt/caffe/python python3"       beside an original Caffe
-experiments/bench_nets.py --net LeNet CIFAR-quick --busy 2                            two other programs at work meanwhile
+experiments/bench_nets.py                                                          ours alone
+experiments/bench_nets.py --original "env PYTHONPATH=/opt/caffe/python python3"    beside an original Caffe
+experiments/bench_nets.py --net LeNet CIFAR-quick --busy 2                         two other programs at work
 
 Milliseconds: the median of many runs and, in brackets, the slowest tenth. The nets are BVLC's, of their published
 batch sizes, with a loss, on noise. Ours and the original take turns, each time in a process of its own.
@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import shlex
 import shutil
 import subprocess
@@ -59,7 +58,8 @@ def _pool(n, name: str, bottom, size: int, stride: int, mean: bool = False, **op
     from caffe import layers as L
     from caffe import params as P
 
-    n[name] = L.Pooling(bottom, pool=P.Pooling.AVE if mean else P.Pooling.MAX, kernel_size=size, stride=stride, **options)
+    kind = P.Pooling.AVE if mean else P.Pooling.MAX
+    n[name] = L.Pooling(bottom, pool=kind, kernel_size=size, stride=stride, **options)
     return n[name]
 
 
@@ -241,7 +241,7 @@ def bench(args: argparse.Namespace) -> None:
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--net', nargs='+', choices=NETS, help='default: all')
-    parser.add_argument('--original', metavar='COMMAND', help='starts a Python whose `import caffe` is an original Caffe')
+    parser.add_argument('--original', metavar='COMMAND', help='a Python whose `import caffe` is an original Caffe')
     parser.add_argument('--busy', type=int, default=0, metavar='N', help='so many other programs at work (default: 0)')
     parser.add_argument('--rounds', type=int, default=2, help='of each measurement (default: 2)')
     parser.add_argument('--seconds', type=float, default=2, help='for each part in a round (default: 2)')
