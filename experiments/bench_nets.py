@@ -14,13 +14,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -150,7 +151,7 @@ NETS = {'LeNet': lenet, 'CIFAR-quick': cifar_quick, 'AlexNet': alexnet, 'GoogLeN
 # ---- One measurement, in a process of its own
 
 
-def measure(name: str, original: bool, seconds: float) -> dict[str, list[float]]:
+def measure(name: str, original: bool, seconds: float, now: Callable[[], float]) -> dict[str, list[float]]:
     """part -> milliseconds of each run of it, for about so many seconds a part."""
     import caffe
     from caffe import layers as L
@@ -177,18 +178,18 @@ def measure(name: str, original: bool, seconds: float) -> dict[str, list[float]]
     net.blobs['data'].data[...] = rng.normal(0, 1, net.blobs['data'].data.shape)
     net.blobs['label'].data[...] = rng.integers(0, 10, net.blobs['label'].data.shape)
     work = {'forward': net.forward, 'backward': net.backward, 'step': lambda: solver.step(1)}
-    return {part: _timed(work[part], seconds) for part in _PARTS}
+    return {part: _timed(work[part], seconds, now) for part in _PARTS}
 
 
-def _timed(work, seconds: float) -> list[float]:
+def _timed(work: Callable[[], object], seconds: float, now: Callable[[], float]) -> list[float]:
     for _ in range(3):
         work()
     took = []
-    end = time.perf_counter() + seconds
-    while len(took) < 5 or time.perf_counter() < end:
-        began = time.perf_counter()
+    end = now() + seconds
+    while len(took) < 5 or now() < end:
+        began = now()
         work()
-        took.append(1e3 * (time.perf_counter() - began))
+        took.append(1e3 * (now() - began))
     return took
 
 
@@ -225,8 +226,12 @@ def bench(args: argparse.Namespace) -> None:
         for _ in range(args.rounds):
             for kind, python in pythons.items():
                 command = [*python, __file__, '--kind', kind, '--net', net, '--seconds', str(args.seconds)]
+                command += ['--processor'] * args.processor
+                env = dict(os.environ)
+                if args.processor:
+                    env |= {'OMP_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1'}
                 with busy(args.busy):
-                    done = subprocess.run(command, capture_output=True, text=True, check=False)
+                    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
                 if done.returncode:
                     raise RuntimeError(f'{kind}, {net}: failed: {done.stderr.strip()[-2000:]}')
                 for part, values in json.loads(done.stdout.splitlines()[-1]).items():
@@ -245,6 +250,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--busy', type=int, default=0, metavar='N', help='so many other programs at work (default: 0)')
     parser.add_argument('--rounds', type=int, default=2, help='of each measurement (default: 2)')
     parser.add_argument('--seconds', type=float, default=2, help='for each part in a round (default: 2)')
+    parser.add_argument(
+        '--processor',
+        action='store_true',
+        help="one thread, and the processor's milliseconds in place of the clock's: for a machine that is busy",
+    )
     parser.add_argument('--kind', choices=('ours', 'original'), help=argparse.SUPPRESS)  # of the processes it starts
     return parser.parse_args()
 
@@ -252,7 +262,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     if args.kind:
-        measured = measure(args.net[0], args.kind == 'original', args.seconds)
+        now = time.process_time if args.processor else time.perf_counter
+        measured = measure(args.net[0], args.kind == 'original', args.seconds, now)
         sys.stdout.flush()
         print(json.dumps(measured))
     else:
