@@ -266,8 +266,11 @@ def main() -> None:
         measured = measure(args.net[0], args.kind == 'original', args.seconds, now)
         sys.stdout.flush()
         print(json.dumps(measured))
-    else:
+        return
+    try:
         bench(args)
+    except (FileNotFoundError, RuntimeError) as error:
+        sys.exit(f'bench_nets.py: error: {error}')
 
 
 if __name__ == '__main__':
