@@ -3,6 +3,7 @@
 
 experiments/bench.py                      both networks, FRCN and OHEM, beside the same nets straight in torch
 experiments/bench.py --net VGG16 --method ohem --precision bf16
+experiments/bench.py --method detect --original ...     im_detect, in place of training
 experiments/bench.py --curves             cost against RoIs, image size and images a pass; table and picture
 experiments/bench.py --original "env PYTHONPATH=/opt/caffe/python python3"    beside an original Caffe, too
 experiments/bench.py --quick              a small image and few RoIs: whether it works, not how fast
@@ -136,8 +137,14 @@ def measure(args: argparse.Namespace, data: str, kind: str, **settings) -> dict:
     python = shlex.split(args.original) if kind == 'original' else [sys.executable]
     command = [*python, str(ROOT / 'experiments' / 'measure_step.py'), '--kind', kind, '--data', data]
     command += [f'--{key}={value}' for key, value in flags.items() if value is not None]
-    # Straight in torch means with the allocator as it is (caffe.kernels.host_memory); 8 is glibc's own value.
-    env = {**os.environ, 'MALLOC_ARENA_TEST': '8'} if kind == 'direct' else None
+    command += ['--processor'] * args.processor
+    # Straight in torch means with the allocator and the threads as they are (caffe.kernels.host_memory,
+    # caffe.process.threads): these are glibc's and GNU's own values.
+    env = dict(os.environ)
+    if kind == 'direct':
+        env |= {'MALLOC_ARENA_TEST': '8', 'GOMP_SPINCOUNT': '300000'}
+    if args.processor:
+        env |= {'OMP_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1'}
     if shutil.which(python[0]) is None:
         raise FileNotFoundError(f'--original: there is no command {python[0]!r}')
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
@@ -169,8 +176,9 @@ def bench(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = store_data(folder, args.image, args.rois)
         for net in args.net or NETS:
-            for method in args.method or METHODS:
-                runs = {kind: [] for kind in _TITLES if kind != 'original' or args.original}
+            for method in args.method or ('frcn', 'ohem'):
+                kinds = {'ours': True, 'direct': method != 'detect', 'original': args.original}
+                runs = {kind: [] for kind in _TITLES if kinds[kind]}
                 for _ in range(args.rounds):
                     for kind, measured in runs.items():
                         measured.append(measure(args, data, kind, net=net, method=method))
@@ -188,6 +196,8 @@ def report(title: str, runs: dict[str, list[dict]], ceiling: dict, shares: bool)
         gain = '' if kind == 'ours' else f' {seconds / ours["step"]:20.2f}'
         rate = best[kind]['images'] / seconds
         lines.append(f'  {_TITLES[kind]:22} {seconds:8.2f} {slowest:8.2f} {rate:9.2f} {peak:9.2f}{gain}')
+    if 'parts' not in ours:
+        return '\n'.join(lines)
     parts = ', '.join(f'{name} {seconds:.3f} s' for name, seconds in ours['parts'].items())
     later = f' (with the products that are the gradients of {", ".join(ours["later"])})' if ours['later'] else ''
     lines.append(f'  of a step: {parts}{later}')
@@ -253,7 +263,7 @@ def draw_curves(rows: dict[str, list[tuple]], title: str) -> str:
 def parse_args() -> argparse.Namespace:
     parser = parser_of(__doc__)
     parser.add_argument('--net', nargs='+', choices=NETS, help='default: both')
-    parser.add_argument('--method', nargs='+', choices=METHODS, help='default: both')
+    parser.add_argument('--method', nargs='+', choices=METHODS, help='default: frcn and ohem')
     parser.add_argument('--gpu', default='cpu', metavar='ID', help="GPU by number, or 'cpu' (default: cpu)")
     parser.add_argument('--precision', default='fp32', choices=('fp32', 'tf32', 'bf16'), help='of ours (default: fp32)')
     parser.add_argument('--image', default='600x800', metavar='HxW', help='default: 600x800')
@@ -261,6 +271,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--images', type=int, help='images a pass (default: those of the method)')
     parser.add_argument('--rounds', type=int, default=2, help='of each measurement (default: 2)')
     parser.add_argument('--steps', type=int, default=2, help='steps timed in a round (default: 2)')
+    parser.add_argument(
+        '--processor',
+        action='store_true',
+        help="one thread, and the processor's seconds in place of the clock's: for a machine that is busy",
+    )
     parser.add_argument('--curves', action='store_true', help='cost against sizes')
     parser.add_argument('--quick', action='store_true', help='small, to see whether it works')
     parser.add_argument('--debug', action='store_true', help='show the traceback of an error')

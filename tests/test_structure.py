@@ -147,6 +147,7 @@ BY_HAND = {
     'lib/caffe/proto/compile.py': 'is run by hand, without lib on the path',
     'experiments/runs.py': 'a log, to which another program writes',
     'experiments/bench.py': 'into a temporary folder',
+    'experiments/bench_nets.py': 'into a temporary folder',
     'experiments/bench_parts.py': 'into a temporary folder',
     'experiments/count_loading.py': 'into a temporary folder',
     'experiments/scaling.py': 'into a temporary folder',

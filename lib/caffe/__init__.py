@@ -11,6 +11,11 @@ from command_line import interrupts
 if sys.argv[:1] == ['-m'] and sys.orig_argv[-len(sys.argv)] in ('caffe', '-mcaffe', 'caffe.__main__'):
     interrupts.end_at_once('caffe')  # until caffe.__main__.main
 
+from caffe.process import threads
+
+if threads.how_to_wait_is_open():
+    threads.load_torch_with_threads_that_sleep()  # before anything else loads it
+
 from caffe import io, layers, pil_image
 from caffe._caffe import (
     Blob,
@@ -56,6 +61,7 @@ from caffe.pycaffe import (
 from caffe.solver import SolverError
 
 use_one_thread_in_forked_children()
+threads.use_no_more_threads_than_allowed()
 host_memory.keep_freed()
 pil_image.offer()
 

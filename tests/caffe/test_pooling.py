@@ -113,6 +113,19 @@ def test_the_first_of_equal_maxima_gets_the_gradient():
     np.testing.assert_array_equal(run.backward([[[[5]]]])[0], [[[[5, 0], [0, 0]]]])
 
 
+@pytest.mark.parametrize('kernel, stride, size', [((2, 2), 2, (64, 66)), ((3, 3), 2, (65, 67)), ((1, 4), 1, (40, 43))])
+def test_of_many_equal_maxima_in_large_images_the_first_in_reading_order_counts(kernel, stride, size):
+    x = np.random.default_rng(0).integers(0, 3, (2, 16, *size)).astype(np.float32)
+    windows = np.lib.stride_tricks.sliding_window_view(x, kernel, axis=(2, 3))[:, :, ::stride, ::stride]
+    tap = windows.reshape(*windows.shape[:4], -1).argmax(axis=-1)  # NumPy's is the first
+    down, across = np.indices(tap.shape)[2:]
+    place = (down * stride + tap // kernel[1]) * size[1] + across * stride + tap % kernel[1]
+    options = f'pool: MAX kernel_h: {kernel[0]} kernel_w: {kernel[1]} stride: {stride}'
+    top, found = run_layer(f'type: "Pooling" pooling_param {{ {options} }}', [x], n_tops=2)
+    assert np.array_equal(top, windows.max(axis=(4, 5)))
+    assert np.array_equal(found, place)
+
+
 def test_stochastic_pooling_draws_pixels_by_their_share():
     x = np.tile(np.array([[1.0, 3.0], [0.0, 4.0]]), (1, 1, 100, 100))
     text = 'type: "Pooling" pooling_param { pool: STOCHASTIC kernel_size: 2 stride: 2 }'

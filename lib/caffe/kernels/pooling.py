@@ -13,6 +13,8 @@ from caffe.kernels.host_memory import workspace
 
 _LOWEST = torch.finfo(torch.float32).min
 _BAND = 2**20  # numbers of a top that are computed at once
+_PLANES = 2**18  # numbers of an image that are looked at together where places are wanted
+_WORTH_IT = 2**14  # numbers of a top from which that gains
 _SMALLEST = torch.finfo(torch.float32).tiny
 
 Pair = tuple[int, int]
@@ -114,6 +116,43 @@ def _maximum(taps: list[torch.Tensor], out: torch.Tensor) -> torch.Tensor:
     return out
 
 
+def max_and_places_by_axis(
+    x: torch.Tensor, windows: Windows, out: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """`max_pool` with places of windows that are all inside: across, then down, some planes at a time, in `out`.
+
+    In this order, of equal pixels the first in reading order counts. Half to two thirds of what torch's takes on a CPU,
+    which asks pixel by pixel: a place is the sum of steps, each taken or not, and never a choice.
+    """
+    (kh, kw), (sh, sw), (height, width) = windows.kernel, windows.stride, x.shape[2:]
+    down, across = out.shape[2:]
+    place = torch.empty(out.shape, dtype=torch.int64)
+    corner = torch.arange(down)[:, None] * (sh * width) + torch.arange(across) * sw
+    columns = [slice(i, i + (across - 1) * sw + 1, sw) for i in range(kw)]
+    rows = [slice(i, i + (down - 1) * sh + 1, sh) for i in range(kh)]
+    portions = (t.flatten(0, 1).split(max(1, _PLANES // (height * width))) for t in (x, out, place))
+    for part, y, p in zip(*portions, strict=True):
+        with workspace() as allocate:
+            best, column = (allocate(len(y), height, across) for _ in range(2))
+            offset = allocate(*y.shape)
+            _first_maximum([part[:, :, at] for at in columns], list(range(kw)), best, column)
+            _first_maximum(
+                [best[:, at] for at in rows], [column[:, at] + i * width for i, at in enumerate(rows)], y, offset
+            )
+            torch.add(p.copy_(offset), corner, out=p)
+    return out, place
+
+
+def _first_maximum(taps: Sequence[torch.Tensor], names: Sequence, out: torch.Tensor, name: torch.Tensor) -> None:
+    """The largest of all at each place, in `out`, and in `name` (float32) which it is, the first of equals."""
+    out.copy_(taps[0])
+    name[...] = names[0]
+    for tap, its_name in zip(taps[1:], names[1:], strict=True):
+        larger = (tap > out).float()
+        name.add_(larger.mul_(its_name - name))
+        torch.maximum(out, tap, out=out)
+
+
 def max_pool_backward(diff: torch.Tensor, place: torch.Tensor, x: torch.Tensor, windows: Windows) -> torch.Tensor:
     """The gradient of `max_pool`: each window's goes to the place of its maximum."""
     if windows.torch_agrees(x.shape[2:]):
@@ -190,8 +229,11 @@ def pool(
     gives the mean. `memory()` gives memory for the result, which a way that writes in place then uses.
     """
     if method == 'MAX':
-        if memory is not None and not (places or x.is_cuda) and windows.are_faster_by_axis(x.shape[2:]):
-            return max_by_axis(x, windows, memory()), None
+        if memory is not None and not x.is_cuda and windows.are_faster_by_axis(x.shape[2:]):
+            if not places:
+                return max_by_axis(x, windows, memory()), None
+            if x.shape[0] * x.shape[1] * math.prod(windows.number(x.shape[2:])) >= _WORTH_IT:
+                return max_and_places_by_axis(x, windows, memory())
         return max_pool(x, windows, places)
     if method == 'STOCHASTIC' and generator is not None:
         return stochastic_pool(x, windows, generator)

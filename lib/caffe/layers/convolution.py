@@ -164,7 +164,7 @@ class Convolution(Layer):
             if x_diff is not None:
                 x.write_diff(x_diff.reshape(x.shape))
             if weight_diff is not None:
-                self.blobs[0].add_diff(weight_diff.reshape(self.blobs[0].shape).contiguous())
+                self.blobs[0].add_diff(weight_diff.reshape(self.blobs[0].shape))
             if bias_diff is not None:
                 self.blobs[1].add_diff(bias_diff)
 

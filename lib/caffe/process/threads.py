@@ -1,0 +1,63 @@
+"""The threads that torch computes with: how they wait for each other, and how many there are.
+
+By default a thread of OpenMP that waits spins, for a good part of a second. That gains microseconds on an idle machine.
+Where another program has work too, the thread that is waited for does not run while the others spin in its place: a
+layer of a tenth of a millisecond takes tens of them (docs/performance.md). So ours sleep when they wait.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import math
+import os
+import sys
+from pathlib import Path
+
+# What a user may have set: OpenMP's own word for it, GNU's, and LLVM's and Intel's
+_HOW_TO_WAIT = ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT', 'KMP_BLOCKTIME', 'KMP_LIBRARY')
+_HOW_MANY = ('OMP_NUM_THREADS', 'MKL_NUM_THREADS')
+_QUOTA_FILES = ('/sys/fs/cgroup/cpu.max', '/sys/fs/cgroup/cpu/cpu.cfs_quota_us', '/sys/fs/cgroup/cpu/cpu.cfs_period_us')
+
+
+def how_to_wait_is_open() -> bool:
+    """Whether torch is not loaded yet, and the user has not set how its threads are to wait."""
+    return 'torch' not in sys.modules and not any(name in os.environ for name in _HOW_TO_WAIT)
+
+
+def load_torch_with_threads_that_sleep() -> None:
+    """Loads torch with threads that sleep when they wait. OpenMP reads how they are to, once, when it is loaded."""
+    os.environ['OMP_WAIT_POLICY'] = 'passive'
+    try:
+        importlib.import_module('torch')
+    finally:
+        del os.environ['OMP_WAIT_POLICY']  # other programs that this one starts are not ours to tell
+
+
+def use_no_more_threads_than_allowed() -> None:
+    """Has torch take as many threads as the control group's share of the processor allows, unless the user says.
+
+    A container may run for two cores' worth of time on a machine of sixty-four: torch would start sixty-four threads.
+    """
+    import torch
+
+    allowed = cores_allowed()
+    if allowed < torch.get_num_threads() and not any(name in os.environ for name in _HOW_MANY):
+        torch.set_num_threads(max(1, math.ceil(allowed)))
+
+
+def cores_allowed(root: str = '/') -> float:
+    """How many cores' time this process's control group may use; infinity where nothing limits it.
+
+    `root`: where the system's files are looked for.
+    """
+    version_2, quota_file, period_file = (Path(root, name.lstrip('/')) for name in _QUOTA_FILES)
+    for read in (
+        lambda: version_2.read_text('ascii').split(),
+        lambda: [quota_file.read_text('ascii'), period_file.read_text('ascii')],
+    ):
+        with contextlib.suppress(OSError, ValueError):  # no such file; 'max' is no number
+            quota, period = (int(word) for word in read())
+            if quota > 0 and period > 0:
+                return quota / period
+    return math.inf
