@@ -24,7 +24,7 @@ def read_torch_file(path: str) -> dict[str, np.ndarray]:
             warnings.simplefilter('ignore')
             content = torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
-        wanted = re.search(r'GLOBAL (\S+)', str(error))
+        wanted = re.search(r'(?:GLOBAL|Unsupported class) (\S+)', str(error))  # torch 2.2 says the latter
         if wanted:
             raise WeightsError(
                 f'{path}: it holds more than tensors ({wanted[1]}), and to read that is to run what the file says: '
