@@ -178,7 +178,8 @@ def test_ctrl_c_in_make_proposals_is_answered_at_once_and_a_second_one_ends_it(t
     until(process, 'finishing the images at work; Ctrl-C again to stop at once')
     os.killpg(process.pid, signal.SIGINT)
     said = process.communicate(timeout=60)[0]
-    assert process.returncode == 130 and said.endswith('make_proposals.py: interrupted\n') and 'Traceback' not in said
+    assert process.returncode == 130 and said.startswith('make_proposals.py: interrupted\n')
+    assert 'Traceback' not in said  # Python's resource tracker may warn of semaphores, which the system takes back
     assert_all_end(process.pid)
     assert not list((tiny_copy / 'proposals').glob('*.h5'))
 
