@@ -48,7 +48,7 @@ def test_a_copied_cfg_with_the_demo_s_folder_is_warned_of(tiny, tmp_path):
         (('--val', 'folder:{data}:nowhere'), 'nowhere.txt'),
         (('--val', 'folder:{data}:test', '--def', 'x.prototxt'), 'there is no test prototxt x.prototxt'),
         (
-            ('--val', 'folder:{data}:test', '--def', 'models/demo/small/faster_rcnn_end2end_ohem/test.prototxt'),
+            ('--val', 'folder:{data}:test', '--def', 'models/bccd/VGG16/fast_rcnn/test.prototxt'),
             'tests another net',
         ),
         (('--def', 'models/demo/small/fast_rcnn_ohem/test.prototxt'), '--def names the net for testing on --val'),

@@ -25,7 +25,6 @@ REFUSED = {
     'time_step: a size that is none': (
         ['time_step.py', '--solver', SOLVER, '--image', '600'], '--image takes HEIGHTxWIDTH',
     ),
-    'serve: a score above 1': (['serve.py', '--net', 'x', '--det_thresh', '2'], 'expected 0 to 1'),
     'import_proposals: the objects themselves': (
         ['import_proposals.py', '--imdb', 'x', '--source', 'x', '--method', 'gt'], "and not 'gt'",
     ),

@@ -15,26 +15,27 @@ def axis_weights(first: torch.Tensor, last: torch.Tensor, bins: int, pixels: int
     A place more than a pixel outside the map counts 0; others outside are moved to its edge. NaN for a corner that is
     NaN or infinite.
     """
-    size = ((last - first).clamp(min=1) / bins).double()
-    # in double precision, as an RoI may have a billion pixels: of its places only those near the map are looked at
-    first, last = first.double(), last.double()
+    size = (last - first).clamp(min=1) / bins
     each = torch.full_like(size, samples) if samples > 0 else size.ceil()
-    step = size / each
-    bin_number = torch.arange(bins, device=first.device)
-    start = first[:, None] + bin_number * size[:, None]  # (R, bins)
-    low = ((-1 - start) / step[:, None] - 0.5).ceil().clamp(min=0)  # the first place of a bin that counts
-    high = torch.minimum(((pixels - start) / step[:, None] - 0.5).floor(), each[:, None] - 1)
+    bin_start = first[:, None] + torch.arange(bins, device=first.device) * size[:, None]  # (R, bins)
+    # An RoI may have a billion pixels: of its places only those near the map are looked at. Which count is told below,
+    # in the single precision of the released code: at the map's edge the last bit decides.
+    step = (size / each)[:, None].double()
+    low = ((-1 - bin_start) / step - 0.5).ceil().sub(1).clamp(min=0)
+    high = torch.minimum(((pixels - bin_start) / step - 0.5).floor() + 1, each[:, None] - 1)
     most = int((high - low + 1).nan_to_num(0, 0, 0).max().clamp(min=0)) if len(first) else 0
     pixel = torch.arange(pixels, device=first.device)
     weights = first.new_zeros((len(first), bins, pixels))
     part = max(1, _NUMBERS // max(1, weights.numel()))
     for begin in range(0, most, part):
         number = low[..., None] + torch.arange(begin, min(begin + part, most), device=first.device)
-        place = (start[..., None] + (number + 0.5) * step[:, None, None]).clamp(0, pixels - 1)
-        near = (1 - (place[..., None] - pixel).abs()).clamp(min=0)  # (R, bins, places, pixels)
-        weights += (near * (number <= high[..., None])[..., None]).sum(2)
+        within = (number.float() + 0.5) * size[:, None, None] / each[:, None, None]
+        place = bin_start[..., None] + within
+        counts = (number <= high[..., None]) & (place >= -1) & (place <= pixels)
+        near = (1 - (place.clamp(0, pixels - 1)[..., None] - pixel).abs()).clamp(min=0)  # (R, bins, places, pixels)
+        weights += (near * counts[..., None]).sum(2)
     weights /= each[:, None, None]
-    return weights.masked_fill(~(first + last).isfinite()[:, None, None], float('nan')).float()
+    return weights.masked_fill(~(first + last).isfinite()[:, None, None], float('nan'))
 
 
 def roi_align(
