@@ -125,12 +125,12 @@ def main() -> None:
             f'{100 * lost[name]:.2f}% of the norm{note}'
         )
     path = compressed_name(args.caffemodel, ranks)
-    if written != args.prototxt_svd or not os.path.exists(written):
-        whole_file.write_text(written, text)
     with whole_file.beside(path) as made:
         compressed.save(made)
         if card is not None:
             add_card(made, card.remade(text))
+    if written != args.prototxt_svd or not os.path.exists(written):
+        whole_file.write_text(written, text)
     print(f'Wrote svd model to: {path}')
 
 

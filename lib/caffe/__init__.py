@@ -14,7 +14,7 @@ if sys.argv[:1] == ['-m'] and sys.orig_argv[-len(sys.argv)] in ('caffe', '-mcaff
 from caffe.process import threads
 
 if threads.how_to_wait_is_open():
-    threads.load_torch_with_threads_that_sleep()  # before anything else loads it
+    threads.load_torch_with_threads_that_spin_briefly()  # before anything else loads it
 
 from caffe import io, layers, pil_image
 from caffe._caffe import (

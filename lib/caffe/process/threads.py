@@ -1,8 +1,8 @@
 """The threads that torch computes with: how they wait for each other, and how many there are.
 
-By default a thread of OpenMP that waits spins, for a good part of a second. That gains microseconds on an idle machine.
-Where another program has work too, the thread that is waited for does not run while the others spin in its place: a
-layer of a tenth of a millisecond takes tens of them (docs/performance.md). So ours sleep when they wait.
+A thread of GNU's OpenMP that waits spins first, for milliseconds: none of them is lost on an idle machine. Where another
+program has work too, the thread that is waited for does not run while the others spin in its place: a layer of a tenth
+of a millisecond takes tens of them (docs/performance.md). So ours spin briefly, and sleep then.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 # What a user may have set: OpenMP's own word for it, GNU's, and LLVM's and Intel's
 _HOW_TO_WAIT = ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT', 'KMP_BLOCKTIME', 'KMP_LIBRARY')
 _HOW_MANY = ('OMP_NUM_THREADS', 'MKL_NUM_THREADS')
+_SPINS = '2000'  # some microseconds: about as long as threads of one layer wait for each other on an idle machine
 _QUOTA_FILES = ('/sys/fs/cgroup/cpu.max', '/sys/fs/cgroup/cpu/cpu.cfs_quota_us', '/sys/fs/cgroup/cpu/cpu.cfs_period_us')
 
 
@@ -25,13 +26,13 @@ def how_to_wait_is_open() -> bool:
     return 'torch' not in sys.modules and not any(name in os.environ for name in _HOW_TO_WAIT)
 
 
-def load_torch_with_threads_that_sleep() -> None:
-    """Loads torch with threads that sleep when they wait. OpenMP reads how they are to, once, when it is loaded."""
-    os.environ['OMP_WAIT_POLICY'] = 'passive'
+def load_torch_with_threads_that_spin_briefly() -> None:
+    """Loads torch; its threads sleep soon when they wait. OpenMP reads how they are to, once, when it is loaded."""
+    os.environ['GOMP_SPINCOUNT'] = _SPINS
     try:
         importlib.import_module('torch')
     finally:
-        del os.environ['OMP_WAIT_POLICY']  # other programs that this one starts are not ours to tell
+        del os.environ['GOMP_SPINCOUNT']  # other programs that this one starts are not ours to tell
 
 
 def use_no_more_threads_than_allowed() -> None:
