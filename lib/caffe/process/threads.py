@@ -1,8 +1,8 @@
 """The threads that torch computes with: how they wait for each other, and how many there are.
 
-A thread of GNU's OpenMP that waits spins first, for milliseconds: none of them is lost on an idle machine. Where another
-program has work too, the thread that is waited for does not run while the others spin in its place: a layer of a tenth
-of a millisecond takes tens of them (docs/performance.md). So ours spin briefly, and sleep then.
+A thread of GNU's OpenMP that waits spins first, for milliseconds: none of them is lost on an idle machine. Where
+another program has work too, the thread that is waited for does not run while the others spin in its place: a layer of
+a tenth of a millisecond takes tens of them (docs/performance.md). So ours spin briefly, and sleep then.
 """
 
 from __future__ import annotations
