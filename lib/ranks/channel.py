@@ -39,6 +39,8 @@ class Channel:
 
     def __init__(self, place: Place, prog: str):
         self._place, self._prog = place, prog
+        # Ports of jobs side by side may overlap: what has another MASTER_PORT is another job
+        self._job = f'{place.port} {place.job}'
         self._closing = threading.Event()
         self._failing = threading.Lock()
         self._so_far = 0  # stamps
@@ -125,7 +127,7 @@ class Channel:
                     hello = unpack(data) if kind == _HELLO else {}
                     refused = self._refused(hello, peers)
                     if refused is not None:
-                        connection.sendall(_frame(_HELLO, pack({'job': self._place.job, 'refused': refused})))
+                        connection.sendall(_frame(_HELLO, pack({'job': self._job, 'refused': refused})))
                         connection.close()
                         continue
                 except (OSError, ValueError, AttributeError):
@@ -133,15 +135,15 @@ class Channel:
                     continue
                 connection.settimeout(None)
                 peers[hello['rank']] = peer = _Peer(connection, hello['rank'], hello['host'])
-                peer.send(_HELLO, pack({'job': self._place.job, 'host': self._place.host}))
+                peer.send(_HELLO, pack({'job': self._job, 'host': self._place.host}))
         return dict(sorted(peers.items()))
 
     def _refused(self, hello: dict, peers: dict[int, _Peer]) -> str | None:
         """Why one that says `hello` does not belong to this job; '' if it is another job's; None if it does."""
         rank = hello.get('rank')
-        if hello.get('job') == self._place.job and isinstance(rank, int) and 0 < rank < self._place.count:
+        if hello.get('job') == self._job and isinstance(rank, int) and 0 < rank < self._place.count:
             return f'there is a rank {rank} already, on {peers[rank].host}' if rank in peers else None
-        mine = self._place.job.split('/')
+        mine = self._job.split('/')
         theirs = str(hello.get('job')).split('/')
         if len(mine) == len(theirs) == 3 and mine[0] == theirs[0] and mine[1] != theirs[1]:
             return f'WORLD_SIZE is {mine[1]} there'
@@ -179,7 +181,7 @@ class Channel:
                 except OSError:
                     continue
                 peer = _Peer(connection, 0, self._place.address)
-                hello = {'job': self._place.job, 'rank': self._place.rank, 'host': self._place.host}
+                hello = {'job': self._job, 'rank': self._place.rank, 'host': self._place.host}
                 try:
                     peer.send(_HELLO, pack(hello))
                     kind, data = _receive(connection, _LONGEST_HELLO)
@@ -189,7 +191,7 @@ class Channel:
                 if answer.get('refused'):
                     connection.close()
                     raise ConnectionError(f'{me} is not let in by rank 0 at {where}: {answer["refused"]}')
-                if answer.get('job') == self._place.job and 'host' in answer:
+                if answer.get('job') == self._job and 'host' in answer:
                     connection.settimeout(None)
                     peer.host = answer['host']
                     return peer

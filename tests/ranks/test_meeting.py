@@ -37,7 +37,7 @@ def start(port):
     """start(rank, count): a program that is one of several ranks."""
     running = []
 
-    def begin(rank, count, tell=60, join=60, address='127.0.0.1'):
+    def begin(rank, count, tell=60, join=60, address='127.0.0.1', port=port):
         process = subprocess.Popen(
             [sys.executable, '-c', PROGRAM.format(tell=tell, join=join)],
             env={
@@ -107,6 +107,13 @@ def test_a_rank_that_is_there_twice_says_so(start):
     assert status == 1 and 'there is a rank 1 already, on' in said
     third = start(2, 3)
     assert [end(process)[:2] for process in (first, early, third)] == [(0, '[0, 1, 2]')] * 3
+
+
+def test_jobs_whose_ports_overlap_do_not_meet(start, port):
+    first = start(0, 2, port=port)
+    status, _, said = end(start(1, 2, join=3, port=port - 1))
+    assert status == 1 and 'was not to be reached for 3 s' in said
+    assert [end(each)[:2] for each in (first, start(1, 2, port=port))] == [(0, '[0, 1]')] * 2
 
 
 def test_who_waits_says_for_whom_and_gives_up(start):
