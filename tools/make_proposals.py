@@ -189,8 +189,8 @@ def compute(data_set: imdb, images: Sequence[int], settings: dict, folder: str, 
                     future.result()
                     bar.update(futures[future])
         except KeyboardInterrupt:
+            interrupts.end_at_once(os.path.basename(sys.argv[0]))  # before it is promised
             print('\nfinishing the images at work; Ctrl-C again to stop at once', file=sys.stderr, flush=True)
-            interrupts.end_at_once(os.path.basename(sys.argv[0]))
             raise
         except BrokenProcessPool:
             raise RuntimeError(

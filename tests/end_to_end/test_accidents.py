@@ -161,7 +161,6 @@ def test_ctrl_c_twice_in_training(tiny, tmp_path):
     assert_all_end(process.pid)
 
 
-@pytest.mark.slow  # hung once, out of three runs of all tests
 def test_ctrl_c_in_make_proposals_is_answered_at_once_and_a_second_one_ends_it(tiny_copy):
     for path in (tiny_copy / 'proposals').glob('*'):
         path.unlink()
