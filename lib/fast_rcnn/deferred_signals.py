@@ -24,11 +24,11 @@ def deferred_signals() -> Iterator[list[int]]:
 
     def note(number, frame):
         received.append(number)
+        for each, handler in before.items():  # before it is promised that a second one acts
+            signal.signal(each, handler)
         with contextlib.suppress(OSError):  # not by print, in the middle of which this may come
             if ranks.is_root():
                 os.write(2, start + b'Finishing this step, then a snapshot; again to stop now\n')
-        for each, handler in before.items():
-            signal.signal(each, handler)
 
     if threading.current_thread() is threading.main_thread():
         for name in ('SIGINT', 'SIGTERM', 'SIGHUP'):
