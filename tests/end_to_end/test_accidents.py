@@ -161,19 +161,26 @@ def test_ctrl_c_twice_in_training(tiny, tmp_path):
     assert_all_end(process.pid)
 
 
-def test_ctrl_c_in_make_proposals_is_answered_at_once_and_a_second_one_ends_it(tiny_copy):
-    for path in (tiny_copy / 'proposals').glob('*'):
+def proposing(data, jobs, **streams):
+    """make_proposals, in the middle of making them all: itself, the resource tracker and a worker are there."""
+    for path in (data / 'proposals').glob('*'):
         path.unlink()
+    command = [
+        sys.executable, 'tools/make_proposals.py', '--imdb', f'folder:{data}:train',
+        '--method', 'selective_search_quality', '--jobs', str(jobs),
+    ]  # fmt: skip
+    process = start(command, **streams)
+    limit = time.monotonic() + 120
+    while len(members(process.pid)) < 3 and time.monotonic() < limit:
+        time.sleep(0.02)
+    assert len(members(process.pid)) >= 3
+    return process
+
+
+def test_ctrl_c_in_make_proposals_is_answered_at_once_and_a_second_one_ends_it(tiny_copy):
     for path in (tiny_copy / 'JPEGImages').glob('*'):  # of which each takes half a minute
         cv2.imwrite(str(path), cv2.resize(cv2.imread(str(path)), (1600, 1200)))
-    command = [
-        sys.executable, 'tools/make_proposals.py', '--imdb', f'folder:{tiny_copy}:train',
-        '--method', 'selective_search_quality', '--jobs', '1',
-    ]  # fmt: skip
-    process = start(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    limit = time.monotonic() + 120
-    while len(members(process.pid)) < 3 and time.monotonic() < limit:  # itself, the resource tracker, a worker
-        time.sleep(0.02)
+    process = proposing(tiny_copy, jobs=1, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     os.killpg(process.pid, signal.SIGINT)
     until(process, 'finishing the images at work; Ctrl-C again to stop at once')
     os.killpg(process.pid, signal.SIGINT)
@@ -189,17 +196,7 @@ def test_ctrl_c_in_make_proposals_is_answered_at_once_and_a_second_one_ends_it(t
 
 @pytest.mark.skipif(not os.path.exists('/proc/self/stat'), reason='reads /proc')
 def test_workers_end_with_make_proposals_however_it_ends(tiny_copy):
-    for path in (tiny_copy / 'proposals').glob('*'):
-        path.unlink()
-    command = [
-        sys.executable, 'tools/make_proposals.py', '--imdb', f'folder:{tiny_copy}:train',
-        '--method', 'selective_search_quality', '--jobs', '2',
-    ]  # fmt: skip
-    process = start(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    limit = time.monotonic() + 120
-    while len(members(process.pid)) < 3 and time.monotonic() < limit:  # itself, the resource tracker, a worker
-        time.sleep(0.02)
-    assert len(members(process.pid)) >= 3
+    process = proposing(tiny_copy, jobs=2, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     process.kill()
     process.wait()
     assert_all_end(process.pid)
