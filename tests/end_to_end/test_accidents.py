@@ -161,6 +161,15 @@ def test_ctrl_c_twice_in_training(tiny, tmp_path):
     assert_all_end(process.pid)
 
 
+def processor_seconds(processes):
+    """What these have had of the processor, all together."""
+    ticks = 0
+    for pid in processes:
+        with contextlib.suppress(OSError), open(f'/proc/{pid}/stat', encoding='ascii', errors='replace') as stream:
+            ticks += sum(map(int, stream.read().rpartition(')')[2].split()[11:13]))
+    return ticks / os.sysconf('SC_CLK_TCK')
+
+
 def proposing(data, jobs, **streams):
     """make_proposals, in the middle of making them all: itself, the resource tracker and a worker are there."""
     for path in (data / 'proposals').glob('*'):
@@ -181,11 +190,15 @@ def test_ctrl_c_in_make_proposals_is_answered_at_once_and_a_second_one_ends_it(t
     for path in (tiny_copy / 'JPEGImages').glob('*'):  # of which each takes half a minute
         cv2.imwrite(str(path), cv2.resize(cv2.imread(str(path)), (1600, 1200)))
     process = proposing(tiny_copy, jobs=1, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    limit = time.monotonic() + 120
+    while processor_seconds(set(members(process.pid)) - {process.pid}) < 4 and time.monotonic() < limit:
+        time.sleep(0.05)  # longer than all imports take: the worker is within the first image
     os.killpg(process.pid, signal.SIGINT)
     until(process, 'finishing the images at work; Ctrl-C again to stop at once')
     os.killpg(process.pid, signal.SIGINT)
     said = process.communicate(timeout=60)[0]
-    assert process.returncode == 130 and said.startswith('make_proposals.py: interrupted\n')
+    assert process.returncode == 130, said
+    assert said.startswith('make_proposals.py: interrupted\n')
     assert 'Traceback' not in said  # Python's resource tracker may warn of semaphores, which the system takes back
     assert_all_end(process.pid)
     assert not list((tiny_copy / 'proposals').glob('*.h5'))
