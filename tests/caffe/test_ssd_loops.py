@@ -35,6 +35,7 @@ def priors_of(rng, count):
 
 @pytest.mark.parametrize('seed', range(60))
 def test_the_loss_and_what_is_mined_are_the_originals(seed):
+    """But for LOGISTIC without mining, whose targets are as with SOFTMAX (docs/pycaffe.md)."""
     rng = np.random.default_rng(seed)
     images, count, classes = 2, int(rng.integers(3, 25)), int(rng.integers(2, 5))
     o = drawn(
