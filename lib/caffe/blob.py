@@ -289,6 +289,10 @@ class Blob:
             raise ValueError(f'{len(rows.index)} rows of {rows.width} were written to a blob of {self._shape}')
         self._data.defer(rows)
 
+    def write_when_read(self, values: Callable[[], torch.Tensor]) -> None:
+        """Makes what `values()` returns the data, once somebody reads them."""
+        self._data.defer(CopyOf(values))
+
     @property
     def rows(self) -> Rows | None:
         """What `write_rows` was given, until somebody reads the data: each distinct row is computed only once."""

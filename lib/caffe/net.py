@@ -17,6 +17,7 @@ import torch
 from caffe import batches, net_weights
 from caffe.blob import Blob
 from caffe.files.prototxt import NetSource, read_net
+from caffe.frozen_layers import FrozenLayers
 from caffe.glog import log, warn_once
 from caffe.layer import Layer
 from caffe.learnable import LearnableParams
@@ -81,6 +82,7 @@ class Net:
         self.blobs, self.params = graph.blobs, graph.params
         self.inputs, self.outputs = graph.inputs, graph.outputs
         self._learnable = graph.learnable
+        self._frozen: FrozenLayers | None = None
         self._hooks: dict[str, list[Callable[[int], None]]] = {
             'before_forward': [],
             'after_forward': [],
@@ -95,10 +97,15 @@ class Net:
     def _forward(self, start: int, end: int) -> torch.Tensor | float:
         """Runs the layers start..end. Returns their weighted loss as a tensor on the device (0.0 without any)."""
         loss: torch.Tensor | float = 0.0
+        is_whole = start == 0 and end == len(self.nodes) - 1 and not self._debug_info
+        frozen = self._frozen if is_whole else None
         for i in range(start, end + 1):
             for hook in self._hooks['before_forward']:
                 hook(i)
-            self.nodes[i].forward()
+            if frozen is None or i not in frozen.span:
+                self.nodes[i].forward()
+            elif i == frozen.span.start:
+                frozen.forward()
             loss = loss + self.nodes[i].loss()
             if self._debug_info:
                 self._log_forward(self.nodes[i])
@@ -196,6 +203,18 @@ class Net:
     def clear_param_diffs(self) -> None:
         for blob in self._learnable.blobs:
             blob.clear_diff()
+
+    def keep_frozen(self, gib: float) -> FrozenLayers:
+        """Has what the frozen first layers make of an input kept in up to `gib` GiB of memory, for when it comes again.
+
+        Numbers are the same bit by bit. So are inner blobs, which are computed when they are read. It serves whole
+        forward passes without debug_info. Hooks are called for each layer; before and after those that are frozen
+        they find the blobs as the last of these left them, and nothing reads what they write there. Returns the record
+        of hits, misses and memory. Raises ValueError where no layer is frozen, on a GPU, and for a limit that is not
+        positive or more than the memory that is left.
+        """
+        self._frozen = FrozenLayers(self.nodes, gib)
+        return self._frozen
 
     # -- looking at it
 

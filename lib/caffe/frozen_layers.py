@@ -1,0 +1,173 @@
+"""The first layers of a net, where they learn nothing: what they make of an image is kept, not computed again."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import math
+import zlib
+
+import torch
+
+from caffe.blob import Blob
+from caffe.glog import log
+from caffe.kernels.host_memory import check_room
+from caffe.kernels.packing import Packed
+from caffe.node import Node
+from caffe.process import device
+from caffe.process.denormals import denormals_as_zero
+from caffe.process.precision import get_precision
+from caffe.proto import caffe_pb2
+
+# Types whose tops follow from bottoms and parameters alone, and which keep nothing for another pass. BatchNorm and
+# Pooling are such in some of their forms: `_why_not`.
+_SAME_AGAIN = {
+    'AbsVal', 'Axpy', 'Bias', 'Clip', 'Concat', 'Convolution', 'ConvolutionDepthwise', 'Deconvolution',
+    'DepthwiseConvolution', 'ELU', 'Eltwise', 'LRN', 'Power', 'PReLU', 'ReLU', 'ReLU6', 'Scale', 'ShuffleChannel',
+    'Sigmoid', 'Split', 'Swish', 'TanH',
+}  # fmt: skip
+
+
+class FrozenLayers:
+    """The frozen layers at the beginning of a net, and what they made of the images so far.
+
+    They begin with the first layer that has parameters; each further one reads nothing but what these read and make,
+    learns nothing, is reached by no gradient, and makes the same of the same. What later layers read of their tops is
+    kept in memory, packed without loss, up to `gib` GiB. Then no more is added, and nothing thrown out: where images
+    come round one after another, what was not used for longest is needed next.
+
+    An image is known by a digest of the numbers that the first layer reads. The parameters are looked at in every pass:
+    when they, the precision or the number of threads have changed, all that was kept is forgotten.
+
+    Attributes: first, last: the names of the first and the last layer. span: their numbers in the net. hits, misses:
+    the passes that took what was kept, and those that computed. nbytes: the memory taken. Raises ValueError where no
+    layer is frozen, on a GPU, and for a limit that is not positive or is more than the memory that is left.
+    """
+
+    def __init__(self, nodes: list[Node], gib: float):
+        if not 0 < gib < math.inf:
+            raise ValueError(f'what frozen layers make is kept in a number of GiB above 0; it was given {gib:g}')
+        if device.has_own_memory():
+            raise ValueError('what frozen layers make is kept on the CPU alone: a GPU has computed it as fast')
+        check_room(int(gib * 2**30), 'to keep what frozen layers make')
+        self._nodes, self.span = _frozen(nodes)
+        self.first, self.last = self._nodes[0].name, self._nodes[-1].name
+        self._inputs = list(self._nodes[0].bottoms)
+        self._params = [blob for node in self._nodes for blob in node.layer.blobs]
+        made = list({id(top): top for node in self._nodes for top in node.tops}.values())
+        read_later = {id(blob) for node in nodes[self.span.stop :] for blob in node.bottoms}
+        self._tops: list[Blob] = []  # of blobs that share their data the first stands for all
+        for blob in made:
+            if id(blob) in read_later and not _is_held(blob, self._tops):
+                self._tops.append(blob)
+        self._inner = [blob for blob in made if not _is_held(blob, self._tops)]
+        self._limit, self._is_full = int(gib * 2**30), False
+        self._kept: dict[bytes, list[Packed]] = {}
+        self._conditions: tuple = ()  # what the tops follow from, beside the images
+        self._image = b''  # the digest of the last one
+        self.hits = self.misses = self.nbytes = 0
+
+    def forward(self) -> None:
+        """The forward pass of these layers. Their inner blobs are computed only if somebody reads them."""
+        conditions, self._image = self._read_conditions(), self._digest()
+        if conditions != self._conditions:
+            self._conditions, self._is_full, self.nbytes = conditions, False, 0
+            self._kept.clear()
+        kept = self._kept.get(self._image)
+        if kept is None:
+            self.misses += 1
+            self._compute()
+            self._keep()
+            return
+        self.hits += 1
+        for node in self._nodes:
+            node.reshape()
+        for blob in self._inner:
+            blob.write_when_read(functools.partial(self._compute_late, blob))
+        for top, numbers in zip(self._tops, kept, strict=True):
+            numbers.unpack(top.memory_to_fill())
+
+    def _compute(self) -> None:
+        for node in self._nodes:
+            node.forward()
+
+    def _keep(self) -> None:
+        if self._is_full or device.has_own_memory():
+            return
+        packed = [Packed(top.read()) for top in self._tops]
+        size = sum(numbers.nbytes for numbers in packed)
+        if self.nbytes + size > self._limit:
+            self._is_full = True
+            log(
+                f'What layers {self.first} to {self.last} make of {len(self._kept)} inputs is kept and takes '
+                f'{self.nbytes / 2**30:.2f} GiB; there is no room for more, which is computed each time',
+                'net.cpp:1',
+            )
+            return
+        self._kept[self._image] = packed
+        self.nbytes += size
+
+    @torch.no_grad()
+    @denormals_as_zero
+    def _compute_late(self, blob: Blob) -> torch.Tensor:
+        """The data of an inner blob that the last pass did without. Raises RuntimeError if these are lost."""
+        if (self._conditions, self._image) != (self._read_conditions(), self._digest()):
+            raise RuntimeError(
+                f'the last pass did not compute layers {self.first} to {self.last}, and what they read, or their '
+                'parameters, have changed since. Read blobs between them before that, or do without keep_frozen'
+            )
+        later = [top.read().clone() for top in self._tops]  # a layer further on may have worked in place
+        self._compute()
+        for top, numbers in zip(self._tops, later, strict=True):
+            top.write(numbers)
+        return blob.read()
+
+    def _read_conditions(self) -> tuple:
+        checksums = tuple(zlib.crc32(_bytes(blob)) for blob in self._params)
+        return checksums, get_precision(), torch.get_num_threads()
+
+    def _digest(self) -> bytes:
+        digest = hashlib.blake2b(digest_size=16)
+        for blob in self._inputs:
+            digest.update(f'{blob.shape}'.encode())
+            digest.update(_bytes(blob))
+        return digest.digest()
+
+
+def _frozen(nodes: list[Node]) -> tuple[list[Node], range]:
+    """The frozen layers, and their numbers. Raises ValueError where there are none, with the reason."""
+    start = next((i for i, node in enumerate(nodes) if node.layer.blobs), None)
+    if start is None:
+        raise ValueError('this net has no frozen layers: none has parameters')
+    why = _why_not(nodes[start])
+    if why is not None:
+        raise ValueError(
+            f'this net has no frozen layers to begin with: the first with parameters, {nodes[start].name}, {why}'
+        )
+    known, stop = {id(blob) for blob in nodes[start].bottoms}, start
+    while stop < len(nodes) and not _why_not(nodes[stop]) and all(id(blob) in known for blob in nodes[stop].bottoms):
+        known.update(id(top) for top in nodes[stop].tops)
+        stop += 1
+    return nodes[start:stop], range(start, stop)
+
+
+def _why_not(node: Node) -> str | None:
+    """Why the layer is none of those whose tops can be kept; None if it is one."""
+    layer, param = node.layer, node.layer.layer_param
+    if any(layer.param_propagate_down):
+        return 'learns'
+    if node.need_backward or node.losses:
+        return 'has a backward pass' if node.need_backward else 'is a loss'
+    same = param.type in _SAME_AGAIN
+    same |= param.type == 'Pooling' and param.pooling_param.pool != caffe_pb2.PoolingParameter.STOCHASTIC
+    same |= param.type == 'BatchNorm' and param.batch_norm_param.use_global_stats
+    return None if same else f'is of type {param.type}, which may make something else each time'
+
+
+def _is_held(blob: Blob, tops: list[Blob]) -> bool:
+    return any(blob.shares_data_with(top) for top in tops)
+
+
+def _bytes(blob: Blob) -> memoryview:
+    """The data, without a view that the blob would have to keep live."""
+    return blob.read().cpu().contiguous().view(-1).numpy().data
