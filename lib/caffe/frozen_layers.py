@@ -39,9 +39,9 @@ class FrozenLayers:
     An image is known by a digest of the numbers that the first layer reads. The parameters are looked at in every pass:
     when they, the precision or the number of threads have changed, all that was kept is forgotten.
 
-    Attributes: first, last: the names of the first and the last layer. span: their numbers in the net. hits, misses:
-    the passes that took what was kept, and those that computed. nbytes: the memory taken. Raises ValueError where no
-    layer is frozen, on a GPU, and for a limit that is not positive or is more than the memory that is left.
+    Attributes: first, last: the names of the first and the last layer, Splits aside. span: their numbers in the net.
+    hits, misses: the passes that took what was kept, and those that computed. nbytes: the memory taken. Raises
+    ValueError where no layer is frozen, on a GPU, and for a limit that is not positive or is more than the memory left.
     """
 
     def __init__(self, nodes: list[Node], gib: float):
@@ -51,7 +51,8 @@ class FrozenLayers:
             raise ValueError('what frozen layers make is kept on the CPU alone: a GPU has computed it as fast')
         check_room(int(gib * 2**30), 'to keep what frozen layers make')
         self._nodes, self.span = _frozen(nodes)
-        self.first, self.last = self._nodes[0].name, self._nodes[-1].name
+        names = [node.name for node in self._nodes if node.layer.type != 'Split']
+        self.first, self.last = names[0], names[-1]
         self._inputs = list(self._nodes[0].bottoms)
         self._params = [blob for node in self._nodes for blob in node.layer.blobs]
         made = list({id(top): top for node in self._nodes for top in node.tops}.values())

@@ -65,6 +65,9 @@ _DEFAULTS = {
         # Make mini-batches ahead, in this many other processes
         'USE_PREFETCH': False,
         'PREFETCH_WORKERS': 2,
+        # Keep what the net's frozen first layers make of an image in so many GiB of memory (a process), instead of
+        # computing it in every epoch; 0: off. Takes IMS_PER_BATCH 1, and images that are shown unchanged
+        'FROZEN_CACHE_GIB': 0.0,
         # Subtract the mean of the regression targets and divide by their standard deviation, class by class
         'BBOX_NORMALIZE_TARGETS': True,
         # Weights of (dx, dy, dw, dh) inside the smooth L1 loss
@@ -205,6 +208,7 @@ _RANGES = {
     'TRAIN.VAL_ITERS': (0, math.inf),
     'TRAIN.EARLY_STOP_ITERS': (0, math.inf),
     'TRAIN.PREFETCH_WORKERS': (1, math.inf),
+    'TRAIN.FROZEN_CACHE_GIB': (0, math.inf),
     'TRAIN.BBOX_NORMALIZE_STDS': (1e-12, math.inf),
     'TRAIN.OHEM_NMS_THRESH': (0, 1),
     'TRAIN.RPN_POSITIVE_OVERLAP': (0, 1),

@@ -33,6 +33,7 @@ from fast_rcnn.agreement import check_agreement, digest_of_roidb, digest_of_text
 from fast_rcnn.config import cfg
 from fast_rcnn.deferred_signals import deferred_signals
 from fast_rcnn.division import divide, set_solver
+from fast_rcnn.frozen_cache import describe, keep_frozen
 from fast_rcnn.loss_watch import LossWatch
 from fast_rcnn.model_card import ModelCard, test_net_beside
 from fast_rcnn.output_folder import files_of, output_folder
@@ -208,6 +209,7 @@ class SolverWrapper:
         )
         self.data_layer.set_share(self.division.following)
         self.data_layer.before_batch = _seed_pass
+        self._frozen = keep_frozen(net)
         self._validation = validation
         if validation is not None:
             validation.begin(net, self._classes, self._prefix, self._goes_on)
@@ -344,6 +346,8 @@ class SolverWrapper:
                     break
             if saved_at != self.solver.iter:
                 self._snapshot_at_root()
+        if self._frozen is not None and ranks.is_root():
+            print(describe(self._frozen))
         self._say_how_it_went(max_iters)
         return self._snapshots.models
 

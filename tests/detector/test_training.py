@@ -10,8 +10,9 @@ import pytest
 
 import caffe
 from caffe.files import model_file
-from fast_rcnn.config import cfg
+from fast_rcnn.config import ConfigError, cfg
 from fast_rcnn.diagnosis import Explosion
+from fast_rcnn.frozen_cache import keep_frozen
 from fast_rcnn.output_folder import output_folder
 from fast_rcnn.solver_file import read_solver
 from fast_rcnn.test import load_net
@@ -165,6 +166,48 @@ def test_worker_processes_do_not_change_the_result(solver, roidb, tmp_path):
     train_net(solver(), roidb, str(tmp_path / 'many'), max_iters=2)
     name = 'tiny_iter_2.caffemodel'
     assert (tmp_path / 'one' / name).read_bytes() == (tmp_path / 'many' / name).read_bytes()
+
+
+@pytest.fixture
+def frozen_solver(solver):
+    """The same solver, the first convolution of whose net is frozen."""
+    path = solver()
+    net = Path(path).with_name('train.prototxt')
+    frozen = 'type: "Convolution" param { lr_mult: 0 decay_mult: 0 } param { lr_mult: 0 decay_mult: 0 }'
+    net.write_text(net.read_text().replace('type: "Convolution"', frozen, 1))
+    return path
+
+
+def test_what_frozen_layers_make_may_be_kept_without_another_result(frozen_solver, roidb, tmp_path, capsys):
+    """Six images, mirrored ones included, in ten passes: the last four show what was shown before."""
+    train_net(frozen_solver, roidb, str(tmp_path / 'plain'), max_iters=5)
+    cfg.TRAIN.FROZEN_CACHE_GIB, cfg.TRAIN.USE_PREFETCH = 0.5, True
+    train_net(frozen_solver, roidb, str(tmp_path / 'kept'), max_iters=5)
+    for name in ('tiny_iter_5.caffemodel', 'tiny_resume_iter_5.caffemodel'):
+        assert (tmp_path / 'plain' / name).read_bytes() == (tmp_path / 'kept' / name).read_bytes()
+    out = capsys.readouterr().out
+    assert 'Frozen layers conv to relu: what they make of each image is kept in up to 0.5 GiB' in out
+    assert 'Frozen layers conv to relu: computed in 6 passes, kept from an earlier one in 4; 0.00 GiB' in out
+
+
+def test_what_keeps_frozen_layers_from_serving_is_said_before_training(frozen_solver, solver, roidb, tmp_path):
+    cfg.TRAIN.FROZEN_CACHE_GIB = 0.5
+    cfg.TRAIN.IMS_PER_BATCH = 2
+    with pytest.raises(ConfigError, match=r'GIB is 0.5: TRAIN.IMS_PER_BATCH is 2, .* take 1, .*Set it to 0'):
+        SolverWrapper(frozen_solver, roidb, str(tmp_path / 'out'))
+    cfg.TRAIN.IMS_PER_BATCH, cfg.TRAIN.AUGMENT.CROP = 1, 0.5
+    with pytest.raises(ConfigError, match='changes images each time they are shown'):
+        SolverWrapper(frozen_solver, roidb, str(tmp_path / 'out'))
+    cfg.TRAIN.AUGMENT.CROP = 1.0
+    with pytest.raises(ConfigError, match='no frozen layers to begin with: the first with parameters, conv, learns'):
+        SolverWrapper(solver(), roidb, str(tmp_path / 'out'))
+    assert not (tmp_path / 'out').exists()
+
+
+def test_another_caffe_is_told_that_it_keeps_nothing_of_frozen_layers():
+    cfg.TRAIN.FROZEN_CACHE_GIB = 0.5
+    with pytest.raises(ConfigError, match='needs the Caffe that comes with this detector'):
+        keep_frozen(object())
 
 
 def test_training_starts_from_given_weights(solver, roidb, tmp_path):
