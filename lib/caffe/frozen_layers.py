@@ -5,14 +5,19 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
+import os
 import zlib
+from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
 from caffe.blob import Blob
+from caffe.files.packed_folder import PackedFolder
 from caffe.glog import log
 from caffe.kernels.host_memory import check_room
 from caffe.kernels.packing import Packed
+from caffe.kernels.processor import words
 from caffe.node import Node
 from caffe.process import device
 from caffe.process.denormals import denormals_as_zero
@@ -33,23 +38,28 @@ class FrozenLayers:
 
     They begin with the first layer that has parameters; each further one reads nothing but what these read and make,
     learns nothing, is reached by no gradient, and makes the same of the same. What later layers read of their tops is
-    kept in memory, packed without loss, up to `gib` GiB. Then no more is added, and nothing thrown out: where images
+    kept, packed without loss, up to `gib` GiB: in the memory of the process, or with `folder` in files there, which
+    other processes and later runs take too. When that is full no more is added, and nothing thrown out: where images
     come round one after another, what was not used for longest is needed next.
 
     An image is known by a digest of the numbers that the first layer reads. The parameters are looked at in every pass:
-    when they, the precision or the number of threads have changed, all that was kept is forgotten.
+    when they, the precision or the number of threads have changed, what was kept before does not serve, and what is in
+    memory is forgotten. Files are known by the layers, the processor and this engine's source too.
 
     Attributes: first, last: the names of the first and the last layer, Splits aside. span: their numbers in the net.
-    hits, misses: the passes that took what was kept, and those that computed. nbytes: the memory taken. Raises
-    ValueError where no layer is frozen, on a GPU, and for a limit that is not positive or is more than the memory left.
+    hits, misses: the passes that took what was kept, and those that computed. nbytes: the memory taken, or
+    what the files of the folder take. Raises ValueError where no layer is frozen, on a GPU, and for a limit that is not
+    positive or more than the memory left, OSError for a folder that cannot be written to.
     """
 
-    def __init__(self, nodes: list[Node], gib: float):
+    def __init__(self, nodes: list[Node], gib: float, folder: str | os.PathLike | None = None):
         if not 0 < gib < math.inf:
             raise ValueError(f'what frozen layers make is kept in a number of GiB above 0; it was given {gib:g}')
         if device.has_own_memory():
             raise ValueError('what frozen layers make is kept on the CPU alone: a GPU has computed it as fast')
-        check_room(int(gib * 2**30), 'to keep what frozen layers make')
+        limit = int(gib * 2**30)
+        if folder is None:
+            check_room(limit, 'to keep what frozen layers make')
         self._nodes, self.span = _frozen(nodes)
         names = [node.name for node in self._nodes if node.layer.type != 'Split']
         self.first, self.last = names[0], names[-1]
@@ -62,19 +72,24 @@ class FrozenLayers:
             if id(blob) in read_later and not _is_held(blob, self._tops):
                 self._tops.append(blob)
         self._inner = [blob for blob in made if not _is_held(blob, self._tops)]
-        self._limit, self._is_full = int(gib * 2**30), False
-        self._kept: dict[bytes, list[Packed]] = {}
-        self._conditions: tuple = ()  # what the tops follow from, beside the images
+        self._kept = _InMemory(limit) if folder is None else PackedFolder(folder, limit)
+        self._is_full = False
+        self._conditions: tuple = ()  # what may change of that which the tops follow from, images aside
+        self._surroundings = b''  # a digest of all of that which the tops follow from, images aside
         self._image = b''  # the digest of the last one
-        self.hits = self.misses = self.nbytes = 0
+        self.hits = self.misses = 0
+
+    @property
+    def nbytes(self) -> int:
+        return self._kept.nbytes
 
     def forward(self) -> None:
         """The forward pass of these layers. Their inner blobs are computed only if somebody reads them."""
         conditions, self._image = self._read_conditions(), self._digest()
         if conditions != self._conditions:
-            self._conditions, self._is_full, self.nbytes = conditions, False, 0
+            self._conditions, self._surroundings, self._is_full = conditions, self._digest_surroundings(), False
             self._kept.clear()
-        kept = self._kept.get(self._image)
+        kept = self._kept.get(self._surroundings + self._image)
         if kept is None:
             self.misses += 1
             self._compute()
@@ -95,18 +110,15 @@ class FrozenLayers:
     def _keep(self) -> None:
         if self._is_full or device.has_own_memory():
             return
-        packed = [Packed(top.read()) for top in self._tops]
-        size = sum(numbers.nbytes for numbers in packed)
-        if self.nbytes + size > self._limit:
+        packed = [Packed.of(top.read()) for top in self._tops]
+        why_not = self._kept.add(self._surroundings + self._image, packed)
+        if why_not is not None:
             self._is_full = True
             log(
-                f'What layers {self.first} to {self.last} make of {len(self._kept)} inputs is kept and takes '
-                f'{self.nbytes / 2**30:.2f} GiB; there is no room for more, which is computed each time',
+                f'What layers {self.first} to {self.last} make of further images is not kept, but computed each time: '
+                f'{why_not}',
                 'net.cpp:1',
             )
-            return
-        self._kept[self._image] = packed
-        self.nbytes += size
 
     @torch.no_grad()
     @denormals_as_zero
@@ -133,6 +145,36 @@ class FrozenLayers:
             digest.update(f'{blob.shape}'.encode())
             digest.update(_bytes(blob))
         return digest.digest()
+
+    def _digest_surroundings(self) -> bytes:
+        digest = hashlib.blake2b(_digest_of_engine(), digest_size=16)
+        digest.update(repr((sorted(words()), *self._conditions)).encode())
+        for node in self._nodes:
+            digest.update(node.layer.layer_param.SerializeToString(deterministic=True))
+        return digest.digest()
+
+
+class _InMemory:
+    """Up to `limit` bytes of packed numbers; the methods are those of `PackedFolder`."""
+
+    def __init__(self, limit: int):
+        self._limit, self.nbytes = limit, 0
+        self._arrays: dict[bytes, Sequence[Packed]] = {}
+
+    def get(self, key: bytes) -> Sequence[Packed] | None:
+        return self._arrays.get(key)
+
+    def add(self, key: bytes, arrays: Sequence[Packed]) -> str | None:
+        size = sum(packed.nbytes for packed in arrays)
+        if self.nbytes + size > self._limit:
+            return f'of {len(self._arrays)} it takes {self.nbytes / 2**30:.2f} GiB, and there is no room for more'
+        self._arrays[key] = arrays
+        self.nbytes += size
+        return None
+
+    def clear(self) -> None:
+        self._arrays.clear()
+        self.nbytes = 0
 
 
 def _frozen(nodes: list[Node]) -> tuple[list[Node], range]:
@@ -172,3 +214,12 @@ def _is_held(blob: Blob, tops: list[Blob]) -> bool:
 def _bytes(blob: Blob) -> memoryview:
     """The data, without a view that the blob would have to keep live."""
     return blob.read().cpu().contiguous().view(-1).numpy().data
+
+
+@functools.cache
+def _digest_of_engine() -> bytes:
+    """Of this engine's source and torch's version, by which the last bits of a number may differ."""
+    digest = hashlib.blake2b(torch.__version__.encode(), digest_size=16)
+    for path in sorted(Path(__file__).parent.rglob('*.py')):
+        digest.update(path.read_bytes())
+    return digest.digest()

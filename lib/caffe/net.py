@@ -204,16 +204,17 @@ class Net:
         for blob in self._learnable.blobs:
             blob.clear_diff()
 
-    def keep_frozen(self, gib: float) -> FrozenLayers:
-        """Has what the frozen first layers make of an input kept in up to `gib` GiB of memory, for when it comes again.
+    def keep_frozen(self, gib: float, folder: str | os.PathLike | None = None) -> FrozenLayers:
+        """Has what the frozen first layers make of an input kept for when it comes again, in up to `gib` GiB.
 
-        Numbers are the same bit by bit. So are inner blobs, which are computed when they are read. It serves whole
-        forward passes without debug_info. Hooks are called for each layer; before and after those that are frozen
-        they find the blobs as the last of these left them, and nothing reads what they write there. Returns the record
-        of hits, misses and memory. Raises ValueError where no layer is frozen, on a GPU, and for a limit that is not
-        positive or more than the memory that is left.
+        They are the memory of this process or, with `folder`, files there. Numbers are the same bit by bit. So are
+        inner blobs, which are computed when they are read. It serves whole forward passes without debug_info. Hooks are
+        called for each layer; before and after those that are frozen they find the blobs as the last of these left
+        them, and nothing reads what they write there. Returns the record of hits, misses and memory. Raises ValueError
+        where no layer is frozen, on a GPU, and for a limit that is not positive or more than the memory that is left,
+        OSError for a folder that cannot be written to.
         """
-        self._frozen = FrozenLayers(self.nodes, gib)
+        self._frozen = FrozenLayers(self.nodes, gib, folder)
         return self._frozen
 
     # -- looking at it

@@ -68,6 +68,8 @@ _DEFAULTS = {
         # Keep what the net's frozen first layers make of an image in so many GiB of memory (a process), instead of
         # computing it in every epoch; 0: off. Takes IMS_PER_BATCH 1, and images that are shown unchanged
         'FROZEN_CACHE_GIB': 0.0,
+        # Keep it in this folder instead, where other ranks and later runs find it
+        'FROZEN_CACHE_DIR': '',
         # Subtract the mean of the regression targets and divide by their standard deviation, class by class
         'BBOX_NORMALIZE_TARGETS': True,
         # Weights of (dx, dy, dw, dh) inside the smooth L1 loss

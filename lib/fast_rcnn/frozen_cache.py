@@ -1,4 +1,4 @@
-"""cfg.TRAIN.FROZEN_CACHE_GIB: what a net's frozen layers make of an image is computed once, not in every epoch."""
+"""cfg.TRAIN.FROZEN_CACHE_GIB and _DIR: what frozen layers make of an image is computed once, not in every epoch."""
 
 from typing import Any
 
@@ -11,9 +11,11 @@ def keep_frozen(net: caffe.Net) -> Any:
     """Has `net` keep it, where the setting asks for that, and says so. Returns the net's record of it, or None.
 
     Raises ConfigError where no image would come round twice as the same numbers, and where this Caffe or this net
-    cannot do it.
+    cannot do it; OSError for a folder that cannot be written to.
     """
-    gib = cfg.TRAIN.FROZEN_CACHE_GIB
+    gib, folder = cfg.TRAIN.FROZEN_CACHE_GIB, cfg.TRAIN.FROZEN_CACHE_DIR
+    if folder and not gib:
+        raise ConfigError(f'TRAIN.FROZEN_CACHE_DIR is {folder}: say how much may be there, by TRAIN.FROZEN_CACHE_GIB')
     if not gib:
         return None
     why_not = None
@@ -28,18 +30,21 @@ def keep_frozen(net: caffe.Net) -> Any:
         )
     else:
         try:
-            kept = net.keep_frozen(gib)
+            kept = net.keep_frozen(gib, folder or None)
         except ValueError as error:
             why_not = str(error)
     if why_not is not None:
         raise ConfigError(f'TRAIN.FROZEN_CACHE_GIB is {gib:g}: {why_not}. Set it to 0')
-    print(f'Frozen layers {kept.first} to {kept.last}: what they make of each image is kept in up to {gib:g} GiB')
+    where = f'of {folder}' if folder else 'of memory'
+    print(
+        f'Frozen layers {kept.first} to {kept.last}: what they make of each image is kept in up to {gib:g} GiB {where}'
+    )
     return kept
 
 
 def describe(kept: Any) -> str:
     """How often that served, in a line."""
     return (
-        f'Frozen layers {kept.first} to {kept.last}: computed in {kept.misses} passes, kept from an earlier one in '
+        f'Frozen layers {kept.first} to {kept.last}: computed in {kept.misses} passes, kept from earlier ones in '
         f'{kept.hits}; {kept.nbytes / 2**30:.2f} GiB'
     )

@@ -121,16 +121,17 @@ def test_images_of_several_sizes_and_two_readers(tmp_path):
     record = net.keep_frozen(1)
     rng = np.random.default_rng(1)
     images = [rng.normal(size=(1, 3, *size)).astype('f') for size in ((8, 8), (9, 14), (14, 9))]
+    images += [np.ones((1, 3, 9, 14), 'f'), np.ones((1, 3, 14, 9), 'f')]  # the same bytes
 
     def outputs(image):
         net.blobs['data'].reshape(*image.shape)
         return {name: array.copy() for name, array in net.forward(data=image, blobs=['pool2', 'conv2']).items()}
 
     first = [outputs(image) for image in images]
-    assert (record.misses, record.hits) == (3, 0)
+    assert (record.misses, record.hits) == (5, 0)
     for image, expected in zip(images, first, strict=True):
         assert_equal(outputs(image), expected)
-    assert (record.misses, record.hits) == (3, 3)
+    assert (record.misses, record.hits) == (5, 5)
 
 
 # -- when it must not serve
@@ -217,6 +218,116 @@ def test_hooks_are_called_for_each_layer(solver):
     assert seen == 5 * [i for i in range(len(net.layers)) for _ in range(2)]
 
 
+# -- in a folder
+
+
+def test_a_later_run_takes_what_an_earlier_one_left_in_the_folder(solver, tmp_path):
+    first, second, plain = (solver().net for _ in range(3))
+    first.keep_frozen(1, tmp_path / 'kept')
+    expected = passes(first, 4)
+    frozen = second.keep_frozen(1, tmp_path / 'kept')
+    found = passes(second, 4)
+    assert (frozen.misses, frozen.hits) == (0, 4)
+    assert_equal(found, expected)
+    assert_equal(found, passes(plain, 4))
+    files = list((tmp_path / 'kept').iterdir())
+    assert len(files) == 4
+    assert frozen.nbytes == sum(file.stat().st_size for file in files)
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        NET.replace('std: 1', 'std: 2'),  # other parameters
+        NET.replace('pool: MAX', 'pool: AVE'),  # the same parameters, another layer
+    ],
+)
+def test_another_net_does_not_take_it(solver, tmp_path, change):
+    passes_of = solver().net
+    passes_of.keep_frozen(1, tmp_path / 'kept')
+    passes(passes_of, 4)
+    net = solver(change).net
+    frozen = net.keep_frozen(1, tmp_path / 'kept')
+    found = passes(net, 4)
+    assert frozen.hits == 0
+    assert_equal(found, passes(solver(change).net, 4))
+
+
+def cut(file, data):
+    file.write_bytes(data[: len(data) // 2])
+
+
+def changed(file, data):
+    file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+
+
+def longer(file, data):
+    file.write_bytes(data + bytes(40))
+
+
+def emptied(file, data):
+    file.write_bytes(b'')
+
+
+def another_ones(file, data):
+    other = next(path for path in file.parent.iterdir() if path != file)
+    file.write_bytes(other.read_bytes())
+
+
+def a_folder(file, data):
+    file.unlink()
+    file.mkdir()
+
+
+@pytest.mark.parametrize('damage', [cut, changed, longer, emptied, another_ones, a_folder], ids=lambda f: f.__name__)
+def test_a_damaged_file_is_noticed_and_its_image_computed(solver, tmp_path, capfd, damage):
+    first, second, plain = (solver().net for _ in range(3))
+    first.keep_frozen(1, tmp_path / 'kept')
+    passes(first, 4)
+    file = min((tmp_path / 'kept').iterdir())
+    damage(file, file.read_bytes())
+    frozen = second.keep_frozen(1, tmp_path / 'kept')
+    assert_equal(passes(second, 4), passes(plain, 4))
+    assert (frozen.misses, frozen.hits) == (1, 3)
+    said = capfd.readouterr().err
+    assert f'{file} is damaged: it is computed anew' in said or f'{file} cannot be read (Is a directory)' in said
+    if damage is not a_folder:
+        passes(second, 4)  # it was written anew
+        assert (frozen.misses, frozen.hits) == (1, 7)
+
+
+def test_a_full_folder_takes_no_more(solver, tmp_path, capfd):
+    """A file has 32 bytes beside the 20 bits and the numbers; 230 hold one or two."""
+    net, plain = solver().net, solver().net
+    frozen = net.keep_frozen(230 / 2**30, tmp_path / 'kept')
+    for _ in range(2):
+        assert_equal(passes(net, 4), passes(plain, 4))
+    assert 0 < frozen.hits < 4
+    assert 0 < frozen.nbytes <= 230
+    assert capfd.readouterr().err.count('is not kept, but computed each time: the files') == 1
+
+
+def test_a_full_disk_does_not_end_the_training(solver, disk, capfd):
+    net, plain = solver().net, solver().net
+    frozen = net.keep_frozen(1, disk.path / 'kept')
+    disk.fill()
+    for _ in range(2):
+        assert_equal(passes(net, 4), passes(plain, 4))
+    assert frozen.hits == 0
+    assert capfd.readouterr().err.count('No space left on device') == 1
+    assert not [name for name in disk.files() if 'kept' in name]
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused(solver, tmp_path, as_nobody):
+    net = solver().net
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(OSError, match='file'):
+        net.keep_frozen(1, tmp_path / 'file')
+    (tmp_path / 'closed').mkdir(mode=0o555)
+    with as_nobody(), pytest.raises(PermissionError, match='closed'):
+        net.keep_frozen(1, tmp_path / 'closed')
+
+
 # -- where there is nothing to keep
 
 
@@ -254,6 +365,21 @@ def test_they_end_where_a_layer_learns_or_makes_something_else_each_time(solver,
     between = f'layer {{ name: "between" bottom: "conv2" top: "between" {layer} }}'
     net = solver(before + between + LEARNS.replace('pool2', 'between')).net
     assert net.keep_frozen(1).last == last
+
+
+def test_they_end_where_a_layer_reads_something_else_too(tmp_path):
+    path = tmp_path / 'net.prototxt'
+    path.write_text(
+        """layer { name: "in" type: "Input" top: "data" top: "more" input_param {
+             shape { dim: 1 dim: 3 dim: 8 dim: 8 } shape { dim: 1 dim: 5 dim: 2 dim: 2 } } }"""
+        + CONV % (FROZEN, FROZEN)
+        + 'layer { name: "sum" type: "Eltwise" bottom: "pool2" bottom: "more" top: "sum" }'
+    )
+    net = caffe.Net(str(path), caffe.TRAIN)
+    assert net.keep_frozen(1).last == 'pool2'
+    image = np.ones(net.blobs['data'].shape)
+    before, after = (net.forward(data=image, more=np.full(net.blobs['more'].shape, n))['sum'].copy() for n in (0, 1))
+    np.testing.assert_array_equal(after, before + 1)
 
 
 def test_a_limit_that_is_none_and_a_gpu_are_refused(solver):

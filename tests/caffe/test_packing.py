@@ -12,7 +12,7 @@ WORDS = np.array([0, 0x80000000, 1, 0x7FC00000, 0xFFC00001, 0x7F800000, 0x3F8000
 
 def through(words: np.ndarray) -> np.ndarray:
     out = torch.full((words.size,), torch.nan)
-    Packed(torch.from_numpy(words.view(np.float32))).unpack(out)
+    Packed.of(torch.from_numpy(words.view(np.float32))).unpack(out)
     return out.numpy().view(np.uint32)
 
 
@@ -31,9 +31,9 @@ def test_any_share_of_zeros(share, size):
 def test_a_tensor_that_is_not_contiguous():
     tensor = torch.arange(6.0).view(2, 3).t()
     out = torch.empty(3, 2)
-    Packed(tensor).unpack(out)
+    Packed.of(tensor).unpack(out)
     assert torch.equal(out, tensor)
 
 
 def test_memory_is_a_bit_for_each_number_and_those_that_are_not_zero():
-    assert Packed(torch.tensor([0.0] * 60 + [1.0] * 20)).nbytes == 80 // 8 + 20 * 4
+    assert Packed.of(torch.tensor([0.0] * 60 + [1.0] * 20)).nbytes == 80 // 8 + 20 * 4

@@ -183,11 +183,20 @@ def test_what_frozen_layers_make_may_be_kept_without_another_result(frozen_solve
     train_net(frozen_solver, roidb, str(tmp_path / 'plain'), max_iters=5)
     cfg.TRAIN.FROZEN_CACHE_GIB, cfg.TRAIN.USE_PREFETCH = 0.5, True
     train_net(frozen_solver, roidb, str(tmp_path / 'kept'), max_iters=5)
+    cfg.TRAIN.FROZEN_CACHE_DIR = str(tmp_path / 'cache')
+    for run in ('to_folder', 'from_folder'):
+        train_net(frozen_solver, roidb, str(tmp_path / run), max_iters=5)
     for name in ('tiny_iter_5.caffemodel', 'tiny_resume_iter_5.caffemodel'):
-        assert (tmp_path / 'plain' / name).read_bytes() == (tmp_path / 'kept' / name).read_bytes()
+        assert len({(tmp_path / run / name).read_bytes() for run in ('plain', 'kept', 'to_folder', 'from_folder')}) == 1
     out = capsys.readouterr().out
-    assert 'Frozen layers conv to relu: what they make of each image is kept in up to 0.5 GiB' in out
-    assert 'Frozen layers conv to relu: computed in 6 passes, kept from an earlier one in 4; 0.00 GiB' in out
+    assert 'Frozen layers conv to relu: what they make of each image is kept in up to 0.5 GiB of memory' in out
+    assert f'is kept in up to 0.5 GiB of {tmp_path}/cache' in out
+    said = [line.partition(';')[0] for line in out.splitlines() if 'earlier ones' in line]
+    assert said == [
+        'Frozen layers conv to relu: computed in 6 passes, kept from earlier ones in 4',
+        'Frozen layers conv to relu: computed in 6 passes, kept from earlier ones in 4',
+        'Frozen layers conv to relu: computed in 0 passes, kept from earlier ones in 10',
+    ]
 
 
 def test_what_keeps_frozen_layers_from_serving_is_said_before_training(frozen_solver, solver, roidb, tmp_path):
@@ -201,7 +210,10 @@ def test_what_keeps_frozen_layers_from_serving_is_said_before_training(frozen_so
     cfg.TRAIN.AUGMENT.CROP = 1.0
     with pytest.raises(ConfigError, match='no frozen layers to begin with: the first with parameters, conv, learns'):
         SolverWrapper(solver(), roidb, str(tmp_path / 'out'))
-    assert not (tmp_path / 'out').exists()
+    cfg.TRAIN.FROZEN_CACHE_GIB, cfg.TRAIN.FROZEN_CACHE_DIR = 0, str(tmp_path / 'cache')
+    with pytest.raises(ConfigError, match=r'cache: say how much may be there, by TRAIN\.FROZEN_CACHE_GIB'):
+        SolverWrapper(frozen_solver, roidb, str(tmp_path / 'out'))
+    assert not (tmp_path / 'out').exists() and not (tmp_path / 'cache').exists()
 
 
 def test_another_caffe_is_told_that_it_keeps_nothing_of_frozen_layers():

@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 
 
+@dataclass(frozen=True)
 class Packed:
-    """float32 numbers of a tensor on the CPU: a bit for each, which says whether it is 0, and those that are not.
+    """float32 numbers: how many, a bit for each, which says whether it is 0, and the bits of those that are not.
 
-    What `unpack` gives back is the same bit by bit: -0.0 and NaN are no zeros. nbytes: the memory that they take.
+    -0.0 and NaN are no zeros: what `unpack` gives back is the same bit by bit.
     """
 
-    def __init__(self, tensor: torch.Tensor):
+    count: int
+    bits: np.ndarray
+    """(count / 8, rounded up) uint8, as np.packbits makes them."""
+    words: np.ndarray
+    """uint32."""
+
+    @classmethod
+    def of(cls, tensor: torch.Tensor) -> Packed:
+        """The numbers of a tensor on the CPU."""
         words = tensor.contiguous().view(-1).numpy().view(np.uint32)
         there = words != 0
-        self._bits, self._words = np.packbits(there), words.take(np.flatnonzero(there))
-        self.nbytes = self._bits.nbytes + self._words.nbytes
+        return cls(words.size, np.packbits(there), words.take(np.flatnonzero(there)))
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that they take."""
+        return self.bits.nbytes + self.words.nbytes
 
     def unpack(self, out: torch.Tensor) -> None:
-        """Fills `out`, contiguous float32 on the CPU, of as many numbers as there were."""
+        """Fills `out`, contiguous float32 on the CPU, of `count` numbers."""
         words = out.view(-1).numpy().view(np.uint32)
         words.fill(0)
         # By places: a mask of bits at random costs five times as much, for the processor guesses each bit
-        words[np.flatnonzero(np.unpackbits(self._bits, count=words.size))] = self._words
+        words[np.flatnonzero(np.unpackbits(self.bits, count=self.count))] = self.words
