@@ -11,7 +11,7 @@ def keep_frozen(net: caffe.Net) -> Any:
     """Has `net` keep it, where the setting asks for that, and says so. Returns the net's record of it, or None.
 
     Raises ConfigError where no image would come round twice as the same numbers, and where this Caffe or this net
-    cannot do it; OSError for a folder that cannot be written to.
+    cannot do it, and for a folder where no files can be made.
     """
     gib, folder = cfg.TRAIN.FROZEN_CACHE_GIB, cfg.TRAIN.FROZEN_CACHE_DIR
     if folder and not gib:
@@ -33,8 +33,12 @@ def keep_frozen(net: caffe.Net) -> Any:
             kept = net.keep_frozen(gib, folder or None)
         except ValueError as error:
             why_not = str(error)
+        except OSError as error:
+            raise ConfigError(
+                f'TRAIN.FROZEN_CACHE_DIR is {folder}: no files can be kept there ({error.strerror or error})'
+            ) from error
     if why_not is not None:
-        raise ConfigError(f'TRAIN.FROZEN_CACHE_GIB is {gib:g}: {why_not}. Set it to 0')
+        raise ConfigError(f'TRAIN.FROZEN_CACHE_GIB is {gib:g}: {why_not}. Change that, or set it to 0')
     where = f'of {folder}' if folder else 'of memory'
     print(
         f'Frozen layers {kept.first} to {kept.last}: what they make of each image is kept in up to {gib:g} GiB {where}'

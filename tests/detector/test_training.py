@@ -202,12 +202,16 @@ def test_what_frozen_layers_make_may_be_kept_without_another_result(frozen_solve
 def test_what_keeps_frozen_layers_from_serving_is_said_before_training(frozen_solver, solver, roidb, tmp_path):
     cfg.TRAIN.FROZEN_CACHE_GIB = 0.5
     cfg.TRAIN.IMS_PER_BATCH = 2
-    with pytest.raises(ConfigError, match=r'GIB is 0.5: TRAIN.IMS_PER_BATCH is 2, .* take 1, .*Set it to 0'):
+    with pytest.raises(ConfigError, match=r'GIB is 0.5: TRAIN.IMS_PER_BATCH is 2, .* take 1, .*set it to 0'):
         SolverWrapper(frozen_solver, roidb, str(tmp_path / 'out'))
     cfg.TRAIN.IMS_PER_BATCH, cfg.TRAIN.AUGMENT.CROP = 1, 0.5
     with pytest.raises(ConfigError, match='changes images each time they are shown'):
         SolverWrapper(frozen_solver, roidb, str(tmp_path / 'out'))
     cfg.TRAIN.AUGMENT.CROP = 1.0
+    cfg.TRAIN.FROZEN_CACHE_DIR = frozen_solver  # a file
+    with pytest.raises(ConfigError, match=r'solver\.prototxt: no files can be kept there \(File exists\)'):
+        SolverWrapper(frozen_solver, roidb, str(tmp_path / 'out'))
+    cfg.TRAIN.FROZEN_CACHE_DIR = ''
     with pytest.raises(ConfigError, match='no frozen layers to begin with: the first with parameters, conv, learns'):
         SolverWrapper(solver(), roidb, str(tmp_path / 'out'))
     cfg.TRAIN.FROZEN_CACHE_GIB, cfg.TRAIN.FROZEN_CACHE_DIR = 0, str(tmp_path / 'cache')

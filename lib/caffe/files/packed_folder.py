@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import struct
+import tempfile
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,8 +35,7 @@ class PackedFolder:
         self._folder, self._limit = os.fspath(folder), limit
         self._written, self._size = 0, 0
         os.makedirs(self._folder, exist_ok=True)
-        whole_file.write(self._path(b'trial'), b'')
-        os.unlink(self._path(b'trial'))
+        tempfile.TemporaryFile(dir=self._folder).close()  # can files be made there?
 
     @property
     def nbytes(self) -> int:
