@@ -85,6 +85,9 @@ class FrozenLayers:
 
     def forward(self) -> None:
         """The forward pass of these layers. Their inner blobs are computed only if somebody reads them."""
+        if device.has_own_memory():  # since the user has changed the mode
+            self._compute()
+            return
         conditions, self._image = self._read_conditions(), self._digest()
         if conditions != self._conditions:
             self._conditions, self._surroundings, self._is_full = conditions, self._digest_surroundings(), False
@@ -108,7 +111,7 @@ class FrozenLayers:
             node.forward()
 
     def _keep(self) -> None:
-        if self._is_full or device.has_own_memory():
+        if self._is_full:
             return
         packed = [Packed.of(top.read()) for top in self._tops]
         why_not = self._kept.add(self._surroundings + self._image, packed)
@@ -182,33 +185,37 @@ def _frozen(nodes: list[Node]) -> tuple[list[Node], range]:
     start = next((i for i, node in enumerate(nodes) if node.layer.blobs), None)
     if start is None:
         raise ValueError('this net has no frozen layers: none has parameters')
-    why = _why_not(nodes[start])
-    if why is not None:
+    inputs, stop = nodes[start].bottoms, start
+    known = {id(blob) for blob in inputs}
+    while stop < len(nodes) and not (why := _why_not(nodes[stop], inputs)):
+        if not all(id(blob) in known for blob in nodes[stop].bottoms):
+            break
+        known.update(id(top) for top in nodes[stop].tops)
+        stop += 1
+    if stop == start:
         raise ValueError(
             f'this net has no frozen layers to begin with: the first with parameters, {nodes[start].name}, {why}'
         )
-    known, stop = {id(blob) for blob in nodes[start].bottoms}, start
-    while stop < len(nodes) and not _why_not(nodes[stop]) and all(id(blob) in known for blob in nodes[stop].bottoms):
-        known.update(id(top) for top in nodes[stop].tops)
-        stop += 1
     return nodes[start:stop], range(start, stop)
 
 
-def _why_not(node: Node) -> str | None:
-    """Why the layer is none of those whose tops can be kept; None if it is one."""
+def _why_not(node: Node, inputs: list[Blob]) -> str | None:
+    """Why the layer is none of those whose tops can be kept; None if it is one. inputs: what the first one reads."""
     layer, param = node.layer, node.layer.layer_param
     if any(layer.param_propagate_down):
         return 'learns'
     if node.need_backward or node.losses:
         return 'has a backward pass' if node.need_backward else 'is a loss'
+    if any(_is_held(top, inputs) for top in node.tops):
+        return 'writes to what the first one reads'
     same = param.type in _SAME_AGAIN
     same |= param.type == 'Pooling' and param.pooling_param.pool != caffe_pb2.PoolingParameter.STOCHASTIC
     same |= param.type == 'BatchNorm' and param.batch_norm_param.use_global_stats
     return None if same else f'is of type {param.type}, which may make something else each time'
 
 
-def _is_held(blob: Blob, tops: list[Blob]) -> bool:
-    return any(blob.shares_data_with(top) for top in tops)
+def _is_held(blob: Blob, others: list[Blob]) -> bool:
+    return any(blob.shares_data_with(other) for other in others)
 
 
 def _bytes(blob: Blob) -> memoryview:
