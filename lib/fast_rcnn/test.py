@@ -5,13 +5,15 @@ As test.py of Fast R-CNN and py-faster-rcnn, for proposals computed beforehand o
 Functions with a parameter `settings` go by those, of the form of cfg: they are cfg unless others are given.
 """
 
+import contextlib
 import itertools
 import os
 import re
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -149,20 +151,20 @@ def detect(
     progress = tqdm(total=imdb.num_images, desc=title, unit='image', disable=None, leave=title == 'im_detect')
     mine: dict[int, list[np.ndarray]] = {}
     stopped = False
-    for batch in _batches(imdb):
-        ranks.stamp()
-        stopped = stop()
-        if stopped:
-            break
-        proposals = None if cfg.TEST.HAS_RPN else [imdb.proposals_of(i) for i in batch]
-        found = im_detect_batch(net, list(batch.values()), proposals)
-        for i, (scores, boxes) in zip(batch, found, strict=True):
-            if scores.shape[1] != imdb.num_classes:
-                raise ValueError(
-                    f'the net knows {scores.shape[1]} classes, {imdb.name} has {imdb.num_classes}: not its net?'
-                )
-            mine[i] = detections(scores, boxes, max_per_image, thresh)
-        progress.update(len(batch))
+    with contextlib.closing(_one_ahead(_with_proposals(imdb))) as batches:
+        for batch, proposals in batches:
+            ranks.stamp()
+            stopped = stop()
+            if stopped:
+                break
+            found = im_detect_batch(net, list(batch.values()), proposals)
+            for i, (scores, boxes) in zip(batch, found, strict=True):
+                if scores.shape[1] != imdb.num_classes:
+                    raise ValueError(
+                        f'the net knows {scores.shape[1]} classes, {imdb.name} has {imdb.num_classes}: not its net?'
+                    )
+                mine[i] = detections(scores, boxes, max_per_image, thresh)
+            progress.update(len(batch))
     progress.close()
     ranks.rest()
     of_ranks = ranks.gather({'stopped': stopped, 'found': mine})
@@ -189,6 +191,20 @@ def detections(
         weakest = np.sort(found)[-max_per_image]
         per_class = [dets[dets[:, 4] >= weakest] for dets in per_class]
     return per_class
+
+
+def _one_ahead(batches: Iterator[Any]) -> Generator[Any, None, None]:
+    """What `batches` yields, each made by a thread while the one before it is worked on."""
+    with ThreadPoolExecutor(1, thread_name_prefix='test-reads') as reader:
+        coming = reader.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = reader.submit(next, batches, None)
+            yield batch
+
+
+def _with_proposals(imdb) -> Iterator[tuple[dict[int, np.ndarray], list[np.ndarray] | None]]:
+    for batch in _batches(imdb):
+        yield batch, None if cfg.TEST.HAS_RPN else [imdb.proposals_of(i) for i in batch]
 
 
 def _batches(imdb) -> Iterator[dict[int, np.ndarray]]:
