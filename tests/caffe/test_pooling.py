@@ -126,6 +126,18 @@ def test_of_many_equal_maxima_in_large_images_the_first_in_reading_order_counts(
     assert np.array_equal(found, place)
 
 
+@pytest.mark.parametrize(
+    'options', ['kernel_size: 3 stride: 2', 'kernel_size: 3 pad: 1', 'kernel_size: 3 pad: 2 stride: 2']
+)
+def test_many_channels_are_pooled_as_each_is_alone(options):
+    """Many go another way, with the channels of a pixel side by side in memory."""
+    x = np.random.default_rng(1).integers(0, 9, (2, 20, 16, 16)).astype(np.float32)
+    text = f'type: "Pooling" pooling_param {{ pool: MAX {options} }}'
+    alone = [run_layer(text, [x[:, c : c + 1]], n_tops=2) for c in range(20)]
+    for found, expected in zip(run_layer(text, [x], n_tops=2), zip(*alone, strict=True), strict=True):
+        assert np.array_equal(found, np.concatenate(expected, axis=1))
+
+
 def test_stochastic_pooling_draws_pixels_by_their_share():
     x = np.tile(np.array([[1.0, 3.0], [0.0, 4.0]]), (1, 1, 100, 100))
     text = 'type: "Pooling" pooling_param { pool: STOCHASTIC kernel_size: 2 stride: 2 }'

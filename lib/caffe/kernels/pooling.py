@@ -13,8 +13,8 @@ from caffe.kernels.host_memory import workspace
 
 _LOWEST = torch.finfo(torch.float32).min
 _BAND = 2**20  # numbers of a top that are computed at once
-_PLANES = 2**18  # numbers of an image that are looked at together where places are wanted
-_WORTH_IT = 2**14  # numbers of a top from which that gains
+_AT_ONCE = 2**18  # numbers of images whose channels are laid side by side together
+_WORTH_IT, _FEW_CHANNELS = 2**12, 8  # numbers of images, and channels, from which that gains
 _SMALLEST = torch.finfo(torch.float32).tiny
 
 Pair = tuple[int, int]
@@ -73,23 +73,50 @@ class Windows(NamedTuple):
         return F.pad(x, (self.pad[1], after[1], self.pad[0], after[0]), value=value)
 
 
-def max_pool(x: torch.Tensor, windows: Windows, argmax: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+def max_pool(
+    x: torch.Tensor, windows: Windows, argmax: bool, out: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """The maximum of each window of x (N, C, H, W), and where asked for its place h * W + w, int64.
 
-    Of equal pixels the first counts. A window without a pixel gives the lowest float32 and the place -1.
+    Of equal pixels the first counts. A window without a pixel gives the lowest float32 and the place -1. out: memory
+    (N, C, windows) for the maxima, which a way that writes in place uses.
     """
     size = x.shape[2:]
+    shape = (*x.shape[:2], *windows.number(size))
     if windows.torch_agrees(size):
         options = (windows.kernel, windows.stride, windows.pad, (1, 1), windows.round_up)
-        if not argmax:
-            return F.max_pool2d(x, *options), None
-        return torch.ops.aten.max_pool2d_with_indices(x, *options)
+        top, place = _max_and_places(x, shape, options, out)
+        return top, place if argmax else None
     padded = windows.padded(x, _LOWEST)
-    top, place = torch.ops.aten.max_pool2d_with_indices(padded, windows.kernel, windows.stride)
+    top, place = _max_and_places(padded, shape, (windows.kernel, windows.stride), out)
+    if not argmax:
+        return top, None
     width = padded.shape[3]
     h, w = place // width - windows.pad[0], place % width - windows.pad[1]
     inside = (h >= 0) & (h < size[0]) & (w >= 0) & (w < size[1])
     return top, torch.where(inside, h * size[1] + w, -1)
+
+
+def _max_and_places(
+    x: torch.Tensor, shape: tuple[int, ...], options: tuple, out: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """torch's maxima of windows and their places, of this shape; in `out` where that serves.
+
+    On a CPU torch asks pixel by pixel, unless the channels of a pixel lie side by side in memory: then it takes a tenth
+    of the time, a third with the way there and back (docs/performance.md).
+    """
+    if x.is_cuda or x.shape[1] < _FEW_CHANNELS or x.numel() < _WORTH_IT:
+        return torch.ops.aten.max_pool2d_with_indices(x, *options)
+    top = x.new_empty(shape) if out is None else out
+    place = torch.empty(shape, dtype=torch.int64)
+    images = max(1, _AT_ONCE // x[0].numel())
+    for part, y, p in zip(*(t.split(images) for t in (x, top, place)), strict=True):
+        found, its_place = torch.ops.aten.max_pool2d_with_indices(
+            part.contiguous(memory_format=torch.channels_last), *options
+        )
+        y.copy_(found)
+        p.copy_(its_place)
+    return top, place
 
 
 def max_by_axis(x: torch.Tensor, windows: Windows, out: torch.Tensor) -> torch.Tensor:
@@ -114,43 +141,6 @@ def _maximum(taps: list[torch.Tensor], out: torch.Tensor) -> torch.Tensor:
     for tap in taps[2:]:
         torch.maximum(out, tap, out=out)
     return out
-
-
-def max_and_places_by_axis(
-    x: torch.Tensor, windows: Windows, out: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """`max_pool` with places of windows that are all inside: across, then down, some planes at a time, in `out`.
-
-    In this order, of equal pixels the first in reading order counts. Half to two thirds of what torch's takes on a CPU,
-    which asks pixel by pixel: a place is the sum of steps, each taken or not, and never a choice.
-    """
-    (kh, kw), (sh, sw), (height, width) = windows.kernel, windows.stride, x.shape[2:]
-    down, across = out.shape[2:]
-    place = torch.empty(out.shape, dtype=torch.int64)
-    corner = torch.arange(down)[:, None] * (sh * width) + torch.arange(across) * sw
-    columns = [slice(i, i + (across - 1) * sw + 1, sw) for i in range(kw)]
-    rows = [slice(i, i + (down - 1) * sh + 1, sh) for i in range(kh)]
-    portions = (t.flatten(0, 1).split(max(1, _PLANES // (height * width))) for t in (x, out, place))
-    for part, y, p in zip(*portions, strict=True):
-        with workspace() as allocate:
-            best, column = (allocate(len(y), height, across) for _ in range(2))
-            offset = allocate(*y.shape)
-            _first_maximum([part[:, :, at] for at in columns], list(range(kw)), best, column)
-            _first_maximum(
-                [best[:, at] for at in rows], [column[:, at] + i * width for i, at in enumerate(rows)], y, offset
-            )
-            torch.add(p.copy_(offset), corner, out=p)
-    return out, place
-
-
-def _first_maximum(taps: Sequence[torch.Tensor], names: Sequence, out: torch.Tensor, name: torch.Tensor) -> None:
-    """The largest of all at each place, in `out`, and in `name` (float32) which it is, the first of equals."""
-    out.copy_(taps[0])
-    name[...] = names[0]
-    for tap, its_name in zip(taps[1:], names[1:], strict=True):
-        larger = (tap > out).float()
-        name.add_(larger.mul_(its_name - name))
-        torch.maximum(out, tap, out=out)
 
 
 def max_pool_backward(diff: torch.Tensor, place: torch.Tensor, x: torch.Tensor, windows: Windows) -> torch.Tensor:
@@ -229,12 +219,10 @@ def pool(
     gives the mean. `memory()` gives memory for the result, which a way that writes in place then uses.
     """
     if method == 'MAX':
-        if memory is not None and not x.is_cuda and windows.are_faster_by_axis(x.shape[2:]):
-            if not places:
-                return max_by_axis(x, windows, memory()), None
-            if x.shape[0] * x.shape[1] * math.prod(windows.number(x.shape[2:])) >= _WORTH_IT:
-                return max_and_places_by_axis(x, windows, memory())
-        return max_pool(x, windows, places)
+        out = None if memory is None or x.is_cuda else memory()
+        if out is not None and not places and windows.are_faster_by_axis(x.shape[2:]):
+            return max_by_axis(x, windows, out), None
+        return max_pool(x, windows, places, out)
     if method == 'STOCHASTIC' and generator is not None:
         return stochastic_pool(x, windows, generator)
     return mean_pool(x, windows, method), None
@@ -250,6 +238,9 @@ def pool_backward(
     if place is not None:
         out = x.new_zeros(x.shape).flatten(2)
         return out.scatter_add_(2, place.flatten(2), diff.flatten(2)).view(x.shape)
+    if method == 'AVE' and windows.torch_agrees(x.shape[2:]):
+        options = (windows.kernel, windows.stride, windows.pad, windows.round_up, True, None)
+        return torch.ops.aten.avg_pool2d_backward(diff, x, *options)
     x = x.detach().requires_grad_()
     with torch.enable_grad():
         return torch.autograd.grad(mean_pool(x, windows, method), x, diff)[0]
