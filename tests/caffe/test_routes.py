@@ -80,4 +80,4 @@ def test_a_line_of_reference_code_is_recognised():
 
 def test_there_are_ways_to_choose_among():
     assert matrix.routes.names[0] == 'torch'
-    assert convolution.routes.names == ('direct', 'bands', 'winograd')
+    assert convolution.routes.names == ('direct', 'bands', 'winograd', 'pointwise')

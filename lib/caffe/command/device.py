@@ -29,13 +29,14 @@ _SLOWER = 1.5  # times slower than the fastest that the chosen way may be
 
 
 class Check(NamedTuple):
-    """Something to compute, by each of several ways: one `work()` in a second is a speed of `amount` `unit`."""
+    """Something to compute, by each of several `ways`: one `work()` in a second is a speed of `amount` `unit`."""
 
     name: str
     amount: float
     unit: str
     work: Callable[[], object]
     routes: Routes | None
+    ways: tuple[str, ...] = ()  # those of `routes` that can do it
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -71,9 +72,8 @@ def _yes(value: bool) -> str:
 
 
 def checks(part: int) -> list[Check]:
-    """Work of a pass of VGG16, one `part`-th of its channels and RoIs: a product, two convolutions, RoI pooling."""
+    """Work of VGG16 and of GoogLeNet, one `part`-th of its channels and RoIs: product, convolutions, RoI pooling."""
     channels, rois, bins = 512 // part, 1024 // part, 7
-    filter = Filter(Geometry((3, 3), (1, 1), (1, 1), (1, 1)))
     generator = torch.Generator().manual_seed(0)
 
     def numbers(*shape: int) -> torch.Tensor:
@@ -89,18 +89,23 @@ def checks(part: int) -> list[Check]:
             'GFLOP/s',
             functools.partial(matrix.multiply, a, weight.t(), out),
             matrix.routes,
+            matrix.routes.names,
         )
     )
-    for inputs, outputs, height, width in ((channels, channels, 38, 50), (channels // 8, channels // 8, 150, 200)):
-        x, filters = numbers(1, inputs, height, width), numbers(outputs, inputs, 3, 3)
-        y = torch.empty(1, outputs, height, width)
+    for images, number, size, height, width in (
+        (1, channels, 3, 38, 50), (1, channels // 8, 3, 150, 200), (10, channels // 2, 1, 28, 28)
+    ):  # fmt: skip
+        x, filters = numbers(images, number, height, width), numbers(number, number, size, size)
+        filter = Filter(Geometry((size, size), (1, 1), (size // 2, size // 2), (1, 1)))
+        y = torch.empty(images, number, height, width)
         made.append(
             Check(
-                f'convolution 3x3, {inputs} to {outputs}, {height}x{width}',
-                2 * filters.numel() * height * width / 1e9,
+                f'convolution {size}x{size}, {number} to {number}, {height}x{width}',
+                2 * images * filters.numel() * height * width / 1e9,
                 'GFLOP/s',
                 functools.partial(convolution.convolve, x, filters, None, filter, memory=y.detach),
                 convolution.routes,
+                ('direct', 'bands', 'winograd' if size == 3 else 'pointwise'),
             )
         )
     maps = numbers(1, channels, 38, 50)
@@ -125,7 +130,7 @@ def measure(check: Check, seconds: float) -> dict[str, float]:
 
     The best of as many rounds as the seconds allow, the ways in turns.
     """
-    names = [_CHOSEN, *(check.routes.names if check.routes else ())]
+    names = [_CHOSEN, *check.ways]
     best = dict.fromkeys(names, float('inf'))
     end = time.perf_counter() + seconds
     rounds = 0

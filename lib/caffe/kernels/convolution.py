@@ -1,8 +1,9 @@
 """Convolutions and their transposes over 1 to 3 spatial axes, forward and backward, each by the way that serves best.
 
-Three ways give the same: torch's convolution of the whole image ('direct'), the same some rows at a time ('bands', for
-torch needs as much memory again as it writes), and Winograd's products ('winograd', winograd.py). Which one serves is
-a rule of shapes and not a measurement at start: the same seed gives the same bytes on every run.
+Four ways give the same: torch's convolution of the whole image ('direct'), the same some rows at a time ('bands', for
+torch needs as much memory again as it writes), Winograd's products ('winograd', winograd.py), and for 1 x 1 plain
+products ('pointwise', pointwise.py). Which one serves is a rule of shapes and not a measurement at start: the same seed
+gives the same bytes on every run.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from typing import NamedTuple
 
 import torch
 
-from caffe.kernels import bf16, winograd
+from caffe.kernels import bf16, pointwise, winograd
 from caffe.kernels.routes import Routes
 
-routes = Routes('direct', 'bands', 'winograd')
+routes = Routes('direct', 'bands', 'winograd', 'pointwise')
 
 _BAND = 2**21  # numbers of a top that are computed at once, where it has many
 _HAS_AVX = torch.backends.cpu.get_cpu_capability().startswith('AVX')
@@ -73,6 +74,16 @@ def _winograd_serves(x: torch.Tensor, weight: torch.Tensor, filter: Filter) -> b
     return large or routes.forced == 'winograd'
 
 
+# Of products with the filters, which all pixels have in common.
+_POINTWISE = Filter(Geometry((1, 1), (1, 1), (0, 0), (1, 1)))
+
+
+def _products_serve(x: torch.Tensor, filter: Filter) -> bool:
+    if filter != _POINTWISE or x.device.type != 'cpu' or routes.forced_away_from('pointwise'):
+        return False
+    return routes.forced == 'pointwise' or pointwise.gains(x)
+
+
 def _bands_serve(x: torch.Tensor, weight: torch.Tensor, filter: Filter) -> bool:
     possible = x.dim() == 4 and x.device.type == 'cpu' and not filter.transposed
     if not possible or routes.forced_away_from('bands'):
@@ -98,6 +109,8 @@ def convolve(
     if memory is not None and not in_bf16 and _winograd_serves(x, weight, filter):
         down, across = filter.geometry.pad
         return winograd.convolve(x, weight, bias, (down, across), memory())
+    if memory is not None and not in_bf16 and _products_serve(x, filter):
+        return pointwise.convolve(x, weight, bias, memory())
     if memory is not None and _bands_serve(x, weight, filter):
         return _in_bands(x, weight, bias, filter, in_bf16, memory())
     return _directly(x, weight, bias, filter.options(), in_bf16)
@@ -144,6 +157,13 @@ def convolve_backward(
         return (
             winograd.image_gradient(diff, weight, pad, memory() if memory is not None else None) if wanted[0] else None,
             winograd.weight_gradient(x, diff, pad) if wanted[1] else None,
+            diff.sum(dim=(0, 2, 3)) if wanted[2] else None,
+        )
+    if _products_serve(x, filter):
+        memory_of_x = memory if memory is not None else lambda: torch.empty_like(x)
+        return (
+            pointwise.image_gradient(diff, weight, memory_of_x()) if wanted[0] else None,
+            pointwise.weight_gradient(x, diff) if wanted[1] else None,
             diff.sum(dim=(0, 2, 3)) if wanted[2] else None,
         )
     outputs = weight.shape[1] * filter.groups if filter.transposed else weight.shape[0]
