@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -20,9 +20,9 @@ from caffe.kernels.host_memory import check_room, zeros_with_own_pages
 from caffe.kernels.matrix import multiply
 from caffe.process import device
 
-# What an update works on at a time (`replace_diff`): numbers that stay in the cache over the steps of its rule, so that
-# each comes from memory once, not once a step.
-_PORTION = 2**19
+# What an update works on at a time (`replace_diffs`): numbers that stay in the cache over the steps of its rule, so
+# that each comes from memory once, not once a step. A GPU's time goes to launches.
+_PORTION, _PORTION_OF_A_GPU = 2**18, 2**26
 MAX_COUNT = 2**31 - 1  # INT_MAX: what a blob of Caffe can count
 
 
@@ -70,8 +70,27 @@ class SyncedArray:
             self._newest = 'host'
         return self._host
 
-    def read(self, count: int) -> torch.Tensor:
-        """The newest values on the compute device; at least `count` elements of any shape. Not to be changed."""
+    def read(self, shape: tuple[int, ...], count: int) -> torch.Tensor:
+        """The newest values on the compute device, `count` of them as this shape. Not to be changed."""
+        if self._newest == 'host' and not device.has_own_memory():
+            assert self._host is not None
+            if self._host.shape == shape:  # as nearly always within a pass: nothing else is asked
+                return self._host
+        return self._as(shape, count, self._newest_values(count))
+
+    def _as(self, shape: tuple[int, ...], count: int, tensor: torch.Tensor) -> torch.Tensor:
+        """A copy of the values in this shape, in which it stays: a new view takes as long as a small layer."""
+        if tensor.numel() != count:
+            return tensor.reshape(-1)[:count].view(shape)
+        view = tensor.view(shape)
+        if tensor is self._host:
+            self._host = view
+        elif tensor is self._device:
+            self._device = view
+        return view
+
+    def _newest_values(self, count: int) -> torch.Tensor:
+        """The newest values on the compute device; at least `count` elements of any shape."""
         if not device.has_own_memory():
             return self._host_tensor(count)
         self._lay_out()
@@ -112,13 +131,13 @@ class SyncedArray:
         self.release()
         return self.is_zero
 
-    def own(self, count: int) -> torch.Tensor:
+    def own(self, shape: tuple[int, ...], count: int) -> torch.Tensor:
         """The newest values on the compute device, to be changed in place: that copy becomes the newest."""
-        tensor = self.read(count)
+        tensor = self.read(shape, count)
         self._newest = 'device' if device.has_own_memory() else 'host'
         return tensor
 
-    def memory_to_fill(self, count: int) -> torch.Tensor:
+    def memory_to_fill(self, shape: tuple[int, ...], count: int) -> torch.Tensor:
         """Memory on the compute device for values that the caller writes whole; until then it holds anything."""
         self._deferred, self._filled = None, True
         memory = self._device if device.has_own_memory() else self._host
@@ -132,7 +151,7 @@ class SyncedArray:
             if memory is not self._host:
                 self._host, self._view = memory, None
             self._newest = 'host'
-        return memory
+        return memory if memory.shape == shape else self._as(shape, count, memory)
 
     def write(self, tensor: torch.Tensor) -> None:
         """Takes `tensor` (on the compute device) as the newest values; it belongs to this array from now on.
@@ -263,13 +282,6 @@ class Blob:
 
     # -- the layers' side
 
-    def _shaped(self, tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.shape == self._shape:
-            return tensor
-        if tensor.numel() != self._count:
-            tensor = tensor.reshape(-1)[: self._count]
-        return tensor.view(self._shape)
-
     def _fitting(self, tensor: torch.Tensor) -> torch.Tensor:
         if tensor.numel() != self._count:
             raise ValueError(f'a tensor of shape {tuple(tensor.shape)} was written to a blob of shape {self._shape}')
@@ -277,7 +289,7 @@ class Blob:
 
     def read(self) -> torch.Tensor:
         """The data on the compute device, to be read only."""
-        return self._shaped(self._data.read(self._count))
+        return self._data.read(self._shape, self._count)
 
     def write(self, tensor: torch.Tensor) -> None:
         """Makes a float32 tensor on the compute device the data; the blob owns it then: pass no view of another."""
@@ -301,15 +313,15 @@ class Blob:
 
     def own(self) -> torch.Tensor:
         """The data on the compute device, to be changed in place."""
-        return self._shaped(self._data.own(self._count))
+        return self._data.own(self._shape, self._count)
 
     def memory_to_fill(self) -> torch.Tensor:
         """The data's memory, for a caller that writes all of it: to use it again is faster than to allocate."""
-        return self._shaped(self._data.memory_to_fill(self._count))
+        return self._data.memory_to_fill(self._shape, self._count)
 
     def read_diff(self) -> torch.Tensor:
         """The diff on the compute device, to be read only."""
-        return self._shaped(self._diff.read(self._count))
+        return self._diff.read(self._shape, self._count)
 
     def write_diff(self, tensor: torch.Tensor) -> None:
         """Makes a float32 tensor on the compute device the diff; the blob owns it then."""
@@ -317,11 +329,11 @@ class Blob:
 
     def own_diff(self) -> torch.Tensor:
         """The diff on the compute device, to be changed in place."""
-        return self._shaped(self._diff.own(self._count))
+        return self._diff.own(self._shape, self._count)
 
     def diff_memory_to_fill(self) -> torch.Tensor:
         """The diff's memory, for a caller that writes all of it (`memory_to_fill`)."""
-        return self._shaped(self._diff.memory_to_fill(self._count))
+        return self._diff.memory_to_fill(self._shape, self._count)
 
     def add_diff(self, tensor: torch.Tensor) -> None:
         """Adds to the diff, as parameters gather theirs over uses and sub-iterations."""
@@ -371,24 +383,6 @@ class Blob:
         value = self._diff.deferred
         return value if isinstance(value, Product) else None
 
-    def replace_diff(self, value: Callable[..., torch.Tensor], beside: list[Blob], held_by: Blob | None) -> None:
-        """Makes value(diff, *data of `beside`) the diff, some numbers at a time.
-
-        value may change what it is given in place. beside: blobs of the same count. held_by: the blob whose data are
-        what `value` returns, where there is one: a diff that is still two factors is then never laid out, neither
-        before nor after.
-        """
-        tensors = [blob.own() for blob in beside]
-        if held_by is not None and (product := self.diff_product) is not None:
-            for portion in product.row_portions(tensors):
-                value(*portion)
-            self._diff.defer(CopyOf(held_by.read))
-            return
-        tensors = [self.own_diff(), *tensors]
-        at_once = max(self.count, 1) if device.has_own_memory() else _PORTION  # a GPU's time goes to launches
-        for diff, *rest in zip(*(t.view(-1).split(at_once) for t in tensors), strict=True):
-            diff.copy_(value(diff, *rest))
-
     @property
     def data_is_zero(self) -> bool:
         """True while no data was written."""
@@ -423,6 +417,46 @@ class Blob:
 
     def __repr__(self) -> str:
         return f'<caffe.Blob {"x".join(map(str, self._shape)) or "scalar"}>'
+
+
+def replace_diffs(
+    value: Callable[..., list[torch.Tensor] | tuple[torch.Tensor, ...]],
+    params: Iterable[Sequence[Blob]],
+    held_by: int | None,
+) -> None:
+    """Makes the diffs of parameters what `value` says, some numbers at a time.
+
+    params: of each the blob and others of the same count. value(diffs, data, *data of the others) takes lists of
+    tensors, one a parameter or part of one, and returns such a list; it may change what it is given in place. held_by:
+    which of a parameter's others holds what `value` returns, where one does: a diff that is still two factors is then
+    never laid out, neither before nor after.
+    """
+    at_once = _PORTION_OF_A_GPU if device.has_own_memory() else _PORTION
+    together: list[Sequence[torch.Tensor]] = []
+
+    def replace() -> None:
+        if together:
+            diffs, *others = zip(*together, strict=True)
+            torch._foreach_copy_(diffs, value(diffs, *others))
+            together.clear()
+
+    count = 0
+    for blob, *beside in params:
+        tensors = [b.own() for b in (blob, *beside)]
+        if held_by is not None and (product := blob.diff_product) is not None:
+            for rows in product.row_portions(tensors):
+                value(*([part] for part in rows))
+            blob._diff.defer(CopyOf(beside[held_by].read))
+            continue
+        tensors = [blob.own_diff(), *tensors]
+        few = blob.count <= at_once
+        for portion in [tensors] if few else zip(*(t.view(-1).split(at_once) for t in tensors), strict=True):
+            count += portion[0].numel()
+            if count > at_once:
+                replace()
+                count = portion[0].numel()
+            together.append(portion)
+    replace()
 
 
 class BlobVec(list):

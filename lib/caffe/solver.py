@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import torch
 
 from caffe import learning_rate, updates
-from caffe.blob import Blob
+from caffe.blob import Blob, replace_diffs
 from caffe.files import model_file
 from caffe.files.prototxt import read_net, read_solver, upgraded
 from caffe.glog import warn_once
@@ -309,25 +309,33 @@ class Solver:
         if p.display and self.iter % p.display == 0:
             log(f'Iteration {self.iter}, lr = {rate:.6g}', 'sgd_solver.cpp:106')
         params = self.net.learnable_params
-        scale = self._clip_scale(params.blobs)
-        for i, blob in enumerate(params.blobs):
-            decay = p.weight_decay * params.decay_mults[i]
+        scale = self._clip_scale(params.blobs) / (p.iter_size * self._solvers)  # Normalize
+        together: dict[tuple[float, float], list[list[Blob]]] = {}  # decay and rate -> parameters, with their history
+        for i, (blob, lr_mult, decay_mult) in enumerate(
+            zip(params.blobs, params.lr_mults, params.decay_mults, strict=True)
+        ):
+            decay = p.weight_decay * decay_mult
             histories = [self._first_history[i], *self._second_history[i : i + 1]]
             if blob.diff_is_zero and not decay and all(h.data_is_zero for h in histories):
                 continue  # a frozen parameter: every rule's update is zero
-            self._update(blob, histories, scale, decay, rate * params.lr_mults[i])
+            together.setdefault((decay, rate * lr_mult), []).append([blob, *histories])
+        for (decay, local_rate), blobs in together.items():
+            self._update(blobs, scale, decay, local_rate)
 
-    def _update(self, blob: Blob, histories: list[Blob], scale: float, decay: float, rate: float) -> None:
-        """One parameter's part of ApplyUpdate."""
+    def _update(self, params: list[list[Blob]], scale: float, decay: float, rate: float) -> None:
+        """The part of ApplyUpdate of parameters that decay and learn alike; of each the blob and its history."""
 
-        def update(diff: torch.Tensor, data: torch.Tensor, *history: torch.Tensor) -> torch.Tensor:
-            self._normalize(diff, scale)
-            self._regularize(diff, data, decay)
-            value = self.rule(diff, history, rate, self.param, self.iter)
-            data.sub_(value)
-            return value
+        def update(diffs: updates.Tensors, data: updates.Tensors, *history: updates.Tensors) -> updates.Tensors:
+            if scale != 1:
+                torch._foreach_mul_(diffs, scale)
+            if decay:
+                l2 = self.param.regularization_type == 'L2'
+                torch._foreach_add_(diffs, data if l2 else torch._foreach_sign(data), alpha=decay)
+            values = self.rule(diffs, history, rate, self.param, self.iter)
+            torch._foreach_sub_(data, values)
+            return values
 
-        blob.replace_diff(update, [blob, *histories], held_by=histories[0] if self.update_is_history else None)
+        replace_diffs(update, params, held_by=0 if self.update_is_history else None)
 
     def _note_step(self) -> None:
         """Keeps how many steps the learning rate has taken, and announces those of multistep."""
@@ -355,17 +363,6 @@ class Solver:
             'sgd_solver.cpp:94',
         )
         return limit / norm
-
-    def _normalize(self, diff: torch.Tensor, scale: float) -> None:
-        """The mean over the passes of an iteration, of all solvers (Normalize), and the clipping."""
-        scale /= self.param.iter_size * self._solvers
-        if scale != 1:
-            diff.mul_(scale)
-
-    def _regularize(self, diff: torch.Tensor, data: torch.Tensor, decay: float) -> None:
-        """Adds the derivative of the weight decay (Regularize)."""
-        if decay:
-            diff.add_(data if self.param.regularization_type == 'L2' else data.sign(), alpha=decay)
 
     # -- testing (Solver::Test)
 
