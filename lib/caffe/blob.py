@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 
-from caffe.kernels.deferred import CopyOf, Product, Rows
+from caffe.kernels.deferred import CopyOf, Product, Rows, factors_save
 from caffe.kernels.host_memory import check_room, zeros_with_own_pages
 from caffe.kernels.matrix import multiply
 from caffe.process import device
@@ -349,12 +349,11 @@ class Blob:
 
         Of a large matrix and a few rows only the factors are kept until somebody reads the diff (`diff_product`).
         """
-        before = self._diff.deferred
-        if not device.has_own_memory() and (self._diff.is_zero or isinstance(before, Product)):
-            product = before.plus(a, b) if isinstance(before, Product) else Product(a.clone(), b.clone())
-            if product.is_small():
-                self._diff.defer(product)
-                return
+        before = self.diff_product
+        rows = len(a) + (len(before.a) if before else 0)
+        if (before or self._diff.is_zero) and factors_save(rows, *self._shape) and not device.has_own_memory():
+            self._diff.defer(before.plus(a, b) if before else Product(a.clone(), b.clone()))
+            return
         fresh = self._diff.is_zero
         multiply(a.t(), b, self.diff_memory_to_fill() if fresh else self.own_diff(), add=not fresh)
 

@@ -99,17 +99,19 @@ class Net:
         loss: torch.Tensor | float = 0.0
         is_whole = start == 0 and end == len(self.nodes) - 1 and not self._debug_info
         frozen = self._frozen if is_whole else None
-        for i in range(start, end + 1):
-            for hook in self._hooks['before_forward']:
+        before, after = self._hooks['before_forward'], self._hooks['after_forward']
+        for i, node in enumerate(self.nodes[start : end + 1], start):
+            for hook in before:
                 hook(i)
             if frozen is None or i not in frozen.span:
-                self.nodes[i].forward()
+                node.forward()
             elif i == frozen.span.start:
                 frozen.forward()
-            loss = loss + self.nodes[i].loss()
+            if node.losses:
+                loss = loss + node.loss()
             if self._debug_info:
-                self._log_forward(self.nodes[i])
-            for hook in self._hooks['after_forward']:
+                self._log_forward(node)
+            for hook in after:
                 hook(i)
         return loss
 
@@ -117,14 +119,16 @@ class Net:
     @denormals_as_zero
     def _backward(self, start: int, end: int) -> None:
         """Runs the backward passes of the layers start..end, downwards."""
+        before, after = self._hooks['before_backward'], self._hooks['after_backward']
         for i in range(start, end - 1, -1):
-            for hook in self._hooks['before_backward']:
+            node = self.nodes[i]
+            for hook in before:
                 hook(i)
-            if self.nodes[i].need_backward:
-                self.nodes[i].backward()
+            if node.need_backward:
+                node.backward()
                 if self._debug_info:
-                    self._log_backward(self.nodes[i])
-            for hook in self._hooks['after_backward']:
+                    self._log_backward(node)
+            for hook in after:
                 hook(i)
 
     def forward_backward(self) -> torch.Tensor | float:

@@ -167,7 +167,7 @@ def convolve_backward(
             diff.sum(dim=(0, 2, 3)) if wanted[2] else None,
         )
     outputs = weight.shape[1] * filter.groups if filter.transposed else weight.shape[0]
-    return torch.ops.aten.convolution_backward(diff, x, weight, [outputs], *filter.options(), list(wanted))
+    return torch.ops.aten.convolution_backward.default(diff, x, weight, [outputs], *filter.options(), list(wanted))
 
 
 def columns(x: torch.Tensor, geometry: Geometry) -> torch.Tensor:

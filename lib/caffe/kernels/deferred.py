@@ -53,6 +53,11 @@ class Rows:
             torch.index_select(products, 0, self.index, out=out)
 
 
+def factors_save(rows: int, n: int, k: int) -> bool:
+    """Whether two factors, (rows, n) and (rows, k), are so much smaller than their product that they are kept."""
+    return n * k >= 2**20 and 4 * rows * (n + k) <= n * k
+
+
 class Product:
     """The sum of aᵀ @ b over pairs of a (M, N) and b (M, K) float32: a gradient (N, K) of rank M."""
 
@@ -65,8 +70,7 @@ class Product:
 
     def is_small(self, rows: int | None = None) -> bool:
         """Whether holding the factors, of `rows` rows (default: those there are), saves enough over the product."""
-        n, k = self.a.shape[1], self.b.shape[1]
-        return n * k >= 2**20 and 4 * (len(self.a) if rows is None else rows) * (n + k) <= n * k
+        return factors_save(len(self.a) if rows is None else rows, self.a.shape[1], self.b.shape[1])
 
     def row_portions(self, tensors: list[torch.Tensor]) -> Iterator[tuple[torch.Tensor, ...]]:
         """Some rows of the product, in memory that serves for the next ones, with those of `tensors` (N, K)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -15,6 +16,7 @@ _LOWEST = torch.finfo(torch.float32).min
 _BAND = 2**20  # numbers of a top that are computed at once
 _AT_ONCE = 2**18  # numbers of images whose channels are laid side by side together
 _WORTH_IT, _FEW_CHANNELS = 2**12, 8  # numbers of images, and channels, from which that gains
+_SIZES = 1024  # whose windows are counted once: to count them takes as long as to pool a small image
 _SMALLEST = torch.finfo(torch.float32).tiny
 
 Pair = tuple[int, int]
@@ -29,6 +31,7 @@ class Windows(NamedTuple):
     pad: Pair = (0, 0)
     round_up: bool = True
 
+    @functools.lru_cache(_SIZES)  # noqa: B019 - of a few numbers
     def number(self, size: Size) -> Pair:
         """How many windows an image of this size has, down and across; below 1 where it is too small for one.
 
@@ -45,6 +48,7 @@ class Windows(NamedTuple):
         down, across = counts
         return down, across
 
+    @functools.lru_cache(_SIZES)  # noqa: B019 - of a few numbers
     def torch_agrees(self, size: Size) -> bool:
         """Whether torch's pooling has the same windows: it pads by kernel / 2 at most, and always clips."""
         for n, k, s, p, count in zip(size, self.kernel, self.stride, self.pad, self.number(size), strict=True):
@@ -52,6 +56,7 @@ class Windows(NamedTuple):
                 return False
         return True
 
+    @functools.lru_cache(_SIZES)  # noqa: B019 - of a few numbers
     def are_inside(self, size: Size) -> bool:
         """Whether no window reaches beyond an image of this size."""
         counts = self.number(size)
@@ -106,12 +111,12 @@ def _max_and_places(
     of the time, a third with the way there and back (docs/performance.md).
     """
     if x.is_cuda or x.shape[1] < _FEW_CHANNELS or x.numel() < _WORTH_IT:
-        return torch.ops.aten.max_pool2d_with_indices(x, *options)
+        return torch.ops.aten.max_pool2d_with_indices.default(x, *options)
     top = x.new_empty(shape) if out is None else out
     place = torch.empty(shape, dtype=torch.int64)
     images = max(1, _AT_ONCE // x[0].numel())
     for part, y, p in zip(*(t.split(images) for t in (x, top, place)), strict=True):
-        found, its_place = torch.ops.aten.max_pool2d_with_indices(
+        found, its_place = torch.ops.aten.max_pool2d_with_indices.default(
             part.contiguous(memory_format=torch.channels_last), *options
         )
         y.copy_(found)
@@ -147,7 +152,7 @@ def max_pool_backward(diff: torch.Tensor, place: torch.Tensor, x: torch.Tensor, 
     """The gradient of `max_pool`: each window's goes to the place of its maximum."""
     if windows.torch_agrees(x.shape[2:]):
         options = (windows.kernel, windows.stride, windows.pad, (1, 1), windows.round_up)
-        return torch.ops.aten.max_pool2d_with_indices_backward(diff, x, *options, place)
+        return torch.ops.aten.max_pool2d_with_indices_backward.default(diff, x, *options, place)
     n, c, h, w = x.shape
     out = x.new_zeros(n * c, h * w + 1)  # the last column is for gradients that belong to no pixel
     place = torch.where(place < 0, h * w, place)
@@ -240,7 +245,7 @@ def pool_backward(
         return out.scatter_add_(2, place.flatten(2), diff.flatten(2)).view(x.shape)
     if method == 'AVE' and windows.torch_agrees(x.shape[2:]):
         options = (windows.kernel, windows.stride, windows.pad, windows.round_up, True, None)
-        return torch.ops.aten.avg_pool2d_backward(diff, x, *options)
+        return torch.ops.aten.avg_pool2d_backward.default(diff, x, *options)
     x = x.detach().requires_grad_()
     with torch.enable_grad():
         return torch.autograd.grad(mean_pool(x, windows, method), x, diff)[0]

@@ -13,6 +13,11 @@ import torch.nn.functional as F
 from caffe.blob import Blob
 from caffe.layer import FunctionLayer, Layer, LayerError, register
 
+# By their whole names: to choose one of several takes torch longer than a small tensor does
+_relu_backward, _relu_backward_in_place = (
+    torch.ops.aten.threshold_backward.default, torch.ops.aten.threshold_backward.grad_input
+)  # fmt: skip
+
 
 class _Elementwise(FunctionLayer):
     """One bottom, one top, one shape."""
@@ -54,12 +59,12 @@ class ReLU(Layer):
         # In place the bottom holds the top's data, which has the same sign (for slopes that are not negative).
         x, diff = bottom[0].read(), top[0].read_diff()
         if self._slope:
-            bottom[0].write_diff(torch.ops.aten.leaky_relu_backward(diff, x, self._slope, False))
+            bottom[0].write_diff(torch.ops.aten.leaky_relu_backward.default(diff, x, self._slope, False))
         elif top[0] is bottom[0]:
             diff = top[0].own_diff()
-            torch.ops.aten.threshold_backward(diff, x, 0, grad_input=diff)
+            _relu_backward_in_place(diff, x, 0, grad_input=diff)
         else:
-            bottom[0].write_diff(torch.ops.aten.threshold_backward(diff, x, 0))
+            bottom[0].write_diff(_relu_backward(diff, x, 0))
 
 
 @register('PReLU')

@@ -137,6 +137,8 @@ class Convolution(Layer):
 
     def _images(self, tensor: torch.Tensor) -> torch.Tensor:
         """(..., C, spatial) as (N, C, spatial), with one spatial axis at least."""
+        if self._axis == 1 and self._spatial:
+            return tensor
         count = math.prod(tensor.shape[: self._axis])
         return tensor.view(count, *(tensor.shape[self._axis :] if self._spatial else (tensor.shape[-1], 1)))
 

@@ -54,7 +54,7 @@ class InnerProduct(Layer):
         top[0].reshape(*shape[: self._axis], self.param.num_output)
 
     def _matrix(self, tensor: torch.Tensor, width: int) -> torch.Tensor:
-        return tensor.view(tensor.numel() // width, width)
+        return tensor if tensor.dim() == 2 and tensor.shape[1] == width else tensor.view(tensor.numel() // width, width)
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         weight = self.blobs[0].read()

@@ -17,10 +17,10 @@ def label_indices(labels: torch.Tensor, classes: int, ignore: int | None) -> tup
     if ignore is not None:
         valid = indices != ignore
         indices = indices.where(valid, indices.new_zeros(()))
-    if indices.device.type == 'cpu':
-        outside = (indices < 0) | (indices >= classes)
-        if outside.any():
-            at = int(outside.flatten().nonzero()[0])
+    if indices.device.type == 'cpu' and indices.numel():
+        lowest, highest = indices.aminmax()
+        if lowest < 0 or highest >= classes:
+            at = int(((indices < 0) | (indices >= classes)).flatten().nonzero()[0])
             hint = '' if ignore is not None else '; loss_param { ignore_label: ... } would leave such labels out'
             raise LayerError(
                 f'label {int(indices.flatten()[at])} (element {at} of the labels) is not among '

@@ -120,7 +120,7 @@ class SoftmaxWithLoss(SoftmaxedLoss):
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         prob = self._softmax(bottom)
         labels, valid = self._labels(bottom)
-        self._write_loss(top, -prob.gather(1, labels).clamp_min_(FLT_MIN).log_(), valid)
+        self._write_loss(top, prob.gather(1, labels).clamp_min_(FLT_MIN).log_().neg_(), valid)
 
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         self.refuse_gradient(propagate_down, 1)

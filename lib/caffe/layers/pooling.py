@@ -90,6 +90,7 @@ class Pooling(Layer):
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self._method = method_of(self.param)
         self._place: torch.Tensor | None = None
+        self._pooled_size: Pair | None = None
         if top[0] is bottom[0]:
             raise LayerError('Layer does not allow in-place computation.')
         if len(top) > 1 and self._method != 'MAX':
@@ -98,7 +99,8 @@ class Pooling(Layer):
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         shape = bottom[0].shape
         size = _image_size(shape)
-        self._windows = read_windows(self.param, size)
+        if size != self._pooled_size:
+            self._windows, self._pooled_size = read_windows(self.param, size), size
         for blob in top:
             blob.reshape(*shape[:2], *_count(self._windows, size))
 
