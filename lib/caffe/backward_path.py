@@ -24,6 +24,13 @@ def find_backward_path(nodes: list[Node], force: bool = False) -> None:
         _force(nodes)
 
 
+def as_if_a_loss_followed(nodes: list[Node]) -> None:
+    """Gives the layers of a net without losses the backward passes that they would have if it went on to one."""
+    _mark_what_learns(nodes)
+    for node in nodes:
+        node.layer.needs_backward = node.need_backward
+
+
 def _mark_what_learns(nodes: list[Node]) -> None:
     """From the data to the losses: what learns, and what learns before it."""
     learns_before: dict[str, bool] = {}  # blob name -> something that made it learns

@@ -234,9 +234,28 @@ def test_time_measures_each_layer_and_its_arithmetic(capfd):
     ]  # fmt: skip
 
 
+DEPLOY = NET.replace('layer { name: "loss"', 'layer { include { stage: "never" } name: "loss"')
+
+
+def test_time_goes_backward_through_a_deploy_net_as_caffes_tool_does(capfd):
+    """Through what learns, and what stands on it; a layer that has no gradient has no time."""
+    Path('deploy.prototxt').write_text(
+        f'{DEPLOY} layer {{ name: "large" type: "Threshold" bottom: "ip" top: "large" }}'
+        'layer { name: "shrunk" type: "Power" bottom: "data" top: "shrunk" power_param { scale: 0.1 } }'
+    )
+    assert main(['time', '--model', 'deploy.prototxt', '--iterations', '1']) == 0
+    rows = {line.split()[0]: line.split() for line in capfd.readouterr().out.splitlines()[2:] if line}
+    assert len(rows['conv']) == 7
+    assert len(rows['ip']) == 7
+    assert len(rows['relu']) == 5
+    assert len(rows['large']) == 4  # name, type, top, forward
+    assert len(rows['shrunk']) == 5  # and its arithmetic: nothing in it or before it learns
+
+
 def test_time_says_why_nothing_goes_backward(capfd):
-    text = NET.replace('layer { name: "loss"', 'layer { include { stage: "never" } name: "loss"')
-    Path('deploy.prototxt').write_text(text)
+    frozen = DEPLOY.replace('_param { num_output', '_param { bias_term: false num_output')
+    frozen = re.sub(r'(name: "(conv|ip)")', r'\1 param { lr_mult: 0 }', frozen)
+    Path('deploy.prototxt').write_text(frozen)
     assert main(['time', '--model', 'deploy.prototxt', '--iterations', '1']) == 0
     assert 'Nothing goes backward' in capfd.readouterr().out
 
