@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
-"""LeNet, CIFAR-quick, AlexNet and GoogLeNet, forward, backward and a whole step, beside an original Caffe.
+"""LeNet, CIFAR-quick, AlexNet and GoogLeNet, forward, backward and a whole step, beside an original Caffe; overhead.
 
 experiments/bench_nets.py                                                          ours alone
 experiments/bench_nets.py --original "env PYTHONPATH=/opt/caffe/python python3"    beside an original Caffe
 experiments/bench_nets.py --net LeNet CIFAR-quick --busy 2                         two other programs at work
+experiments/bench_nets.py --net activations products          100 layers of next to no work: ms here are 10 us a layer
+experiments/bench_nets.py --net residual --loading            a net of 1000 layers: made from its prototxt, weights read
+experiments/bench_nets.py --start-up                          import torch, import caffe, train_net.py --help
 
 Milliseconds: the median of many runs and, in brackets, the slowest tenth. The nets are BVLC's, of their published
 batch sizes, with a loss, on noise. Ours and the original take turns, each time in a process of its own.
@@ -27,7 +30,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path += [str(ROOT / 'tools'), str(ROOT / 'lib')]  # last: an original Caffe comes first
 
-_PARTS = ('forward', 'backward', 'step')
+_PARTS, LOADING = ('forward', 'backward', 'step'), ('the net', 'weights')
 
 
 # ---- The nets: written by pycaffe's NetSpec, which both have
@@ -145,13 +148,52 @@ def googlenet(n) -> object:
     return _fc(n, 'classifier', n.drop, 1000)
 
 
-NETS = {'LeNet': lenet, 'CIFAR-quick': cifar_quick, 'AlexNet': alexnet, 'GoogLeNet': googlenet}
+def activations(n) -> object:
+    """100 layers ReLU, not in place, of one number: what a layer costs that computes nothing."""
+    from caffe import layers as L
+
+    top = _fc(n, 'ip', _inputs(n, 1, 1), 1)
+    for k in range(100):
+        top = n[f'relu{k}'] = L.ReLU(top)
+    return _fc(n, 'scores', top, 10)
+
+
+def products(n) -> object:
+    """100 layers InnerProduct of one number: what a layer with two parameters costs, and its update."""
+    top = _inputs(n, 1, 1)
+    for k in range(100):
+        top = _fc(n, f'ip{k}', top, 1)
+    return _fc(n, 'scores', top, 10)
+
+
+def residual(n) -> object:
+    """1000 layers as ResNets have them, with few channels, on a small image."""
+    from caffe import layers as L
+
+    top = _conv(n, 'conv0', _inputs(n, 1, 16, 8, 8), 16, 3, pad=1)
+    for block in range(111):
+        start = top
+        for k in (1, 2):
+            name = f'{block}_{k}'
+            top = _conv(n, f'conv{name}', top, 16, 3, relu=False, pad=1, bias_term=False)
+            n[f'bn{name}'] = L.BatchNorm(top, in_place=True)
+            n[f'scale{name}'] = top = L.Scale(n[f'bn{name}'], in_place=True, bias_term=True)
+            if k == 2:
+                top = n[f'sum{name}'] = L.Eltwise(start, top)
+            n[f'relu{name}'] = top = L.ReLU(top, in_place=True)
+    return _fc(n, 'ip', top, 10)
+
+
+BVLC = {'LeNet': lenet, 'CIFAR-quick': cifar_quick, 'AlexNet': alexnet, 'GoogLeNet': googlenet}
+NETS = {**BVLC, 'activations': activations, 'products': products, 'residual': residual}
 
 
 # ---- One measurement, in a process of its own
 
 
-def measure(name: str, original: bool, seconds: float, now: Callable[[], float]) -> dict[str, list[float]]:
+def measure(
+    name: str, original: bool, loading: bool, seconds: float, now: Callable[[], float]
+) -> dict[str, list[float]]:
     """part -> milliseconds of each run of it, for about so many seconds a part."""
     import caffe
     from caffe import layers as L
@@ -173,6 +215,14 @@ def measure(name: str, original: bool, seconds: float, now: Callable[[], float])
         )
         caffe.set_mode_cpu()
         solver = caffe.SGDSolver(str(solver_file))
+        if loading:
+            weights = str(Path(folder, 'net.caffemodel'))
+            solver.net.save(weights)
+            work = {
+                'the net': lambda: caffe.Net(str(net_file), caffe.TEST),
+                'weights': lambda: solver.net.copy_from(weights),
+            }
+            return {part: _timed(work[part], seconds, now) for part in LOADING}
     net = solver.net
     rng = np.random.default_rng(0)
     net.blobs['data'].data[...] = rng.normal(0, 1, net.blobs['data'].data.shape)
@@ -221,12 +271,13 @@ def bench(args: argparse.Namespace) -> None:
     for python in pythons.values():
         if shutil.which(python[0]) is None:
             raise FileNotFoundError(f'--original: there is no command {python[0]!r}')
-    for net in args.net or NETS:
-        took = {kind: {part: [] for part in _PARTS} for kind in pythons}
+    parts = LOADING if args.loading else _PARTS
+    for net in args.net or BVLC:
+        took = {kind: {part: [] for part in parts} for kind in pythons}
         for _ in range(args.rounds):
             for kind, python in pythons.items():
                 command = [*python, __file__, '--kind', kind, '--net', net, '--seconds', str(args.seconds)]
-                command += ['--processor'] * args.processor
+                command += ['--processor'] * args.processor + ['--loading'] * args.loading
                 env = dict(os.environ)
                 if args.processor:
                     env |= {'OMP_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1'}
@@ -236,16 +287,44 @@ def bench(args: argparse.Namespace) -> None:
                     raise RuntimeError(f'{kind}, {net}: failed: {done.stderr.strip()[-2000:]}')
                 for part, values in json.loads(done.stdout.splitlines()[-1]).items():
                     took[kind][part] += values
-        for part in _PARTS:
+        for part in parts:
             found = [median_and_slow(took[kind][part]) for kind in pythons]
             cells = ''.join(f' {middle:11.2f} ({slow:6.1f})' for middle, slow in found)
             ratio = f' {found[0][0] / found[1][0]:12.2f}' if len(found) == 2 else ''
             print(f'{net:12} {part:9}{cells}{ratio}', flush=True)
 
 
+def start_up(rounds: int) -> None:
+    """Prints the least seconds, of the clock and of the processor, from a command to its end, the commands in turns."""
+    commands = {
+        'import torch': ['-c', 'import torch'],
+        'import caffe': ['-c', 'import caffe'],
+        'train_net.py --help': [str(ROOT / 'tools' / 'train_net.py'), '--help'],
+    }
+    env = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(ROOT / 'lib'), os.environ.get('PYTHONPATH', '')])}
+    least = dict.fromkeys(commands, (float('inf'), float('inf')))
+    for _ in range(rounds):
+        for name, words in commands.items():
+            began, used = time.perf_counter(), _of_children()
+            subprocess.run([sys.executable, *words], stdout=subprocess.DEVNULL, env=env, check=True)
+            took = time.perf_counter() - began, _of_children() - used
+            least[name] = min(least[name][0], took[0]), min(least[name][1], took[1])
+    print(f'{"":20} {"seconds":>8} {"processor":>10} {"of torch":>9}')
+    for name, (clock, processor) in least.items():
+        print(f'{name:20} {clock:8.2f} {processor:10.2f} {processor / least["import torch"][1]:9.2f}')
+
+
+def _of_children() -> float:
+    """The processor's seconds of the processes that this one has started, and that have ended."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--net', nargs='+', choices=NETS, help='default: all')
+    parser.add_argument('--net', nargs='+', choices=NETS, help=f'default: {" ".join(BVLC)}')
+    parser.add_argument('--loading', action='store_true', help='how long nets and weights take to load')
+    parser.add_argument('--start-up', action='store_true', help='how long it takes until a command has started')
     parser.add_argument('--original', metavar='COMMAND', help='a Python whose `import caffe` is an original Caffe')
     parser.add_argument('--busy', type=int, default=0, metavar='N', help='so many other programs at work (default: 0)')
     parser.add_argument('--rounds', type=int, default=2, help='of each measurement (default: 2)')
@@ -263,12 +342,12 @@ def main() -> None:
     args = parse_args()
     if args.kind:
         now = time.process_time if args.processor else time.perf_counter
-        measured = measure(args.net[0], args.kind == 'original', args.seconds, now)
+        measured = measure(args.net[0], args.kind == 'original', args.loading, args.seconds, now)
         sys.stdout.flush()
         print(json.dumps(measured))
         return
     try:
-        bench(args)
+        start_up(args.rounds) if args.start_up else bench(args)
     except (FileNotFoundError, RuntimeError) as error:
         sys.exit(f'bench_nets.py: error: {error}')
 

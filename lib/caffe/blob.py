@@ -266,6 +266,8 @@ class Blob:
         Raises ValueError for a negative axis, more than 32 axes (blob.hpp kMaxBlobAxes), more than 2^31 - 1 numbers
         (Blob::Reshape), or more than the memory that is left can hold.
         """
+        if shape == self._shape and shape:  # as nearly always before a forward pass
+            return
         if len(shape) == 1 and not np.isscalar(shape[0]):
             shape = tuple(shape[0])
         shape = tuple(int(n) for n in shape)

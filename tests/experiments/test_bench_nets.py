@@ -21,6 +21,21 @@ def test_a_line_for_each_part_with_others_at_work():
     assert all(re.fullmatch(r' +\d+\.\d\d \( *\d+\.\d\)', line[22:]) for line in lines), lines
 
 
+def test_the_time_to_load_a_net_of_1000_layers_and_its_weights():
+    done = _run('--net', 'residual', '--loading', '--processor')
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()[1:]
+    assert [line[:22].strip().split(maxsplit=1) for line in lines] == [['residual', 'the net'], ['residual', 'weights']]
+
+
+def test_what_starting_takes_beside_importing_torch():
+    done = _run('--start-up')
+    assert done.returncode == 0, done.stderr
+    first, *others = done.stdout.splitlines()[1:]
+    assert first.startswith('import torch') and first.endswith(' 1.00')
+    assert [line[:20].strip() for line in others] == ['import caffe', 'train_net.py --help']
+
+
 def test_a_python_whose_caffe_is_ours_is_no_original():
     done = _run('--original', sys.executable)
     assert done.returncode == 1

@@ -18,7 +18,7 @@ def label_indices(labels: torch.Tensor, classes: int, ignore: int | None) -> tup
         valid = indices != ignore
         indices = indices.where(valid, indices.new_zeros(()))
     if indices.device.type == 'cpu' and indices.numel():
-        lowest, highest = indices.aminmax()
+        lowest, highest = map(int, indices.aminmax())
         if lowest < 0 or highest >= classes:
             at = int(((indices < 0) | (indices >= classes)).flatten().nonzero()[0])
             hint = '' if ignore is not None else '; loss_param { ignore_label: ... } would leave such labels out'
