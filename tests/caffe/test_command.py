@@ -426,6 +426,12 @@ def test_device_shows_the_processor_and_each_way_to_compute(capfd):
     assert 'RoI pooling, 128 RoIs, 32 channels, 7x7' in out
 
 
+@pytest.mark.parametrize(('load', 'words'), [(0.1, 'GPU'), (9.5, 'Other programs are at work (load average 9.5)')])
+def test_device_says_that_other_programs_are_at_work(load, words, monkeypatch):
+    monkeypatch.setattr(os, 'getloadavg', lambda: (load, 0, 0))
+    assert device.description()[-1].startswith(words)
+
+
 def test_device_warns_of_a_way_that_is_far_slower_and_of_a_rule_that_chose_it():
     speeds = {'chosen': 2.0, 'direct': 2.0, 'bands': 400.0}
     slow, chosen = device.warnings_of('convolution', speeds)

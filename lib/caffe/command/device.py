@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import os
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -24,6 +25,7 @@ HELP = 'show processor and GPU, and check how fast each way to compute is'
 
 _SECONDS = 5.0  # for all measurements together
 _CHOSEN = 'chosen'
+_IDLE = 0.8  # load average; above, something else computes
 _FAR_SLOWER = 10  # times slower than the fastest: reported even of a way that is not the chosen one
 _SLOWER = 1.5  # times slower than the fastest that the chosen way may be
 
@@ -59,12 +61,16 @@ def description() -> list[str]:
     able = [word for word in ('avx2', 'avx512f', 'avx512_bf16', 'amx_bf16') if word in words]
     lines = [
         f'processor: {processor.model()}; threads: {torch.get_num_threads()}; {" ".join(able) or "no AVX2"}',
-        f'torch {torch.__version__} as for {torch.backends.cpu.get_cpu_capability()}; '
+        f'torch {torch.__version__}, with its code for {torch.backends.cpu.get_cpu_capability()}; '
         f'MKL {_yes(torch.backends.mkl.is_available())}, oneDNN {_yes(torch.backends.mkldnn.is_available())}, '
         f'fast bf16 {_yes(processor.has_fast_bf16())}',
     ]
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return [*lines, *(f'GPU {i}: {name}' for i, name in enumerate(gpus or ())), *([] if gpus else ['GPU: none'])]
+    lines += [f'GPU {i}: {name}' for i, name in enumerate(gpus)] or ['GPU: none']
+    load = os.getloadavg()[0]  # of the last minute, when this one had not begun to measure
+    if load > _IDLE:
+        lines.append(f'Other programs are at work (load average {load:.1f}): the speeds below mean little.')
+    return lines
 
 
 def _yes(value: bool) -> str:
