@@ -335,7 +335,12 @@ def parse_args() -> argparse.Namespace:
         help="one thread, and the processor's milliseconds in place of the clock's: for a machine that is busy",
     )
     parser.add_argument('--kind', choices=('ours', 'original'), help=argparse.SUPPRESS)  # of the processes it starts
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.rounds < 1:
+        parser.error(f'--rounds is {args.rounds}; expected 1 or more')
+    if args.start_up and (args.net or args.loading or args.original or args.busy or args.processor):
+        parser.error('--start-up goes with --rounds alone')
+    return args
 
 
 def main() -> None:

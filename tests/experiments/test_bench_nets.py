@@ -9,7 +9,8 @@ SCRIPT = Path(__file__).parents[2] / 'experiments' / 'bench_nets.py'
 
 
 def _run(*flags: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(SCRIPT), '--net', 'CIFAR-quick', '--rounds', '1', '--seconds', '0.01', *flags]
+    net = [] if '--start-up' in flags else ['--net', 'CIFAR-quick']
+    command = [sys.executable, str(SCRIPT), *net, '--rounds', '1', '--seconds', '0.01', *flags]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -46,3 +47,10 @@ def test_a_command_that_is_not_there_is_named():
     done = _run('--original', 'no-such-python')
     assert done.returncode == 1
     assert done.stderr == "bench_nets.py: error: --original: there is no command 'no-such-python'\n"
+
+
+def test_flags_that_do_not_go_together_are_refused():
+    done = _run('--start-up', '--busy', '2')
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == 'bench_nets.py: error: --start-up goes with --rounds alone'
+    assert '--rounds is 0; expected 1 or more' in _run('--rounds', '0').stderr
