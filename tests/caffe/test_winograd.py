@@ -5,7 +5,7 @@ import pytest
 import torch
 from one_layer import backward, forward, make
 
-from caffe.kernels import matrix, winograd
+from caffe.kernels import convolution, matrix, winograd
 
 # (images, channels, filters, height, width, pad): odd and even sizes, smaller than a tile, every padding
 SHAPES = [
@@ -49,7 +49,8 @@ def test_its_error_is_that_of_float32():
 
 @pytest.mark.skipif(not torch.backends.cpu.get_cpu_capability().startswith('AVX'), reason='off on this processor')
 @pytest.mark.parametrize(('size', 'ways'), [((33, 32), 3), ((32, 32), 0)])
-def test_a_large_layer_takes_this_way_a_smaller_one_the_direct(size, ways, monkeypatch):
+def test_a_large_layer_takes_this_way_a_smaller_one_the_direct_where_there_is_no_nnpack(size, ways, monkeypatch):
+    monkeypatch.setattr(convolution.routes, 'names', ('direct', 'bands', 'winograd', 'pointwise'))
     used = []
     for name in ('convolve', 'image_gradient', 'weight_gradient'):
         original = getattr(winograd, name)

@@ -1,25 +1,28 @@
 """Convolutions and their transposes over 1 to 3 spatial axes, forward and backward, each by the way that serves best.
 
-Four ways give the same: torch's convolution of the whole image ('direct'), the same some rows at a time ('bands', for
-torch needs as much memory again as it writes), Winograd's products ('winograd', winograd.py), and for 1 x 1 plain
-products ('pointwise', pointwise.py). Which one serves is a rule of shapes and not a measurement at start: the same seed
-gives the same bytes on every run.
+Five ways give the same: torch's convolution of the whole image ('direct'), the same some rows at a time ('bands', for
+torch needs as much memory again as it writes), Winograd's products for tiles of 2 x 2 outputs ('winograd', winograd.py)
+or of 6 x 6, which has no gradient of the weights ('nnpack', nnpack.py), and for 1 x 1 plain products ('pointwise',
+pointwise.py). Which one serves is a rule of shapes and not a measurement at start: the same seed gives the same bytes on
+every run. Whoever wants plain sums sets CAFFE_NO_WINOGRAD in the environment.
 """
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 
-from caffe.kernels import bf16, pointwise, winograd
+from caffe.kernels import bf16, nnpack, pointwise, winograd
 from caffe.kernels.routes import Routes
 
-routes = Routes('direct', 'bands', 'winograd', 'pointwise')
+routes = Routes('direct', 'bands', 'winograd', 'pointwise', *(['nnpack'] if nnpack.is_there() else []))
 
 _BAND = 2**21  # numbers of a top that are computed at once, where it has many
+_NO_WINOGRAD = bool(os.environ.get('CAFFE_NO_WINOGRAD'))  # plain sums of products alone
 _HAS_AVX = torch.backends.cpu.get_cpu_capability().startswith('AVX')
 
 
@@ -62,7 +65,7 @@ class Filter(NamedTuple):
         return g.stride, g.pad if pad is None else pad, g.dilation, self.transposed, (0,) * len(g.kernel), self.groups
 
 
-# Where Winograd's way gains (docs/performance.md): it has fewer multiplications, but reads more memory.
+# Where Winograd's ways gain (docs/performance.md): they have fewer multiplications, but read more memory.
 _WINOGRAD = Filter(Geometry((3, 3), (1, 1), (1, 1), (1, 1)))
 
 
@@ -71,7 +74,18 @@ def _winograd_serves(x: torch.Tensor, weight: torch.Tensor, filter: Filter) -> b
         return False
     k, c = weight.shape[:2]
     large = min(c, k) >= 128 and c * k >= 2**15 and math.prod(x.shape[2:]) > 1024
-    return large or routes.forced == 'winograd'
+    return (large and not _NO_WINOGRAD) or routes.forced == 'winograd'
+
+
+def _nnpack_serves(x: torch.Tensor, weight: torch.Tensor, filter: Filter) -> bool:
+    if filter._replace(groups=1) != _WINOGRAD or x.device.type != 'cpu' or x.dtype != torch.float32:
+        return False
+    if 'nnpack' not in routes.names or routes.forced_away_from('nnpack'):
+        return False
+    c, k = weight.shape[1], weight.shape[0] // filter.groups
+    tiles = math.prod(-(-n // nnpack.TILE) for n in x.shape[2:])
+    large = min(c, k) >= 64 and tiles >= 32 and c * k * tiles >= 2**18
+    return (large and not _NO_WINOGRAD) or routes.forced == 'nnpack'
 
 
 # Of products with the filters, which all pixels have in common.
@@ -106,11 +120,13 @@ def convolve(
     factors and products are rounded to bfloat16. `memory()` gives memory for the result, which a way that writes in
     place uses.
     """
-    if memory is not None and not in_bf16 and _winograd_serves(x, weight, filter):
-        down, across = filter.geometry.pad
-        return winograd.convolve(x, weight, bias, (down, across), memory())
-    if memory is not None and not in_bf16 and _products_serve(x, filter):
-        return pointwise.convolve(x, weight, bias, memory())
+    if memory is not None and not in_bf16:
+        if _nnpack_serves(x, weight, filter):
+            return nnpack.convolve(x, weight, bias, _pad(filter), memory(), filter.groups)
+        if _winograd_serves(x, weight, filter):
+            return winograd.convolve(x, weight, bias, _pad(filter), memory())
+        if _products_serve(x, filter):
+            return pointwise.convolve(x, weight, bias, memory())
     if memory is not None and _bands_serve(x, weight, filter):
         return _in_bands(x, weight, bias, filter, in_bf16, memory())
     return _directly(x, weight, bias, filter.options(), in_bf16)
@@ -151,14 +167,6 @@ def convolve_backward(
 
     diff: as the result. `memory()` gives memory for the first, which a way that writes in place uses.
     """
-    if _winograd_serves(x, weight, filter):
-        down, across = filter.geometry.pad
-        pad = down, across
-        return (
-            winograd.image_gradient(diff, weight, pad, memory() if memory is not None else None) if wanted[0] else None,
-            winograd.weight_gradient(x, diff, pad) if wanted[1] else None,
-            diff.sum(dim=(0, 2, 3)) if wanted[2] else None,
-        )
     if _products_serve(x, filter):
         memory_of_x = memory if memory is not None else lambda: torch.empty_like(x)
         return (
@@ -166,8 +174,28 @@ def convolve_backward(
             pointwise.weight_gradient(x, diff) if wanted[1] else None,
             diff.sum(dim=(0, 2, 3)) if wanted[2] else None,
         )
+    image, weights, bias = wanted
+    by_nnpack, by_winograd = _nnpack_serves(x, weight, filter), _winograd_serves(x, weight, filter)
+    x_diff = weight_diff = None
+    if image and (by_nnpack or by_winograd):
+        out, image = memory() if memory is not None else None, False
+        if by_nnpack:
+            x_diff = nnpack.image_gradient(diff, weight, _pad(filter), out, filter.groups)
+        else:
+            x_diff = winograd.image_gradient(diff, weight, _pad(filter), out)
+    if weights and by_winograd:
+        weight_diff, weights = winograd.weight_gradient(x, diff, _pad(filter)), False
+    if (by_nnpack or by_winograd) and not (image or weights):
+        return x_diff, weight_diff, diff.sum(dim=(0, 2, 3)) if bias else None
     outputs = weight.shape[1] * filter.groups if filter.transposed else weight.shape[0]
-    return torch.ops.aten.convolution_backward.default(diff, x, weight, [outputs], *filter.options(), list(wanted))
+    back = torch.ops.aten.convolution_backward.default
+    left = back(diff, x, weight, [outputs], *filter.options(), [image, weights, bias])
+    return x_diff if left[0] is None else left[0], weight_diff if left[1] is None else left[1], left[2]
+
+
+def _pad(filter: Filter) -> tuple[int, int]:
+    down, across = filter.geometry.pad
+    return down, across
 
 
 def columns(x: torch.Tensor, geometry: Geometry) -> torch.Tensor:

@@ -7,16 +7,16 @@ Added to gradients of ordinary size such numbers are lost in rounding in any cas
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import numpy as np
 import torch
+
+from caffe.kernels.parallel import on_each_thread
 
 P = ParamSpec('P')
 T = TypeVar('T')
@@ -55,24 +55,7 @@ _SMALLEST_NORMAL = sys.float_info.min
 def _tell_threads() -> None:
     """Each Python thread has worker threads of its own in torch, which restarts them when their number changes."""
     count = torch.get_num_threads()
-    if count == getattr(_mine, 'told', 1) or _parallel is None:
+    if count == getattr(_mine, 'told', 1):
         return
-    _parallel(_make_zero, None, count, 0)
+    on_each_thread(lambda: torch.set_flush_denormal(True), count)
     _mine.told = count
-
-
-def _find_parallel() -> Callable | None:
-    """OpenMP's call that runs a function on all threads (GOMP_parallel, which LLVM's and Intel's OpenMP have too)."""
-    library = Path(torch.__file__).parent / 'lib' / 'libtorch_cpu.so'
-    try:
-        parallel = ctypes.CDLL(str(library)).GOMP_parallel  # of the OpenMP that torch is linked with
-    except (OSError, AttributeError):
-        return None
-    parallel.argtypes = [_Callback, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
-    parallel.restype = None
-    return parallel
-
-
-_Callback = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-_make_zero = _Callback(lambda _: torch.set_flush_denormal(True) and None)
-_parallel = _find_parallel()
