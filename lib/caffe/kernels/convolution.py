@@ -3,8 +3,8 @@
 Five ways give the same: torch's convolution of the whole image ('direct'), the same some rows at a time ('bands', for
 torch needs as much memory again as it writes), Winograd's products for tiles of 2 x 2 outputs ('winograd', winograd.py)
 or of 6 x 6, which has no gradient of the weights ('nnpack', nnpack.py), and for 1 x 1 plain products ('pointwise',
-pointwise.py). Which one serves is a rule of shapes and not a measurement at start: the same seed gives the same bytes on
-every run. Whoever wants plain sums sets CAFFE_NO_WINOGRAD in the environment.
+pointwise.py). Which one serves is a rule of shapes and not a measurement at start: the same seed gives the same bytes
+on every run. Whoever wants plain sums sets CAFFE_NO_WINOGRAD in the environment.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _winograd_serves(x: torch.Tensor, weight: torch.Tensor, filter: Filter) -> b
 
 
 def _nnpack_serves(x: torch.Tensor, weight: torch.Tensor, filter: Filter) -> bool:
-    if filter._replace(groups=1) != _WINOGRAD or x.device.type != 'cpu' or x.dtype != torch.float32:
+    if filter.geometry != _WINOGRAD.geometry or filter.transposed or x.device.type != 'cpu' or x.dtype != torch.float32:
         return False
     if 'nnpack' not in routes.names or routes.forced_away_from('nnpack'):
         return False
