@@ -15,6 +15,7 @@ import torch
 from caffe.blob import Blob
 from caffe.files.packed_folder import PackedFolder
 from caffe.glog import log
+from caffe.kernels import convolution, matrix
 from caffe.kernels.host_memory import check_room
 from caffe.kernels.packing import Packed
 from caffe.kernels.processor import words
@@ -140,7 +141,8 @@ class FrozenLayers:
 
     def _read_conditions(self) -> tuple:
         checksums = tuple(zlib.crc32(_bytes(blob)) for blob in self._params)
-        return checksums, get_precision(), torch.get_num_threads()
+        ways = convolution.NO_WINOGRAD, convolution.routes.forced, matrix.routes.forced
+        return checksums, get_precision(), torch.get_num_threads(), ways
 
     def _digest(self) -> bytes:
         digest = hashlib.blake2b(digest_size=16)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import caffe
+from caffe.kernels import convolution
 from caffe.process import device
 
 FROZEN = 'param { lr_mult: 0 decay_mult: 0 } param { lr_mult: 0 decay_mult: 0 }'
@@ -154,6 +155,15 @@ def test_other_parameters_are_noticed_however_they_come(solver, tmp_path):
         net.copy_from(str(tmp_path / 'other.caffemodel'))
     assert_equal(passes(kept, 4), passes(plain, 4))
     assert frozen.hits == 1
+
+
+def test_another_way_to_convolve_is_computed_anew(solver):
+    net = solver().net
+    kept = net.keep_frozen(1)
+    passes(net, 4)
+    with convolution.routes.force('bands'):
+        passes(net, 4)
+    assert (kept.hits, kept.misses) == (0, 8)
 
 
 def test_another_precision_is_computed_anew(solver):

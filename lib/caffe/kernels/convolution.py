@@ -4,7 +4,7 @@ Five ways give the same: torch's convolution of the whole image ('direct'), the 
 torch needs as much memory again as it writes), Winograd's products for tiles of 2 x 2 outputs ('winograd', winograd.py)
 or of 6 x 6, which has no gradient of the weights ('nnpack', nnpack.py), and for 1 x 1 plain products ('pointwise',
 pointwise.py). Which one serves is a rule of shapes and not a measurement at start: the same seed gives the same bytes
-on every run. Whoever wants plain sums sets CAFFE_NO_WINOGRAD in the environment.
+on every run. Whoever wants plain sums sets CAFFENO_WINOGRAD in the environment.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from caffe.kernels.routes import Routes
 routes = Routes('direct', 'bands', 'winograd', 'pointwise', *(['nnpack'] if nnpack.is_there() else []))
 
 _BAND = 2**21  # numbers of a top that are computed at once, where it has many
-_NO_WINOGRAD = bool(os.environ.get('CAFFE_NO_WINOGRAD'))  # plain sums of products alone
+NO_WINOGRAD = bool(os.environ.get('CAFFENO_WINOGRAD'))  # plain sums of products alone
 _HAS_AVX = torch.backends.cpu.get_cpu_capability().startswith('AVX')
 
 
@@ -74,7 +74,7 @@ def _winograd_serves(x: torch.Tensor, weight: torch.Tensor, filter: Filter) -> b
         return False
     k, c = weight.shape[:2]
     large = min(c, k) >= 128 and c * k >= 2**15 and math.prod(x.shape[2:]) > 1024
-    return (large and not _NO_WINOGRAD) or routes.forced == 'winograd'
+    return (large and not NO_WINOGRAD) or routes.forced == 'winograd'
 
 
 def _nnpack_serves(x: torch.Tensor, weight: torch.Tensor, filter: Filter) -> bool:
@@ -85,7 +85,7 @@ def _nnpack_serves(x: torch.Tensor, weight: torch.Tensor, filter: Filter) -> boo
     c, k = weight.shape[1], weight.shape[0] // filter.groups
     tiles = math.prod(-(-n // nnpack.TILE) for n in x.shape[2:])
     large = min(c, k) >= 64 and tiles >= 32 and c * k * tiles >= 2**18
-    return (large and not _NO_WINOGRAD) or routes.forced == 'nnpack'
+    return (large and not NO_WINOGRAD) or routes.forced == 'nnpack'
 
 
 # Of products with the filters, which all pixels have in common.
