@@ -4,7 +4,7 @@ Five ways give the same: torch's convolution of the whole image ('direct'), the 
 torch needs as much memory again as it writes), Winograd's products for tiles of 2 x 2 outputs ('winograd', winograd.py)
 or of 6 x 6, which has no gradient of the weights ('nnpack', nnpack.py), and for 1 x 1 plain products ('pointwise',
 pointwise.py). Which one serves is a rule of shapes and not a measurement at start: the same seed gives the same bytes
-on every run. Whoever wants plain sums sets CAFFENO_WINOGRAD in the environment.
+on every run. Whoever wants plain sums sets CAFFE_NO_WINOGRAD in the environment.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from caffe.kernels.routes import Routes
 routes = Routes('direct', 'bands', 'winograd', 'pointwise', *(['nnpack'] if nnpack.is_there() else []))
 
 _BAND = 2**21  # numbers of a top that are computed at once, where it has many
-NO_WINOGRAD = bool(os.environ.get('CAFFENO_WINOGRAD'))  # plain sums of products alone
+NO_WINOGRAD = bool(os.environ.get('CAFFE_NO_WINOGRAD'))  # plain sums of products alone
 _HAS_AVX = torch.backends.cpu.get_cpu_capability().startswith('AVX')
 
 
