@@ -191,6 +191,8 @@ _MORE_ABLATIONS = (
     Row('ohem-nms-0.9', 'OHEM: NMS at 0.9', method=OHEM, train=('ohem_nms_0.9',)),
     Row('ohem-cls-loss', 'OHEM: ranked by classification loss', method=OHEM, train=('ohem_cls_loss',)),
     Row('ohem-stratified', 'OHEM: two strata, after S-OHEM', method=OHEM, train=('ohem_stratified',)),
+    Row('ohem-bf16', 'OHEM in bf16', method=OHEM, train=('bf16',)),
+    Row('ohem-bf16-ranking', 'OHEM: ranked in bf16', method=OHEM, train=('bf16_ranking',)),
     Row('ohem-rank-sampling', 'OHEM: drawn by loss rank, no NMS', method=OHEM, train=('ohem_rank_sampling',)),
 )
 

@@ -57,6 +57,7 @@ def configure(args: argparse.Namespace) -> None:
     """Applies --cfg, --set and --gpu to `cfg` and to Caffe, and prints what came of it."""
     import caffe
     from fast_rcnn.config import cfg, cfg_from_file, cfg_from_list
+    from fast_rcnn.precision import apply_precision
 
     print(f'Called with: {shlex.join(sys.argv[1:])}')
     if args.cfg_file is not None:
@@ -94,6 +95,7 @@ def configure(args: argparse.Namespace) -> None:
         except RuntimeError as error:
             several = f':{ranks.count()}' if ranks.count() > 1 else ''
             raise RuntimeError(f'{error}. Here that is --gpu cpu{several}') from None
+    apply_precision()
     _print_settings(args.verbose)
 
 

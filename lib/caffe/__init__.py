@@ -45,7 +45,7 @@ from caffe.kernels import host_memory
 from caffe.layer import LayerError
 from caffe.net_spec import NetSpec, params, to_proto
 from caffe.process.forking import use_one_thread_in_forked_children
-from caffe.process.precision import set_precision
+from caffe.process.precision import get_precision, set_precision
 from caffe.proto.caffe_pb2 import TEST, TRAIN
 from caffe.pycaffe import (
     NCCL,
@@ -88,6 +88,7 @@ __all__ = [
     'SolverError',
     'Timer',
     '__version__',
+    'get_precision',
     'get_solver',
     'has_nccl',
     'init_log',

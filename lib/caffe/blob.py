@@ -18,7 +18,7 @@ import torch
 from caffe.kernels.deferred import CopyOf, Product, Rows, factors_save
 from caffe.kernels.host_memory import check_room, zeros_with_own_pages
 from caffe.kernels.matrix import multiply
-from caffe.process import device
+from caffe.process import device, precision
 
 # What an update works on at a time (`replace_diffs`): numbers that stay in the cache over the steps of its rule, so
 # that each comes from memory once, not once a step. A GPU's time goes to launches.
@@ -346,10 +346,11 @@ class Blob:
         else:
             self.own_diff().add_(tensor)
 
-    def add_product_diff(self, a: torch.Tensor, b: torch.Tensor) -> None:
+    def add_product_diff(self, a: torch.Tensor, b: torch.Tensor, in_bf16: bool = False) -> None:
         """Adds aᵀ @ b to the diff of a matrix: a (M, N), b (M, K) float32 on the compute device.
 
         Of a large matrix and a few rows only the factors are kept until somebody reads the diff (`diff_product`).
+        `in_bf16`: a product that is computed now is one of bfloat16, as `matrix.multiply`'s.
         """
         before = self.diff_product
         rows = len(a) + (len(before.a) if before else 0)
@@ -357,7 +358,7 @@ class Blob:
             self._diff.defer(before.plus(a, b) if before else Product(a.clone(), b.clone()))
             return
         fresh = self._diff.is_zero
-        multiply(a.t(), b, self.diff_memory_to_fill() if fresh else self.own_diff(), add=not fresh)
+        multiply(a.t(), b, self.diff_memory_to_fill() if fresh else self.own_diff(), not fresh, in_bf16)
 
     def take_diff(self) -> torch.Tensor | Product | None:
         """The diff: None where it is zero, factors, or a tensor of the blob's shape. The caller owns it; zero stays."""
@@ -445,7 +446,7 @@ def replace_diffs(
     for blob, *beside in params:
         tensors = [b.own() for b in (blob, *beside)]
         if held_by is not None and (product := blob.diff_product) is not None:
-            for rows in product.row_portions(tensors):
+            for rows in product.row_portions(tensors, precision.uses_bf16_backward(product.a)):
                 value(*([part] for part in rows))
             blob._diff.defer(CopyOf(beside[held_by].read))
             continue

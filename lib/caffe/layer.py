@@ -55,6 +55,8 @@ class Layer:
     * equal_bottom_top: as many tops as bottoms.
     * is_loss: bottom 1 holds labels, which force_backward does not reach.
     * default_loss_weight: the loss_weight of top 0 where the prototxt gives none.
+    * ranks_by: the bottoms, by number, whose values decide what of the others is handed on, and are not handed on
+      themselves. Layers that serve nothing else need no full precision (`caffe.ranking`). A Python layer may say it.
     * auto_tops: how many tops the layer has where the prototxt names fewer (a loss may be left unnamed).
     """
 
@@ -65,6 +67,7 @@ class Layer:
     is_loss = False
     default_loss_weight = 0.0
     auto_tops = 0
+    ranks_by: tuple[int, ...] = ()
 
     def __init__(self, layer_param: Message, phase: int | None = None):
         self.layer_param = layer_param
@@ -76,6 +79,7 @@ class Layer:
         self.param: Any = getattr(layer_param, self.param_field) if self.param_field else None
         self.param_propagate_down: list[bool] = []  # set by the net: which parameters need their gradient
         self.needs_backward = False  # set by the net: whether backward will be called
+        self.only_ranks = False  # set by the net: whether its tops serve for nothing but a choice (`caffe.ranking`)
         self.loss_weights: list[float] = []  # set by the net: one a top
 
     def _add_given_blob(self, given: Message) -> None:

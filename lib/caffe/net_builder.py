@@ -18,6 +18,7 @@ from caffe.net_rules import included_layers, state_text, why_left_out
 from caffe.node import Node, raise_located
 from caffe.process import device
 from caffe.proto import caffe_pb2
+from caffe.ranking import find_what_only_ranks
 from caffe.splits import insert_splits
 
 _HAND_ON = ('Split', 'Reshape', 'Flatten', 'Dropout')  # whose tops may have the memory of their bottoms
@@ -67,6 +68,7 @@ def build(param: caffe_pb2.NetParameter, source: NetSource) -> Graph:
     _check_room_for_all(graph, source)
     graph.outputs = sorted(unread)  # as Caffe's std::set has them
     find_backward_path(graph.nodes, param.force_backward)
+    find_what_only_ranks(graph.nodes)
     for node in graph.nodes:
         node.layer.needs_backward = node.need_backward
         try:

@@ -189,6 +189,8 @@ _DEFAULTS = {
     # Results go to output/<EXP_DIR>/<data set>
     'EXP_DIR': 'default',
     'GPU_ID': 0,
+    # Of products, as caffe.set_precision has it: fp32, tf32, bf16 or bf16-ranking (docs/performance.md#lower-precision)
+    'PRECISION': 'fp32',
     # Accepted because published files set them, and without effect: evaluation needs no MATLAB, and NMS runs on the CPU
     'MATLAB': 'matlab',
     'USE_GPU_NMS': False,
@@ -244,7 +246,11 @@ _RANGES = {
 # A range, the lower number first
 _FROM_TO = ('TRAIN.AUGMENT.SCALE_JITTER',)
 
-_CHOICES = {'TRAIN.OHEM_LOSS': ('both', 'cls'), 'TEST.SCALE_CHOICE': ('nearest', 'all')}
+_CHOICES = {
+    'TRAIN.OHEM_LOSS': ('both', 'cls'),
+    'TEST.SCALE_CHOICE': ('nearest', 'all'),
+    'PRECISION': ('fp32', 'tf32', 'bf16', 'bf16-ranking'),
+}
 
 
 _LARGEST_FILE = 1 << 20  # characters

@@ -39,6 +39,7 @@ from fast_rcnn.model_card import ModelCard, test_net_beside
 from fast_rcnn.output_folder import files_of, output_folder
 from fast_rcnn.plain_regression import normalised_layers, plain_regression
 from fast_rcnn.predictors import check_outputs
+from fast_rcnn.precision import note_ranking
 from fast_rcnn.progress import Progress
 from fast_rcnn.record import TrainingRecord, lines_before
 from fast_rcnn.restart import state_to_go_on_from
@@ -194,6 +195,7 @@ class SolverWrapper:
         self._rois = _first(layers, ProposalTargetLayer)
         self._numbered: list[Any] = [layers[i] for i in range(len(layers)) if hasattr(layers[i], 'set_position')]
         note_sampling(self._mining is not None, solver_prototxt)
+        note_ranking(layers, solver_prototxt)
         check_outputs(net, 'cls_score', getattr(roidb, 'num_classes', None), 1)
         normalised = normalised_layers(net, self.data_layer, roidb)
         self._plain_regression = lambda: plain_regression(net, normalised)

@@ -24,6 +24,7 @@ from detection_data.factory import get_imdb
 from fast_rcnn.config import cfg, cfg_from_dict, get_output_dir, settings_of, settings_of_file
 from fast_rcnn.detector import Detector
 from fast_rcnn.model_card import check_is_model
+from fast_rcnn.precision import applied_precision
 from fast_rcnn.solver_file import read_solver
 from fast_rcnn.train import TrainingInterrupted, get_training_roidb, train_net
 from fast_rcnn.who_proposes import check_training
@@ -134,7 +135,8 @@ class Trainer:
             before = copy.deepcopy(dict(cfg))
             cfg.update(copy.deepcopy(dict(self.settings)))
             try:
-                yield
+                with applied_precision():
+                    yield
             finally:
                 cfg.update(before)
 

@@ -142,6 +142,7 @@ class HardRoiMiningLayer(caffe.Layer):
     random rules draw by.
     """
 
+    ranks_by: tuple[int, ...] = (0, 1)  # bottoms whose values are not handed on: no full precision is needed for them
     last = None
     position = 0
     _own_rule = None  # as the prototxt says
@@ -157,6 +158,7 @@ class HardRoiMiningLayer(caffe.Layer):
         _check_count('HardRoiMiningLayer', 'tops', len(top) - self._scores_too, [name + '_hard' for name in names])
         _reshape_roi_tops(top, 0, self._num_classes)
         if self._scores_too:
+            self.ranks_by = (1,)
             top[len(names)].reshape(1, self._num_classes)
 
     def forward(self, bottom: Blobs, top: Blobs) -> None:

@@ -162,11 +162,15 @@ def convolve_backward(
     filter: Filter,
     wanted: tuple[bool, bool, bool],
     memory: Callable[[], torch.Tensor] | None = None,
+    in_bf16: bool = False,
 ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
     """The gradients of `convolve` for x, weight and bias, those of the three that are `wanted`; None for the others.
 
-    diff: as the result. `memory()` gives memory for the first, which a way that writes in place uses.
+    diff: as the result. `memory()` gives memory for the first, which a way that writes in place uses. `in_bf16`: where
+    that gains, factors and products of the first two are rounded to bfloat16.
     """
+    if in_bf16 and bf16.gains(_multiplications(diff, x, weight, filter), x.numel() + diff.numel() + weight.numel()):
+        return bf16.convolution_gradients(diff, x, weight, filter.options(), wanted, memory)
     if _products_serve(x, filter):
         memory_of_x = memory if memory is not None else lambda: torch.empty_like(x)
         return (
@@ -196,6 +200,11 @@ def convolve_backward(
 def _pad(filter: Filter) -> tuple[int, int]:
     down, across = filter.geometry.pad
     return down, across
+
+
+def _multiplications(diff: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, filter: Filter) -> int:
+    narrow = x if filter.transposed else diff  # each of its pixels meets each weight once
+    return weight.numel() * narrow.shape[0] * math.prod(narrow.shape[2:])
 
 
 def columns(x: torch.Tensor, geometry: Geometry) -> torch.Tensor:

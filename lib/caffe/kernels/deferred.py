@@ -72,15 +72,19 @@ class Product:
         """Whether holding the factors, of `rows` rows (default: those there are), saves enough over the product."""
         return factors_save(len(self.a) if rows is None else rows, self.a.shape[1], self.b.shape[1])
 
-    def row_portions(self, tensors: list[torch.Tensor]) -> Iterator[tuple[torch.Tensor, ...]]:
-        """Some rows of the product, in memory that serves for the next ones, with those of `tensors` (N, K)."""
+    def row_portions(self, tensors: list[torch.Tensor], in_bf16: bool = False) -> Iterator[tuple[torch.Tensor, ...]]:
+        """Some rows of the product, in memory that serves for the next ones, with those of `tensors` (N, K).
+
+        `in_bf16`: as `matrix.multiply`.
+        """
+        b = self.b.bfloat16() if in_bf16 else self.b
         columns = self.b.shape[1]
         memory = torch.empty(max(1, _PORTION // columns), columns)
         for first in range(0, self.a.shape[1], len(memory)):
             rows = slice(first, first + len(memory))
             out = memory[: self.a[:, rows].shape[1]]
             left = self.a[:, rows].t()
-            multiply(left.contiguous() if wants_rows(left.device) else left, self.b, out)
+            multiply(left.contiguous() if wants_rows(left.device) else left, b, out, in_bf16=in_bf16)
             yield out, *(t[rows] for t in tensors)
 
     def laid_out(self) -> torch.Tensor:

@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from caffe.kernels import bf16
 from caffe.kernels.processor import made_by_amd
@@ -34,7 +33,7 @@ def multiply(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor, add: bool = Fa
     `in_bf16`: factors and product are rounded to bfloat16.
     """
     if in_bf16:
-        _put(bf16.rounded(F.linear, a, b.t(), None), out, add)
+        bf16.multiply(a, b, out, add)
     elif _onednn_serves(a, b) and (weight := _without_gaps(b.t(), a.shape[0])) is not None:
         _put(_ONEDNN(a.contiguous(), weight, None, 'none', [], ''), out, add)
     elif add:

@@ -148,7 +148,7 @@ class Convolution(Layer):
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         weight, bias = self._weight(), self.blobs[1].read() if self.param.bias_term else None
-        in_bf16 = precision.uses_bf16(weight)
+        in_bf16 = precision.uses_bf16(weight, self.only_ranks)
         for x, y in zip(bottom, top, strict=True):
             memory = lambda y=y: self._images(y.memory_to_fill())
             y.write(convolve(self._images(x.read()), weight, bias, self._filter, in_bf16, memory).reshape(y.shape))
@@ -157,12 +157,15 @@ class Convolution(Layer):
         learns = self.param_propagate_down[0]
         learns_bias = self.param.bias_term and self.param_propagate_down[1]
         weight = self._weight()
+        in_bf16 = precision.uses_bf16_backward(weight)
         for x, y, down in zip(bottom, top, propagate_down, strict=True):
             if not (down or learns or learns_bias):
                 continue
             diff, image, wanted = self._images(y.read_diff()), self._images(x.read()), (down, learns, learns_bias)
             memory = lambda x=x: self._images(x.diff_memory_to_fill())
-            x_diff, weight_diff, bias_diff = convolve_backward(diff, image, weight, self._filter, wanted, memory)
+            x_diff, weight_diff, bias_diff = convolve_backward(
+                diff, image, weight, self._filter, wanted, memory, in_bf16
+            )
             if x_diff is not None:
                 x.write_diff(x_diff.reshape(x.shape))
             if weight_diff is not None:

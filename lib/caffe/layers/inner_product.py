@@ -7,6 +7,7 @@ import math
 import torch
 
 from caffe.blob import Blob
+from caffe.kernels import bf16
 from caffe.kernels.matrix import multiply
 from caffe.layer import Layer, LayerError, register
 from caffe.layers.axes import canonical_axis
@@ -59,7 +60,7 @@ class InnerProduct(Layer):
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         weight = self.blobs[0].read()
         weight = weight if self._transpose else weight.t()
-        in_bf16 = precision.uses_bf16(weight)
+        in_bf16 = precision.uses_bf16(weight, self.only_ranks)
         rows = bottom[0].rows if self._axis == 1 else None
         y = self._matrix(top[0].memory_to_fill(), self.param.num_output)
         if rows is None:
@@ -71,15 +72,17 @@ class InnerProduct(Layer):
 
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         diff = self._matrix(top[0].read_diff(), self.param.num_output)
+        weight = self.blobs[0].read()
+        numbers = diff.numel() + weight.numel() + bottom[0].count
+        in_bf16 = precision.uses_bf16_backward(weight) and bf16.gains(len(diff) * weight.numel(), numbers)
         if self.param_propagate_down[0]:
             x = self._matrix(bottom[0].read(), self._inputs)
-            self.blobs[0].add_product_diff(*((x, diff) if self._transpose else (diff, x)))
+            self.blobs[0].add_product_diff(*((x, diff) if self._transpose else (diff, x)), in_bf16)
         if self.param.bias_term and self.param_propagate_down[1]:
             self.blobs[1].add_diff(diff.sum(dim=0))
         if propagate_down[0]:
-            weight = self.blobs[0].read()
             x_diff = self._matrix(bottom[0].diff_memory_to_fill(), self._inputs)
-            multiply(diff, weight.t() if self._transpose else weight, x_diff)
+            multiply(diff, weight.t() if self._transpose else weight, x_diff, in_bf16=in_bf16)
 
 
 @register('Embed')
