@@ -38,8 +38,8 @@ from fast_rcnn.loss_watch import LossWatch
 from fast_rcnn.model_card import ModelCard, test_net_beside
 from fast_rcnn.output_folder import files_of, output_folder
 from fast_rcnn.plain_regression import normalised_layers, plain_regression
-from fast_rcnn.predictors import check_outputs
 from fast_rcnn.precision import note_ranking
+from fast_rcnn.predictors import check_outputs
 from fast_rcnn.progress import Progress
 from fast_rcnn.record import TrainingRecord, lines_before
 from fast_rcnn.restart import state_to_go_on_from

@@ -55,6 +55,18 @@ LAYERS = {  # name: prototxt and the shape of its bottom
 }
 
 
+# Those above that are too small for bf16's backward pass to gain, larger
+LARGE = {
+    'InnerProduct, transposed weights': (product('transpose: true'), (300, 960)),
+    'InnerProduct, much for few rows': (product('').replace('96', '512'), (64, 512, 3, 2)),
+    'Convolution 1x1': (filters('num_output: 128 kernel_size: 1'), (1, 256, 20, 30)),
+    'Convolution of an image': (filters('num_output: 64 kernel_size: 7 pad: 3'), (2, 3, 60, 50)),
+    'Convolution, dilated': (filters('num_output: 64 kernel_size: 3 dilation: 2'), (1, 64, 20, 24)),
+    'Convolution over a line': (filters('num_output: 64 kernel_size: 3'), (2, 64, 400)),
+    'Deconvolution': (filters('num_output: 64 kernel_size: 4 stride: 2 pad: 1', 'Deconvolution'), (1, 64, 20, 20)),
+}
+
+
 def both_ways(prototxt, *bottoms):
     run = RunningLayer(prototxt, bottoms, phase='TRAIN')
     tops = run.forward()
@@ -109,6 +121,9 @@ def main():
     if has_fast_bf16():
         caffe.set_precision('bf16')
         run_all('bf16')
+        for name, (prototxt, shape) in LARGE.items():
+            say(f'{name}, large; bf16')
+            both_ways(prototxt, RNG.standard_normal(shape))
     say('the end')
 
 

@@ -24,7 +24,8 @@ FILTER = f'type: "Convolution" convolution_param {{ kernel_size: 1 {FILLED} }}'
 # Large enough to gain, with a bias; 2^23 multiplications and more, 32 of each number
 LARGE = {
     'InnerProduct': (f'type: "InnerProduct" inner_product_param {{ {FILL} num_output: 512 }}', (160, 512)),
-    'transposed': (f'type: "InnerProduct" inner_product_param {{ {FILL} num_output: 512 transpose: true }}', (160, 512)),
+    'transposed': (f'type: "InnerProduct" inner_product_param {{ {FILL} num_output: 512 transpose: true }}',
+                   (160, 512)),
     'Convolution': (f'type: "Convolution" convolution_param {{ {FILL} num_output: 64 kernel_size: 3 pad: 1 }}',
                     (2, 64, 14, 20)),
     'groups': (f'type: "Convolution" convolution_param {{ {FILL} num_output: 64 kernel_size: 5 pad: 2 group: 2 }}',

@@ -38,6 +38,7 @@ class Doubled(caffe.Layer):
 def make(tmp_path, monkeypatch):
     """A net of these layers, after the blobs `x` (6, 4) and `label` (6,)."""
     monkeypatch.syspath_prepend(tmp_path)
+
     def net_of(layers, phase=caffe.TRAIN, ranks_by='(0,)', options=''):
         module = f'chooser{next(NUMBERS)}'
         (tmp_path / f'{module}.py').write_text(CHOOSER.format(ranks_by=ranks_by))

@@ -16,7 +16,7 @@ _USES_OF_A_NUMBER = 32
 
 
 def gains(multiplications: int, numbers: int) -> bool:
-    """Whether so many multiplications are faster in bfloat16, where `numbers` factors and results have to be rounded."""
+    """Whether so many multiplications are faster in bfloat16, of `numbers` factors and results in all."""
     return multiplications >= max(_LARGE, _USES_OF_A_NUMBER * numbers)
 
 
