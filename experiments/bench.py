@@ -39,6 +39,7 @@ import whole_file  # noqa: E402
 from _command_line import parser_of, run  # noqa: E402
 
 NETS = ('VGG16', 'VGG_CNN_M_1024')
+PRECISIONS = ('fp32', 'tf32', 'bf16', 'bf16-ranking')
 _TITLES = {'ours': 'ours', 'direct': 'straight in torch', 'original': 'original Caffe'}
 _QUICK = {'image': '96x128', 'rois': 60, 'rounds': 1, 'steps': 1}
 _CURVES = {
@@ -265,7 +266,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--net', nargs='+', choices=NETS, help='default: both')
     parser.add_argument('--method', nargs='+', choices=METHODS, help='default: frcn and ohem')
     parser.add_argument('--gpu', default='cpu', metavar='ID', help="GPU by number, or 'cpu' (default: cpu)")
-    parser.add_argument('--precision', default='fp32', choices=('fp32', 'tf32', 'bf16'), help='of ours (default: fp32)')
+    parser.add_argument('--precision', default='fp32', choices=PRECISIONS, help='of ours (default: fp32)')
     parser.add_argument('--image', default='600x800', metavar='HxW', help='default: 600x800')
     parser.add_argument('--rois', type=int, default=2000, help='RoIs an image (default: 2000)')
     parser.add_argument('--images', type=int, help='images a pass (default: those of the method)')

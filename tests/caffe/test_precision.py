@@ -158,13 +158,32 @@ def test_what_was_set_is_told():
         assert caffe.get_precision() == choice
 
 
-@pytest.mark.parametrize('layer', [PRODUCT, FILTER])
-def test_bf16_rounds_factors_and_adds_the_bias_in_float32(layer):
-    run = RunningLayer(layer, [np.full((1, 1, 1, 1), FACTOR)])
-    assert run.forward()[0].item() == pytest.approx(FACTOR + 0.001, abs=1e-6)
+def constant(weight, outputs):
+    return f"""num_output: {outputs} weight_filler {{ type: "constant" value: {weight} }}
+        bias_filler {{ type: "constant" value: 0.001 }}"""
+
+
+@pytest.mark.parametrize(
+    ('layer', 'shape'),
+    [
+        (f'type: "InnerProduct" inner_product_param {{ {constant(1 / 512, 512)} }}', (64, 512)),
+        (f'type: "Convolution" convolution_param {{ kernel_size: 1 {constant(1 / 128, 128)} }}', (1, 128, 30, 30)),
+    ],
+)
+def test_bf16_rounds_factors_and_adds_the_bias_in_float32(layer, shape):
+    run = RunningLayer(layer, [np.full(shape, FACTOR)])
+    np.testing.assert_allclose(run.forward()[0], FACTOR + 0.001, atol=1e-6)
     caffe.set_precision('bf16')
-    assert run.forward()[0].item() == pytest.approx(1.001, abs=1e-6)
+    np.testing.assert_allclose(run.forward()[0], 1.001, atol=1e-6)
     assert run.tops[0].data.dtype == np.float32
+
+
+@pytest.mark.parametrize('layer', [PRODUCT, FILTER])
+def test_small_forward_products_stay_float32(layer):
+    run = RunningLayer(layer, [np.full((1, 1, 1, 1), FACTOR)])
+    full = run.forward()[0]
+    caffe.set_precision('bf16')
+    np.testing.assert_array_equal(run.forward()[0], full)
 
 
 @pytest.mark.parametrize('layer', [PRODUCT, FILTER])

@@ -36,17 +36,17 @@ class Doubled(caffe.Layer):
 
 @pytest.fixture
 def make(tmp_path, monkeypatch):
-    """A net of these layers, after the blobs `x` (6, 4) and `label` (6,)."""
+    """A net of these layers, after the blobs `x` (rows, columns) and `label` (rows,)."""
     monkeypatch.syspath_prepend(tmp_path)
 
-    def net_of(layers, phase=caffe.TRAIN, ranks_by='(0,)', options=''):
+    def net_of(layers, phase=caffe.TRAIN, ranks_by='(0,)', options='', shape=(6, 4)):
         module = f'chooser{next(NUMBERS)}'
         (tmp_path / f'{module}.py').write_text(CHOOSER.format(ranks_by=ranks_by))
         path = tmp_path / 'net.prototxt'
         path.write_text(
             f"""{options}
             layer {{ name: "in" type: "Input" top: "x" top: "label"
-              input_param {{ shape {{ dim: 6 dim: 4 }} shape {{ dim: 6 }} }} }}"""
+              input_param {{ shape {{ dim: {shape[0]} dim: {shape[1]} }} shape {{ dim: {shape[0]} }} }} }}"""
             + layers.replace('MODULE', module)
         )
         return caffe.Net(str(path), phase)
@@ -174,17 +174,18 @@ def passed(net, precision, x, label):
 
 
 def test_ranking_is_rounded_and_learning_is_float32_to_the_last_bit(make):
-    net = make(OHEM)
+    large = OHEM.replace('num_output: 4', 'num_output: 256').replace('num_output: 3', 'num_output: 256', 1)
+    net = make(large, shape=(256, 256))
     rng = np.random.default_rng(0)
-    x, label = rng.standard_normal((6, 4)), rng.integers(0, 3, 6)
-    x[:, 0] = [9, 1, -1, 8, 0, 2]
-    net.params['trunk'][0].data[...] = np.eye(4)
-    net.params['scores'][0].data[0] = [1, 0, 0, 0]  # rows 0 and 3 are the hardest, whatever is rounded
+    x, label = rng.standard_normal((256, 256)), rng.integers(0, 3, 256)
+    x[[3, 0], 0] = 8, 9
+    net.params['trunk'][0].data[...] = np.eye(256)
+    net.params['scores'][0].data[0] = np.arange(256) == 0  # rows 0 and 3 are the hardest, whatever is rounded
     full, full_diffs = passed(net, 'fp32', x, label)
     found, diffs = passed(net, 'bf16-ranking', x, label)
-    factors = x.astype(np.float32) @ net.params['scores'][0].data.T
+    sizes = np.abs(x) @ np.abs(net.params['scores'][0].data.T)  # a term is off by 2^-8 at most, its rounded sum by 2^-9
     assert (found['scores'] != full['scores']).any()
-    np.testing.assert_allclose(found['scores'], factors, atol=0.2, rtol=2**-6)
+    assert (np.abs(found['scores'] - full['scores']) <= 1.01 * 3 * 2**-9 * sizes).all()
     for name in ('trunk', 'learns', 'loss'):
         np.testing.assert_array_equal(found[name], full[name])
     for name, diff in diffs.items():

@@ -79,7 +79,9 @@ def test_a_net_that_does_not_mine_ranks_nothing(capsys):
     assert capsys.readouterr().out == ''
     cfg_from_list(['PRECISION', 'bf16-ranking'])
     note_ranking(net.layers, file)
-    assert capsys.readouterr().out.startswith(f'Note: PRECISION is bf16-ranking, and no layer of the net of {file} only')
+    assert capsys.readouterr().out.startswith(
+        f'Note: PRECISION is bf16-ranking, and no layer of the net of {file} only'
+    )
     mining = caffe.Net(f'{MODELS}/demo/small/fast_rcnn_ohem/train.prototxt', caffe.TRAIN)
     note_ranking(mining.layers, file)
     assert capsys.readouterr().out == ''

@@ -15,9 +15,9 @@ _LARGE = 2**23
 _USES_OF_A_NUMBER = 32
 
 
-def gains(multiplications: int, numbers: int) -> bool:
-    """Whether so many multiplications are faster in bfloat16, of `numbers` factors and results in all."""
-    return multiplications >= max(_LARGE, _USES_OF_A_NUMBER * numbers)
+def gains(device: torch.device, multiplications: int, numbers: int) -> bool:
+    """Whether so many multiplications, of `numbers` factors and results in all, are worth the rounding; on a GPU all."""
+    return device.type != 'cpu' or multiplications >= max(_LARGE, _USES_OF_A_NUMBER * numbers)
 
 
 def rounded(

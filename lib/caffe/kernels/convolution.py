@@ -117,9 +117,10 @@ def convolve(
     """x (N, C, spatial) convolved with weight (K, C / groups, kernel), plus bias (K,): (N, K, smaller spatial).
 
     Transposed: weight (C, K / groups, kernel), and what a convolution's backward pass does to the image. `in_bf16`:
-    factors and products are rounded to bfloat16. `memory()` gives memory for the result, which a way that writes in
-    place uses.
+    where that gains, factors and products are rounded to bfloat16. `memory()` gives memory for the result, which a way
+    that writes in place uses.
     """
+    in_bf16 = in_bf16 and _bf16_gains(x, weight, filter)
     if memory is not None and not in_bf16:
         if _nnpack_serves(x, weight, filter):
             return nnpack.convolve(x, weight, bias, _pad(filter), memory(), filter.groups)
@@ -169,7 +170,7 @@ def convolve_backward(
     diff: as the result. `memory()` gives memory for the first, which a way that writes in place uses. `in_bf16`: where
     that gains, factors and products of the first two are rounded to bfloat16.
     """
-    if in_bf16 and bf16.gains(_multiplications(diff, x, weight, filter), x.numel() + diff.numel() + weight.numel()):
+    if in_bf16 and _bf16_gains(x, weight, filter):
         return bf16.convolution_gradients(diff, x, weight, filter.options(), wanted, memory)
     if _products_serve(x, filter):
         memory_of_x = memory if memory is not None else lambda: torch.empty_like(x)
@@ -202,9 +203,14 @@ def _pad(filter: Filter) -> tuple[int, int]:
     return down, across
 
 
-def _multiplications(diff: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, filter: Filter) -> int:
-    narrow = x if filter.transposed else diff  # each of its pixels meets each weight once
-    return weight.numel() * narrow.shape[0] * math.prod(narrow.shape[2:])
+def _bf16_gains(x: torch.Tensor, weight: torch.Tensor, filter: Filter) -> bool:
+    size, g = tuple(x.shape[2:]), filter.geometry
+    pixels, outputs = math.prod(g.output_size(size)), weight.shape[0]
+    met = pixels  # those that meet each weight once
+    if filter.transposed:
+        pixels, outputs, met = math.prod(g.enlarged_size(size)), weight.shape[1] * filter.groups, math.prod(size)
+    numbers = x.numel() + x.shape[0] * outputs * pixels + weight.numel()
+    return bf16.gains(x.device, weight.numel() * x.shape[0] * met, numbers)
 
 
 def columns(x: torch.Tensor, geometry: Geometry) -> torch.Tensor:

@@ -57,11 +57,16 @@ class InnerProduct(Layer):
     def _matrix(self, tensor: torch.Tensor, width: int) -> torch.Tensor:
         return tensor if tensor.dim() == 2 and tensor.shape[1] == width else tensor.view(tensor.numel() // width, width)
 
+    def _bf16_gains(self, bottom: Blob) -> bool:
+        weight, rows = self.blobs[0].read(), bottom.count // max(self._inputs, 1)
+        numbers = bottom.count + weight.numel() + rows * self.param.num_output
+        return bf16.gains(weight.device, rows * weight.numel(), numbers)
+
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         weight = self.blobs[0].read()
         weight = weight if self._transpose else weight.t()
-        in_bf16 = precision.uses_bf16(weight, self.only_ranks)
         rows = bottom[0].rows if self._axis == 1 else None
+        in_bf16 = precision.uses_bf16(weight, self.only_ranks) and self._bf16_gains(bottom[0])
         y = self._matrix(top[0].memory_to_fill(), self.param.num_output)
         if rows is None:
             multiply(self._matrix(bottom[0].read(), self._inputs), weight, y, in_bf16=in_bf16)
@@ -73,8 +78,7 @@ class InnerProduct(Layer):
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         diff = self._matrix(top[0].read_diff(), self.param.num_output)
         weight = self.blobs[0].read()
-        numbers = diff.numel() + weight.numel() + bottom[0].count
-        in_bf16 = precision.uses_bf16_backward(weight) and bf16.gains(len(diff) * weight.numel(), numbers)
+        in_bf16 = precision.uses_bf16_backward(weight) and self._bf16_gains(bottom[0])
         if self.param_propagate_down[0]:
             x = self._matrix(bottom[0].read(), self._inputs)
             self.blobs[0].add_product_diff(*((x, diff) if self._transpose else (diff, x)), in_bf16)

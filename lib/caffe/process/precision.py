@@ -19,10 +19,11 @@ def set_precision(choice: str) -> None:
 
     'fp32' (the default): float32. 'tf32': on a GPU, factors of forward and backward products are rounded to
     10 bits of fraction; on a CPU the same as 'fp32'. 'bf16': factors and results of products are rounded to bfloat16
-    (7 bits); sums are float32, and so are blobs, parameters and diffs. The backward pass does so where that gains, on
-    CPUs with fast products of bfloat16; on others it stays float32, and a GPU's is as with 'tf32'. 'bf16-ranking': so
-    the forward products of layers that serve for nothing but a choice (`caffe.ranking`), such as the read-only RoI
-    network of OHEM; all that is learned from stays float32. Raises ValueError for anything else.
+    (7 bits), on a CPU where they are large enough to gain; sums are float32, and so are blobs, parameters and diffs.
+    The backward pass does so on CPUs with fast products of bfloat16; on others it stays float32, and a GPU's is as with
+    'tf32'. 'bf16-ranking': so the forward products of layers that serve for nothing but a choice (`caffe.ranking`),
+    such as the read-only RoI network of OHEM; all that is learned from stays float32. Raises ValueError for anything
+    else.
     """
     if choice not in _CHOICES:
         raise ValueError(f'the precision is one of {", ".join(_CHOICES)}; set_precision was given {choice!r}')
@@ -43,7 +44,7 @@ def apply_to_gpu() -> None:
 
 
 def uses_bf16(tensor: torch.Tensor, only_ranks: bool = False) -> bool:
-    """Whether forward products of this tensor are rounded to bfloat16 now; warns, once, where that is slow.
+    """Whether forward products of this tensor may be rounded to bfloat16 now; warns, once, where that is slow.
 
     only_ranks: whether they serve for nothing but a choice.
     """
