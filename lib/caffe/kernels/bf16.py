@@ -16,7 +16,7 @@ _USES_OF_A_NUMBER = 32
 
 
 def gains(device: torch.device, multiplications: int, numbers: int) -> bool:
-    """Whether so many multiplications, of `numbers` factors and results in all, are worth the rounding; on a GPU all."""
+    """Whether rounding `numbers` factors and results in all pays off in so many multiplications; on a GPU always."""
     return device.type != 'cpu' or multiplications >= max(_LARGE, _USES_OF_A_NUMBER * numbers)
 
 
