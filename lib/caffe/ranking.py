@@ -38,9 +38,7 @@ def find_what_only_ranks(nodes: list[Node]) -> None:
 
 
 def _check(node: Node) -> None:
-    wrong = [j for j in node.layer.ranks_by if not isinstance(j, int) or not 0 <= j < len(node.bottoms)]
-    if wrong:
-        error = LayerError(
-            f'ranks_by is {node.layer.ranks_by!r}; expected are numbers of its bottoms, below {len(node.bottoms)}'
-        )
+    given, count = node.layer.ranks_by, len(node.bottoms)
+    if not isinstance(given, tuple | list) or any(not isinstance(j, int) or not 0 <= j < count for j in given):
+        error = LayerError(f'ranks_by is {given!r}; expected are numbers of its {count} bottoms, such as (0,)')
         raise_located(error, node.layer, node.where, node.bottoms)

@@ -15,21 +15,23 @@ def apply_precision() -> None:
     """
     if cfg.PRECISION == 'fp32':
         return
-    if not hasattr(caffe, 'set_precision'):
+    choose = getattr(caffe, 'set_precision', None)  # no name of pycaffe's
+    if choose is None:
         raise ConfigError(f'PRECISION is {cfg.PRECISION}: the Caffe in {caffe.__file__} computes in fp32 alone')
-    caffe.set_precision(cfg.PRECISION)
+    choose(cfg.PRECISION)
 
 
 @contextlib.contextmanager
 def applied_precision() -> Iterator[None]:
     """`apply_precision`, and as it was before afterwards."""
-    before = caffe.get_precision() if hasattr(caffe, 'get_precision') else None
+    tell, choose = (getattr(caffe, f'{verb}_precision', None) for verb in ('get', 'set'))
+    before = tell() if tell else None
     apply_precision()
     try:
         yield
     finally:
-        if before is not None:
-            caffe.set_precision(before)
+        if choose and before is not None:
+            choose(before)
 
 
 def note_ranking(layers: Sequence[Any], solver_prototxt: str) -> None:

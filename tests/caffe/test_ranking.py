@@ -156,11 +156,12 @@ def test_a_net_for_testing_ranks_nothing(make):
     assert ranking(make(TRUNK + SCORES + softmax, caffe.TEST)) == []
 
 
-def test_ranks_by_has_to_name_bottoms(make):
-    with pytest.raises(
-        caffe.LayerError, match=r"layer 'mining' \(Python\): ranks_by is \(0, 3\); expected are numbers of its bottoms"
-    ):
-        make(OHEM, ranks_by='(0, 3)')
+@pytest.mark.parametrize('given', ['(0, 3)', '(-1,)', "('scores',)", '0', 'None'])
+def test_ranks_by_has_to_name_bottoms(make, given):
+    with pytest.raises(caffe.LayerError) as refused:
+        make(OHEM, ranks_by=given)
+    expected = f"layer 'mining' (Python): ranks_by is {given}; expected are numbers of its 3 bottoms, such as (0,)"
+    assert expected in str(refused.value)
 
 
 def passed(net, precision, x, label):

@@ -57,6 +57,14 @@ def test_stopping_and_going_on_changes_nothing(trainer, tiny, monkeypatch):
     assert len(detector(tiny / 'JPEGImages' / 'test_0000.jpg')) > 0
 
 
+def test_precision_is_the_trainer_s_while_it_trains(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(SMALL.parents[2])
+    solver, settings = SMALL / 'fast_rcnn_ohem' / 'solver.prototxt', {**SETTINGS, 'PRECISION': 'bf16-ranking'}
+    trainer, heard = Trainer(solver, f'folder:{tiny}:train', settings, output=tmp_path / 'ranking'), []
+    trainer.train(1, after=lambda *_: heard.append(caffe.get_precision()))
+    assert (heard, caffe.get_precision()) == (['bf16-ranking'], 'fp32')
+
+
 def test_what_cannot_be_trained(trainer, tiny, tmp_path):
     solver = SMALL / 'fast_rcnn_ohem' / 'solver.prototxt'
     with pytest.raises(RuntimeError, match='nothing is trained yet'):
