@@ -17,7 +17,7 @@ def apply_precision() -> None:
         return
     choose = getattr(caffe, 'set_precision', None)  # no name of pycaffe's
     if choose is None:
-        raise ConfigError(f'PRECISION is {cfg.PRECISION}: the Caffe in {caffe.__file__} computes in fp32 alone')
+        raise ConfigError(f'PRECISION is {cfg.PRECISION}: the Caffe that is imported computes in fp32 alone')
     choose(cfg.PRECISION)
 
 
