@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-# Of the right factor so many numbers are rounded at once: 32 MB, so that a second copy of 100 million weights is never
+# Of the right factor so many numbers are rounded at once: 64 MB, so that a second copy of 100 million weights is never
 # there. With smaller portions the left factor is read too often.
-_PORTION = 2**24
+_PORTION = 2**25
 # From here on rounding costs less than it gains (docs/performance.md).
 _LARGE = 2**23
 _USES_OF_A_NUMBER = 32
