@@ -6,7 +6,7 @@ import torch
 from gradient import RunningLayer
 
 import caffe
-from caffe.blob import Blob
+from caffe.blob import Blob, replace_diffs
 from caffe.kernels import bf16, processor
 
 
@@ -143,7 +143,7 @@ def test_a_gradient_kept_as_factors_is_multiplied_in_bf16_by_the_update_alone(fa
         assert blob.diff_product is not None
         if read_first:
             assert (blob.diff == FACTOR).all()
-        blob.replace_diff(lambda diff, own: own.copy_(diff), [held], held)
+        replace_diffs(lambda diffs, data, own: [own[0].copy_(diffs[0])], [(blob, held)], held_by=0)
         return np.unique(held.data)
 
     assert diff(False).tolist() == [FACTOR]
