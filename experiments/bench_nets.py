@@ -28,7 +28,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path += [str(ROOT / 'tools'), str(ROOT / 'lib')]  # last: an original Caffe comes first
+sys.path.insert(0, str(ROOT / 'tools'))
+
+import _init_paths  # noqa: E402, F401  an original Caffe comes first
 
 _PARTS, LOADING = ('forward', 'backward', 'step'), ('the net', 'weights')
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parent.parent / 'lib'))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / 'lib'))
 
 import torch
 

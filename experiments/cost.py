@@ -19,7 +19,7 @@ from dataclasses import replace
 from runs import ROOT, Run, RunFailed, tool, write
 from tables import OHEM, PLACES, VGG16, VGG_M, Row
 
-sys.path.append(str(ROOT / 'tools'))
+sys.path.insert(0, str(ROOT / 'tools'))
 from _command_line import parser_of
 from _command_line import run as run_main
 

@@ -38,7 +38,7 @@ from roi_data_layer.minibatch import get_minibatch
 from roi_data_layer.mining import roi_losses
 from roi_data_layer.roidb import Roidb
 
-sys.path.append(str(ROOT / 'tools'))
+sys.path.insert(0, str(ROOT / 'tools'))
 from _command_line import parser_of
 from _command_line import run as run_main
 

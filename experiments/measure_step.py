@@ -15,7 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path += [str(ROOT / 'tools'), str(ROOT / 'lib'), str(ROOT / 'experiments')]  # last: an original Caffe comes first
+sys.path[:0] = [str(ROOT / 'tools'), str(ROOT / 'experiments')]
+
+import _init_paths  # noqa: E402, F401  an original Caffe comes first
 
 METHODS = {'frcn': 'fast_rcnn', 'ohem': 'fast_rcnn_ohem', 'detect': 'fast_rcnn'}  # to train, to train, to test
 

@@ -23,7 +23,7 @@ import cost
 from runs import ROOT, Run, RunFailed, make_demo_data, write
 from tables import PLACES, TABLES, VGG_M, Row, Table
 
-sys.path.append(str(ROOT / 'tools'))
+sys.path.insert(0, str(ROOT / 'tools'))
 from _command_line import parser_of
 from _command_line import run as run_main
 

@@ -27,7 +27,9 @@ from google.protobuf import text_format
 from tables import FASTER, FASTER_OHEM, FRCN, PLACES, Place, Row
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.append(str(ROOT / 'lib'))  # at the end: an installed Caffe, or one on PYTHONPATH, comes first
+sys.path.insert(0, str(ROOT / 'tools'))
+
+import _init_paths  # noqa: E402, F401  a Caffe that is installed, or on PYTHONPATH, comes first
 
 import whole_file  # noqa: E402
 from caffe.proto import caffe_pb2  # noqa: E402

@@ -45,11 +45,13 @@ def packages(path):
     return {module.split('.')[0] for module, _ in imports(path)}
 
 
-# Package of lib -> the packages of lib that it may import, beside whole_file, by which all of them write files, and
-# ranks, by which several processes do one job. roi_data_layer and rpn may use leaves of the others alone.
+# Package of lib -> the packages of lib that it may import, beside whole_file, by which all of them write files, ranks,
+# by which several processes do one job, and project_root, where data and output lie. roi_data_layer and rpn may use
+# leaves of the others alone.
 ARROWS = {
     'whole_file': set(),
     'ranks': set(),
+    'project_root': set(),
     'command_line': set(),
     'caffe': {'command_line'},
     'caffe_stand_ins': {'caffe'},
@@ -74,7 +76,7 @@ def test_every_package_of_lib_has_its_arrows():
 @pytest.mark.parametrize('package', ARROWS)
 def test_imports_follow_the_arrows(package):
     for path in files(f'lib/{package}'):
-        assert packages(path) & set(ARROWS) <= ARROWS[package] | {package, 'whole_file', 'ranks'}, path
+        assert packages(path) & set(ARROWS) <= ARROWS[package] | {package, 'whole_file', 'ranks', 'project_root'}, path
 
 
 def test_a_tool_may_import_the_first_of_its_packages_before_a_caffe_is_chosen():

@@ -17,8 +17,8 @@ import re
 from detection_data.coco import coco
 from detection_data.imdb import JoinedImdb, imdb
 from detection_data.pascal_voc import VOC_CLASSES, class_names, pascal_voc
+from project_root import ROOT
 
-PROJECT_DIR = os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
 YEARS = tuple(str(year) for year in range(2007, 2013))
 SPLITS = ('train', 'val', 'trainval', 'test')
 FOLDER, COCO_FILE = 'folder:', 'coco:'
@@ -45,12 +45,12 @@ def get_imdb(name: str, data_dir: str | None = None) -> imdb:
 
     name: 'voc_<year>_<split>', 'coco_<year>_<split>', 'folder:PATH:SPLIT', 'coco:FILE:IMAGES' (relative paths are
     relative to the working directory), or several joined by '+'. data_dir: the folder that holds VOCdevkit<year>, coco
-    and the proposals; `data` if None.
+    and the proposals; if None `data`, in the checkout, or in the working folder where pip has installed this.
 
     Raises ValueError for an unknown name (the message gives the nearest ones), and FileNotFoundError if the files of
     the set are not there (the message says where they should be, and how to get them).
     """
-    data_dir = data_dir or os.path.join(PROJECT_DIR, 'data')
+    data_dir = data_dir or os.path.join(ROOT, 'data')
     parts = []
     for part_name in joined_names(name):
         parts.append(_single(part_name, data_dir))
@@ -87,7 +87,7 @@ def _single(name: str, data_dir: str) -> imdb:
 
 def voc_root(name: str, data_dir: str | None = None) -> str:
     """The folder that holds the images and annotations of 'voc_<year>_<split>'; see `get_imdb`."""
-    data_dir = data_dir or os.path.join(PROJECT_DIR, 'data')
+    data_dir = data_dir or os.path.join(ROOT, 'data')
     year = name.split('_')[1]
     devkits = [os.path.join(data_dir, 'VOCdevkit' + year), os.path.join(data_dir, 'VOCdevkit')]
     roots = [os.path.join(devkit, 'VOC' + year) for devkit in devkits]

@@ -22,12 +22,12 @@ import numpy as np
 import yaml
 from easydict import EasyDict
 
+from project_root import ROOT
+
 
 class ConfigError(ValueError):
     """A setting that does not exist, has the wrong type, or cannot be honoured."""
 
-
-_ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
 
 _DEFAULTS = {
     'TRAIN': {
@@ -183,9 +183,9 @@ _DEFAULTS = {
     'RNG_SEED': 3,
     # Guards a division by the number of examples of a class that may have none
     'EPS': 1e-14,
-    'ROOT_DIR': _ROOT,
-    'DATA_DIR': os.path.join(_ROOT, 'data'),
-    'MODELS_DIR': os.path.join(_ROOT, 'models', 'pascal_voc'),
+    'ROOT_DIR': ROOT,
+    'DATA_DIR': os.path.join(ROOT, 'data'),
+    'MODELS_DIR': os.path.join(ROOT, 'models', 'pascal_voc'),
     # Results go to output/<EXP_DIR>/<data set>
     'EXP_DIR': 'default',
     'GPU_ID': 0,

@@ -23,12 +23,12 @@ import numpy as np
 import yaml
 
 from detection_data.image_file import ImageError, image_scale
+from project_root import ROOT
 from projects.anchors import fitted_anchors, set_anchors, smallest_side
 from projects.photographs import ImageFolder, LabelError, Photograph, number_of
 from projects.set_classes import set_classes
 from projects.split import SPLITS
 
-ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
 FOLDER = 'projects'
 METHODS = {'ohem': 'fast_rcnn_ohem', 'frcn': 'fast_rcnn', 'faster': 'faster_rcnn_end2end_ohem'}
 WITH_RPN = ('faster',)  # these propose boxes by themselves
