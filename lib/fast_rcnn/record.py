@@ -19,12 +19,14 @@
                sent had large gradients not travelled as two factors
     scale_batch  of several ranks, where each makes a whole mini-batch: how many
 
-What several ranks have seen is in one line, in the order of their passes; seconds and memory are rank 0's.
-Times are the host's: what a GPU still computes is counted where it is waited for. A run that resumes from
-iteration N keeps the lines before N and goes on after them. A record that cannot be written, on a full disk, does
-not stop training: that is said once, and the lines follow when there is room again.
+What several ranks have seen is in one line, in the order of their passes; seconds and memory are rank 0's. Times are
+the host's: what a GPU still computes is counted where it is waited for. A run that resumes from iteration N keeps the
+lines before N and goes on after them; one that begins anew, or comes from elsewhere, sets the record of an earlier run
+aside, as <prefix>_record_of_earlier_run.jsonl, ..._2.jsonl and so on. A record that cannot be written, on a full disk,
+does not stop training: that is said once, and the lines follow when there is room again.
 """
 
+import contextlib
 import importlib
 import json
 import math
@@ -40,6 +42,7 @@ import numpy as np
 from tqdm import tqdm
 
 import whole_file
+from fast_rcnn.output_folder import set_aside, set_aside_before
 
 _LONGEST = 2**22  # letters of a line: thousands of classes have room
 
@@ -99,10 +102,30 @@ def _lines_of(path: str) -> Iterator[str]:
 
 
 def lines_before(path: str, iteration: int) -> list[dict]:
-    """The lines of a record that a run keeps which goes on from `iteration`; none if there is no record yet."""
+    """The lines of a record that a run keeps which goes on from `iteration`; none if there is no record yet.
+
+    Where they end too early, because a run was begun anew in between, they are those of a record that was set aside, if
+    one reaches that far.
+    """
+    return _kept_lines(path, iteration)[0]
+
+
+def _kept_lines(path: str, iteration: int) -> tuple[list[dict], str]:
+    """`lines_before`, and the file in which they are."""
     if iteration < 1 or not os.path.exists(path):
-        return []
-    return [entry for entry in read_record(path) if entry['iteration'] < iteration]
+        return [], path
+    kept = [entry for entry in read_record(path) if entry['iteration'] < iteration]
+    if not _reach(kept, iteration):
+        for earlier in set_aside_before(path):
+            with contextlib.suppress(ValueError):  # a damaged one is of no use
+                lines = [entry for entry in read_record(earlier) if entry['iteration'] < iteration]
+                if _reach(lines, iteration):
+                    return lines, earlier
+    return kept, path
+
+
+def _reach(lines: list[dict], iteration: int) -> bool:
+    return bool(lines) and lines[-1]['iteration'] == iteration - 1
 
 
 # Blobs of R-FCN's nets with OHEM: labels of all RoIs, -1 where one does not count, and each RoI's two losses
@@ -173,9 +196,9 @@ class TrainingRecord:
 
     `data_layer`, `mining_layer` and `roi_layer`, which samples among the net's own proposals, are the net's (None: it
     has none; what R-FCN's mines is read from its blobs); `classes` the names of the classes, background first. Lines of
-    `path` from the solver's present iteration on are dropped. With a folder `tensorboard`, event files go there too.
-    `on_not_finite()` is called when the loss of a scored RoI is not finite, with the blobs as they are. Without a
-    `path` it only watches: another rank writes what `passes` returns.
+    `path` from the solver's present iteration on are dropped, unless it does not `go_on`: then all are set aside. With
+    a folder `tensorboard`, event files go there too. `on_not_finite()` is called when the loss of a scored RoI is not
+    finite, with the blobs as they are. Without a `path` it only watches: another rank writes what `passes` returns.
     """
 
     def __init__(
@@ -188,6 +211,7 @@ class TrainingRecord:
         tensorboard=None,
         on_not_finite=None,
         roi_layer=None,
+        goes_on=True,
     ):
         self._solver, self._mining, self._rois = solver, mining_layer, roi_layer
         self._classes = [str(name).strip('_') for name in classes]
@@ -212,7 +236,7 @@ class TrainingRecord:
         self._path = path
         self.validated_at: int | None = None
         """The last iteration after which the lines that were kept tell of a validation."""
-        self._file = None if path is None else self._opened_at(path, solver.iter)
+        self._file = None if path is None else self._opened_at(path, solver.iter, goes_on)
         self._waiting = []  # lines that the disk has not taken
 
     def start(self) -> None:
@@ -310,9 +334,15 @@ class TrainingRecord:
         else:
             self._waiting.clear()
 
-    def _opened_at(self, path: str, iteration: int) -> whole_file.GrowingFile:
-        """`path`, open for appending, with the lines before `iteration` alone."""
-        kept = lines_before(path, iteration)
+    def _opened_at(self, path: str, iteration: int, goes_on: bool) -> whole_file.GrowingFile:
+        """`path`, open for appending, with the lines before `iteration` alone, of this run."""
+        kept, source = _kept_lines(path, iteration) if goes_on else ([], path)
+        if (not kept or source != path) and os.path.isfile(path) and os.path.getsize(path):
+            set_aside(path)
+        if source != path:
+            print(f'{path} begins with the lines of {source} before iteration {iteration}, from which this run goes on')
+        elif kept and not _reach(kept, iteration):
+            print(f'Note: {path} lacks the iterations {kept[-1]["iteration"] + 1} to {iteration - 1}')
         self.validated_at = max((entry['val']['iteration'] for entry in kept if 'val' in entry), default=None)
         whole_file.write_text(path, ''.join(map(_line, kept)))
         return whole_file.GrowingFile(path)

@@ -20,6 +20,7 @@ import whole_file
 from caffe.proto import caffe_pb2
 from fast_rcnn.config import cfg
 from fast_rcnn.model_card import ModelCard, add_card
+from fast_rcnn.output_folder import set_aside
 from fast_rcnn.snapshots import newest_state, snapshots, thin_out
 from fast_rcnn.validation import best_model
 
@@ -77,11 +78,8 @@ class SnapshotWriter:
 
     def set_aside_best(self) -> None:
         """The best model of an earlier run must not pass for this one's."""
-        there = best_model(self._prefix)
-        if os.path.exists(there):
-            aside = there.replace('_best.caffemodel', '_best_of_earlier_run.caffemodel')
-            whole_file.rename(there, aside)
-            print(f'{there} is of an earlier run; it is {aside} now')
+        if os.path.exists(best_model(self._prefix)):
+            set_aside(best_model(self._prefix))
 
     def state_path(self) -> str:
         """The path of the state for the present iteration."""

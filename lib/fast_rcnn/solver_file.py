@@ -25,7 +25,7 @@ def read_solver(path: str) -> caffe_pb2.SolverParameter:
         raise ValueError(f'{path}: UTF-16 text; save the file as UTF-8')
     try:
         # Other than UTF-8 is in comments, where it does no harm
-        text_format.Merge(data.removeprefix(b'\xef\xbb\xbf').decode('utf-8', errors='replace'), param)
+        text_format.Parse(data.removeprefix(b'\xef\xbb\xbf').decode('utf-8', errors='replace'), param)
     except text_format.ParseError as error:
         said = ''.join(letter if letter.isprintable() else '?' for letter in str(error)[:300])
         raise ValueError(f'{path}: not a solver prototxt: {said}{_field_meant(str(error))}') from None

@@ -9,6 +9,7 @@ from typing import Any
 import caffe
 from fast_rcnn.config import cfg
 from fast_rcnn.model_card import ModelCardError, read_card_of_state
+from fast_rcnn.snapshots import newest_state, snapshots
 
 
 def training_data_layer(net: caffe.Net, file: str) -> Any:
@@ -54,6 +55,18 @@ def check_scale(snapshot: str | None, scale: int) -> None:
 
 def _scaled(scale: int) -> str:
     return 'mini-batches as the solver says' if scale == 1 else f'mini-batches of {scale} ranks (--scale_batch)'
+
+
+def note_snapshots(prefix: str) -> None:
+    """Says so where a training that begins anew will write over the snapshots of an earlier one."""
+    there = snapshots(prefix)
+    state = newest_state(prefix, set(there))
+    if state is not None:
+        n = next(n for n, paths in there.items() if state in paths)
+        print(
+            f'Note: there is a snapshot of iteration {n}: --snapshot {state} goes on from it. This run begins anew, '
+            'and its snapshots take the place of those of the same iteration'
+        )
 
 
 def note_sampling(mines: bool, solver_prototxt: str) -> None:

@@ -45,7 +45,7 @@ from fast_rcnn.record import TrainingRecord, lines_before
 from fast_rcnn.restart import state_to_go_on_from
 from fast_rcnn.snapshot_writer import SnapshotWriter
 from fast_rcnn.solver_file import net_text, read_solver
-from fast_rcnn.start_checks import check_classes, check_scale, note_sampling, training_data_layer
+from fast_rcnn.start_checks import check_classes, check_scale, note_sampling, note_snapshots, training_data_layer
 from fast_rcnn.start_weights import NONE, check_has_weights, copy_weights
 from fast_rcnn.training_lock import TrainingLock
 from fast_rcnn.validation import Validation, best_model
@@ -158,6 +158,8 @@ class SolverWrapper:
         if last is not None:
             print(f'Start number {ranks.place().restarts + 1} of this job: it goes on from {last}')
             snapshot = last
+        elif snapshot is None and ranks.is_root():
+            note_snapshots(self._prefix)
         self._classes = tuple(getattr(roidb, 'classes', ()))
         check_classes(snapshot, self._classes)
         check_scale(snapshot, self.division.scale)
@@ -263,7 +265,7 @@ class SolverWrapper:
             )
         saved_at, record_path = None, f'{self._prefix}_record.jsonl'
         # A damaged record is refused before anything is written: what a finished run has left there stays as it is
-        kept = lines_before(record_path, self.solver.iter) if ranks.is_root() else []
+        kept = lines_before(record_path, self.solver.iter) if ranks.is_root() and self._goes_on else []
         watch = LossWatch(
             self.solver,
             self.data_layer,
@@ -288,6 +290,7 @@ class SolverWrapper:
             self._events if ranks.is_root() else None,
             on_not_finite=watch.stop_at_scored_roi,
             roi_layer=self._rois,
+            goes_on=self._goes_on,
         )
         self._log_solving()
         with (

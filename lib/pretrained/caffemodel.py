@@ -27,7 +27,10 @@ def save(layers: Layers, prototxt: str, path: str) -> None:
     """
     param = caffe_pb2.NetParameter()
     with open(prototxt, encoding='utf-8') as file:
-        text_format.Merge(file.read(), param)
+        try:
+            text_format.Parse(file.read(), param)
+        except text_format.ParseError as error:
+            raise WeightsError(f'{prototxt}: not a prototxt: {error}') from None
     missing = set(layers) - {layer.name for layer in param.layer}
     if missing:
         raise WeightsError(f'{prototxt} has no layers {", ".join(sorted(missing))}, of which there are weights')

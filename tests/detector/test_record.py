@@ -104,6 +104,7 @@ def test_a_resumed_run_keeps_the_lines_before_and_drops_what_it_does_again(tmp_p
     assert [line['iteration'] for line in read_record(str(path))] == [0, 1, 2, 3]
     TrainingRecord(str(path), Solver(0), data, MINED).close()  # from the start: anew
     assert path.read_text() == ''
+    assert [line['iteration'] for line in read_record(str(tmp_path / 'r_of_earlier_run.jsonl'))] == [0, 1, 2, 3]
 
 
 def test_a_record_that_is_none_is_refused(tmp_path):

@@ -14,6 +14,7 @@ from fast_rcnn.config import ConfigError, cfg
 from fast_rcnn.diagnosis import Explosion
 from fast_rcnn.frozen_cache import keep_frozen
 from fast_rcnn.output_folder import output_folder
+from fast_rcnn.record import find_record, read_record
 from fast_rcnn.solver_file import read_solver
 from fast_rcnn.test import load_net
 from fast_rcnn.train import SolverWrapper, TrainingInterrupted, get_training_roidb, train_net
@@ -158,6 +159,46 @@ def test_a_run_with_a_damaged_record_is_refused_and_leaves_all_as_it_was(solver,
     with pytest.raises(ValueError, match=r'tiny_record\.jsonl, line 1: not a line of a training record'):
         train_net(other, roidb, str(tmp_path), max_iters=4, snapshot=state)
     assert {path.name: path.read_bytes() for path in tmp_path.glob('tiny_*')} == before
+
+
+def iterations_in(path):
+    return [line['iteration'] for line in read_record(str(path))]
+
+
+def test_a_new_run_sets_the_record_of_the_old_one_aside_and_says_what_it_could_go_on_from(
+    solver, roidb, tmp_path, capsys
+):
+    record = tmp_path / 'tiny_record.jsonl'
+    train_net(solver(), roidb, str(tmp_path), max_iters=3)
+    assert 'there is a snapshot' not in capsys.readouterr().out
+    first = record.read_bytes()
+    for n in (1, 2):  # --snapshot is forgotten
+        train_net(solver(), roidb, str(tmp_path), max_iters=n)
+        said = capsys.readouterr().out
+        assert (
+            f'there is a snapshot of iteration 3: --snapshot {tmp_path}/tiny_resume_iter_3.solverstate goes on' in said
+        )
+        assert said.count(f'{record} is of an earlier run; it is') == 1
+    assert iterations_in(record) == [0, 1]
+    assert (tmp_path / 'tiny_record_of_earlier_run.jsonl').read_bytes() == first
+    assert iterations_in(tmp_path / 'tiny_record_of_earlier_run_2.jsonl') == [0]
+    assert find_record(str(tmp_path)) == str(record)
+    # and then it is remembered: the record is that of the run that is gone on from, without a hole
+    train_net(solver(), roidb, str(tmp_path), max_iters=4, snapshot=str(tmp_path / 'tiny_resume_iter_3.solverstate'))
+    assert iterations_in(record) == [0, 1, 2, 3]
+    assert record.read_bytes().startswith(first)
+    assert iterations_in(tmp_path / 'tiny_record_of_earlier_run_3.jsonl') == [0, 1]
+    said = capsys.readouterr().out
+    assert 'begins with the lines of' in said and 'there is a snapshot' not in said
+
+
+def test_a_run_that_comes_from_another_folder_joins_no_record_there(solver, roidb, tmp_path):
+    train_net(solver(), roidb, str(tmp_path / 'one'), max_iters=2)
+    train_net(solver(), roidb, str(tmp_path / 'two'), max_iters=2)
+    state = str(tmp_path / 'one' / 'tiny_resume_iter_2.solverstate')
+    train_net(solver(), roidb, str(tmp_path / 'two'), max_iters=3, snapshot=state)
+    assert iterations_in(tmp_path / 'two' / 'tiny_record.jsonl') == [2]
+    assert iterations_in(tmp_path / 'two' / 'tiny_record_of_earlier_run.jsonl') == [0, 1]
 
 
 def test_worker_processes_do_not_change_the_result(solver, roidb, tmp_path):

@@ -164,6 +164,10 @@ def test_a_new_run_in_the_same_folder_does_not_pass_off_the_old_best(run, tmp_pa
     assert read_card(str(tmp_path / 'out' / 'tiny_best.caffemodel')).validation['mAP'] == 0.1
     assert (tmp_path / 'out' / 'tiny_best_of_earlier_run.caffemodel').read_bytes() == old
     assert 'tiny_best.caffemodel is of an earlier run; it is' in capsys.readouterr().out
+    second = (tmp_path / 'out' / 'tiny_best.caffemodel').read_bytes()
+    run('out', 1, [0.2])
+    assert (tmp_path / 'out' / 'tiny_best_of_earlier_run.caffemodel').read_bytes() == old
+    assert (tmp_path / 'out' / 'tiny_best_of_earlier_run_2.caffemodel').read_bytes() == second
 
 
 @pytest.mark.parametrize(('patience', 'ends'), [(2, 4), (3, 5), (0, 6)])
@@ -200,7 +204,8 @@ def test_ctrl_c_breaks_a_validation_off_and_it_is_made_up_for_when_resumed(run, 
     wrapper = SolverWrapper(solver, get_training_roidb(blood_cells), str(tmp_path / 'out'), validation=validation)
 
     def press_ctrl_c(i):
-        os.kill(os.getpid(), signal.SIGINT)
+        if i == 0:  # the next image is read while the net works on this one: a second Ctrl-C would end it at once
+            os.kill(os.getpid(), signal.SIGINT)
         return proposals_of(i)
 
     val.proposals_of = press_ctrl_c
