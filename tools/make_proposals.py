@@ -33,7 +33,7 @@ import whole_file
 from _command_line import run
 from command_line import interrupts
 from detection_data.factory import get_imdb
-from detection_data.image_file import read_image
+from detection_data.image_file import note_cut_off, read_image
 from detection_data.imdb import JoinedImdb, imdb
 from detection_data.proposal_methods import check_edge_model
 from detection_data.proposals import METHODS, Proposals, ProposalsError, propose, write_proposals
@@ -217,6 +217,7 @@ def compute_piece(path: str, key: str, ids: list[str], image_paths: list[str], s
     boxes = []
     for image_id, image_path in zip(ids, image_paths, strict=True):
         arguments: dict[str, Any] = {k: settings.get(k) for k in ('seed', 'max_boxes', 'resize_to', 'edge_model')}
+        note_cut_off(image_path)
         image = read_image(image_path)
         try:
             boxes.append(propose(image, settings['method'], image_id, **arguments))

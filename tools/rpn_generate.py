@@ -75,10 +75,14 @@ def main() -> None:
 
 def generate(net: Any, imdb: Any, path: str, args: argparse.Namespace) -> None:
     """Writes the proposals file of a data set; does nothing if it is there, made by the same net and settings."""
+    from detection_data.image_file import note_cut_off, read_image
     from detection_data.proposals import Proposals, ProposalsError, write_proposals
     from fast_rcnn.config import cfg
-    from roi_data_layer.image_blob import read_image
     from rpn.generate import im_proposals
+
+    def image_at(path: str) -> np.ndarray:
+        note_cut_off(path)
+        return read_image(path)
 
     made_by = {
         'prototxt': digest(args.prototxt),
@@ -96,7 +100,7 @@ def generate(net: Any, imdb: Any, path: str, args: argparse.Namespace) -> None:
         boxes = in_pieces(
             folder,
             [json.dumps(made_by), *imdb.image_index],
-            lambda i: im_proposals(net, read_image(imdb.image_path_at(i)))[0],
+            lambda i: im_proposals(net, image_at(imdb.image_path_at(i)))[0],
         )
         if ranks.is_root():
             write_proposals(path, imdb.image_index, boxes, args.method or 'rpn', made_by)

@@ -11,12 +11,14 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import sys
 import threading
 from typing import BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
 from PIL import Image, ImageOps
+from tqdm import tqdm
 
 IMAGE_EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.gif')
 
@@ -32,6 +34,7 @@ _END = 64  # bytes in which a file's end is looked for: some programs add a few
 _EXIF_ORIENTATION = 0x0112
 _PLAIN_MODES = ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'RGBX', 'CMYK', 'YCbCr')
 _header_lock = threading.Lock()
+_looked_at: set[str] = set()  # by note_cut_off
 
 Source = str | os.PathLike | BinaryIO
 """Where an image file is: its path, or the file itself, at its beginning."""
@@ -159,6 +162,22 @@ def cut_off(path: str | os.PathLike) -> str | None:
     if (beginning.startswith(_JPEG) and _JPEG_END not in end) or (beginning == _PNG and b'IEND' not in end):
         return damage_of(os.fspath(path))
     return None
+
+
+def note_cut_off(path: str | os.PathLike) -> None:
+    """Says so, in one line on standard error, if the file is `cut_off`: OpenCV reads it all the same, partly grey.
+
+    Of a file it is said once in a process.
+    """
+    path = os.fspath(path)
+    if path in _looked_at:
+        return
+    _looked_at.add(path)
+    with contextlib.suppress(OSError):  # for whoever reads it to tell
+        damage = cut_off(path)
+        if damage is not None:
+            with tqdm.external_write_mode(file=sys.stderr):  # takes a progress bar away while it prints
+                print(f'damaged, partly grey: {path} ({damage})', file=sys.stderr, flush=True)
 
 
 def write_turned(path: str, target: str) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 import caffe
+from detection_data.image_file import note_cut_off
 from detection_data.imdb import imdb as Imdb
 from fast_rcnn.bbox_transform import bbox_overlaps
 from fast_rcnn.config import ConfigError, cfg
@@ -161,6 +162,7 @@ def _features(net, entry: dict, boxes: np.ndarray, feature: str) -> np.ndarray:
     """The features (n, D) of `boxes` (n, 4) in the image of a roidb's entry."""
     if len(boxes) == 0:
         return np.zeros((0, net.blobs[feature].data.shape[1]), np.float32)
+    note_cut_off(entry['image'])
     image = read_image(entry['image'])
     im_detect(net, image[:, ::-1] if entry['flipped'] else image, boxes)
     return net.blobs[feature].data.reshape(len(boxes), -1).copy()

@@ -22,7 +22,7 @@ from tqdm import tqdm
 import caffe
 import ranks
 from caffe_stand_ins.prototxt import prototxt_with_stand_ins
-from detection_data.image_file import ImageError
+from detection_data.image_file import ImageError, note_cut_off
 from detection_data.imdb import imdb as Imdb
 from fast_rcnn.bbox_transform import bbox_transform_inv, clip_boxes
 from fast_rcnn.box_voting import vote
@@ -261,6 +261,7 @@ def check_settings(net: caffe.Net, proposals: list | None, settings: Any = cfg) 
 def _image_of(imdb, i: int) -> np.ndarray:
     """Image `i`, if it is of the size that its annotation states and can be scaled; ImageError, naming it, if not."""
     path = imdb.image_path_at(i)
+    note_cut_off(path)
     image = read_image(path, imdb.image_size(i) if hasattr(imdb, 'image_size') else None)
     for size in cfg.TEST.SCALES:
         try:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 import caffe
+from detection_data.image_file import note_cut_off
 from fast_rcnn.config import ConfigError, cfg, regression_classes
 from roi_data_layer.adversary_layers import (  # noqa: F401
     ASDNDataLayer,
@@ -25,7 +26,7 @@ from roi_data_layer.mining import roi_losses
 from roi_data_layer.mining_rules import DEFAULT_RULE, find_rule, mine, mining_rng
 from roi_data_layer.prefetch import BatchMaker, Prefetcher
 from roi_data_layer.python_layer import Blobs, fill, text_and_values
-from roi_data_layer.roidb import Roidb
+from roi_data_layer.roidb import Roidb, path_of
 
 _TOPS = ('data', 'rois', 'labels')
 _RPN_TOPS = ('data', 'im_info', 'gt_boxes')
@@ -76,6 +77,7 @@ class RoIDataLayer(caffe.Layer):
         self.close()
         make = Prefetcher if cfg.TRAIN.USE_PREFETCH else BatchMaker
         self._roidb = roidb
+        self._met: set[int] = set()  # images that have been in a mini-batch
         self._maker = make(roidb, self._num_classes)
 
     def set_position(self, n: int) -> None:
@@ -103,6 +105,12 @@ class RoIDataLayer(caffe.Layer):
         if self.before_batch is not None:
             self.before_batch(self.position)
         blobs, self._indices = self._maker(self.position)
+        for i in {
+            *map(int, self._indices)
+        } - self._met:  # said here: several processes may read images
+            self._met.add(i)
+            if path := path_of(self._roidb, i):
+                note_cut_off(path)
         self._last = self.position
         self.position += 1
         for i, name in enumerate(self._names):

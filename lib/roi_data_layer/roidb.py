@@ -97,6 +97,10 @@ class Roidb(Sequence):
             entry['bbox_targets'] = normalised(entry['bbox_targets'], self.bbox_means, self.bbox_stds)
         return entry
 
+    def path(self, i: int) -> str:
+        """The image file of entry `i`, without the entry being made."""
+        return self._imdb.image_path_at(int(self._images[i % len(self._images)]))
+
     def digest(self) -> str:
         """A digest of the data set's files, pixels aside; '' where the set does not tell (see `imdb.digest`)."""
         return self._imdb.digest(proposals=not cfg.TRAIN.HAS_RPN) if hasattr(self._imdb, 'digest') else ''
@@ -174,6 +178,11 @@ class Roidb(Sequence):
             'max_classes': max_classes,
             'bbox_targets': regression_targets(boxes, max_overlaps, max_classes, nearest),
         }
+
+
+def path_of(roidb: Sequence[dict], i: int) -> str | None:
+    """The image file of entry `i` of a `Roidb`, or of another sequence of such entries; None if it names none."""
+    return roidb.path(i) if isinstance(roidb, Roidb) else roidb[i].get('image')
 
 
 def add_bbox_regression_targets(roidb: Roidb) -> tuple[np.ndarray, np.ndarray]:

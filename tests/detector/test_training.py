@@ -201,6 +201,27 @@ def test_a_run_that_comes_from_another_folder_joins_no_record_there(solver, roid
     assert iterations_in(tmp_path / 'two' / 'tiny_record_of_earlier_run.jsonl') == [0, 1]
 
 
+@pytest.mark.parametrize('workers', [False, True])
+def test_a_photograph_that_ends_early_is_named_once_by_training_and_by_testing(
+    solver, blood_cells, tmp_path, capfd, workers
+):
+    cut = tmp_path / 'cut.jpg'
+    whole = Path(blood_cells.image_path_at(1)).read_bytes()
+    cut.write_bytes(whole[: len(whole) // 2])
+    blood_cells._images[1]['path'] = cut
+    cfg.TRAIN.USE_PREFETCH = workers
+    train_net(solver(), get_training_roidb(blood_cells), str(tmp_path / 'out'), max_iters=4)  # two epochs
+    said = capfd.readouterr().err
+    assert said.count('damaged, partly grey') == said.count(f'damaged, partly grey: {cut} (') == 1
+
+
+def test_a_field_given_twice_in_a_solver_is_refused_as_by_caffe(solver, roidb, tmp_path):
+    path = Path(solver())
+    path.write_text('base_lr: 0.5\n' + path.read_text())
+    with pytest.raises(ValueError, match=r'\.prototxt: not a solver prototxt: \d+:.*multiple "base_lr" fields'):
+        train_net(str(path), roidb, str(tmp_path), max_iters=1)
+
+
 def test_worker_processes_do_not_change_the_result(solver, roidb, tmp_path):
     train_net(solver(), roidb, str(tmp_path / 'one'), max_iters=2)
     cfg.TRAIN.USE_PREFETCH = True
