@@ -84,6 +84,9 @@ def main() -> None:
 
     card = read_card(args.caffemodel)
     written = args.prototxt_svd
+    whole_file.check_place(args.caffemodel)  # the folder of what is written
+    if written:
+        whole_file.check_place(written)
     if args.prototxt_svd and os.path.exists(args.prototxt_svd):
         if given is not None:
             raise ValueError(

@@ -52,6 +52,7 @@ def main() -> None:
 
     if not os.path.isfile(args.out_net_def):
         raise FileNotFoundError(f'there is no prototxt {args.out_net_def} (--out_net_def)')
+    whole_file.check_place(args.out_net_file, makes_folders=True)
     caffe.set_random_seed(cfg.RNG_SEED)
     net = caffe.Net(args.out_net_def, caffe.TEST)
     copied: list[str] = []

@@ -34,6 +34,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    if args.json and ranks.is_root():
+        whole_file.check_place(args.json)
     data_set = get_imdb(args.imdb)
     data_set.set_proposal_method(args.method)
     overlaps = best_overlaps(data_set, args.max_boxes, ranks.mine(range(data_set.num_images)))

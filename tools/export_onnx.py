@@ -120,6 +120,7 @@ def main() -> None:
     from detection_data.pascal_voc import listed_classes
     from fast_rcnn.onnx_detector import detector_model
 
+    whole_file.check_place(args.out)
     note_other_settings(card, args.caffemodel)
     follow_classifier(card, args.caffemodel)
     listed = None if args.classes is None else listed_classes(args.classes)

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+import whole_file
 from _command_line import parser_of, run
 
 # A photograph that comes with matplotlib, and its class of ImageNet
@@ -65,9 +66,10 @@ def main() -> None:
         print(f'License: {found.source.license}. ImageNet itself is for research and teaching without profit')
     else:
         print('License: that of whoever made the .npz file')
+    out = args.out or os.path.relpath(os.path.join(root, default_path(found.net)))
+    whole_file.check_place(out, makes_folders=True)
     if not args.no_check:
         _check(found, args.check)
-    out = args.out or os.path.relpath(os.path.join(root, default_path(found.net)))
     save(layers, args.net or os.path.join(root, found.prototxt), out)
     print(f'Wrote {out}: {len(layers)} layers, {next(iter(layers))} to {list(layers)[-1]}')
     if args.keep_means:

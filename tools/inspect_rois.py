@@ -18,6 +18,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import whole_file
 from _command_line import add_flags, configure, parser_of, run
 
 
@@ -88,6 +89,7 @@ def main() -> None:
     if mining is not None:
         print(f'mined by {mining.rule}')
     os.makedirs(args.out, exist_ok=True)
+    whole_file.check_place(os.path.join(args.out, 'index.html'))
     numbered: list[Any] = [net.layers[i] for i in range(len(net.layers)) if hasattr(net.layers[i], 'set_position')]
     batches = []
     for number in range(args.first, args.first + args.batches):

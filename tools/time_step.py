@@ -198,6 +198,8 @@ def main() -> None:
     from fast_rcnn.train import SolverWrapper
     from roi_data_layer.roidb import Roidb
 
+    if args.json:
+        whole_file.check_place(args.json)
     cfg.TRAIN.SCALES = (min(height, width),)
     cfg.TRAIN.MAX_SIZE = max(height, width)
     param = read_solver(args.solver)

@@ -59,8 +59,9 @@ def main() -> None:
     note_other_settings(card, args.caffemodel)
     print(f'Loaded dataset `{imdb.name}` for training')
     net = load_net(args.prototxt, args.caffemodel)
-    train_svms(net, imdb)
     path = args.caffemodel.removesuffix('.h5').removesuffix('.caffemodel') + '_svm.caffemodel'
+    whole_file.check_place(path)
+    train_svms(net, imdb)
     with whole_file.beside(path) as made:
         net.save(made)
         add_card(made, (card or ModelCard.of_training(imdb.classes, imdb.name)).of_svms())

@@ -64,6 +64,7 @@ def main() -> None:
         raise ValueError(f'--det_thresh is {args.det_thresh}; expected a number from 0 to 1, of SVMs any')
     proposals_of = proposals_by(imdb, args.proposals)
     os.makedirs(args.out, exist_ok=True)
+    whole_file.check_place(os.path.join(args.out, 'errors.json'))
     sorted_out, objects = [], 0
     for i in range(imdb.num_images):
         annotation = imdb.annotation(i)

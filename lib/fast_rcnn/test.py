@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 import caffe
 import ranks
+import whole_file
 from caffe_stand_ins.prototxt import prototxt_with_stand_ins
 from detection_data.image_file import ImageError, note_cut_off
 from detection_data.imdb import imdb as Imdb
@@ -114,6 +115,8 @@ def test_net(
     Several ranks (see `ranks`) share the forward passes; rank 0 alone writes, evaluates, and knows all detections.
     """
     output_dir = output_dir_of(imdb, net) if output_dir is None else output_dir
+    if ranks.is_root():
+        whole_file.check_place(os.path.join(output_dir, 'detections.npz'), makes_folders=True)
     started = time.perf_counter()
     all_boxes = detect(net, imdb, max_per_image, thresh)
     assert all_boxes is not None

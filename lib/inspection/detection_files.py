@@ -78,6 +78,7 @@ class DetectionFiles(contextlib.ExitStack):
         self._video_of = ''
         self._videos = contextlib.ExitStack()
         os.makedirs(folder, exist_ok=True)
+        whole_file.check_place(os.path.join(folder, 'detections.json'))
         if 'jsonl' in kinds:
             self._lines = self._growing('detections.jsonl')
         if 'csv' in kinds:

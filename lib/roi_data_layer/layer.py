@@ -105,9 +105,7 @@ class RoIDataLayer(caffe.Layer):
         if self.before_batch is not None:
             self.before_batch(self.position)
         blobs, self._indices = self._maker(self.position)
-        for i in {
-            *map(int, self._indices)
-        } - self._met:  # said here: several processes may read images
+        for i in {*map(int, self._indices)} - self._met:  # said here: several processes may read images
             self._met.add(i)
             if path := path_of(self._roidb, i):
                 note_cut_off(path)

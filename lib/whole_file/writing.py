@@ -105,6 +105,27 @@ def rename(path: str | os.PathLike, to: str | os.PathLike) -> None:
         raise explained(error, os.fspath(path), None, 'It keeps its name') from error
 
 
+def check_place(path: str | os.PathLike, makes_folders: bool = False) -> None:
+    """Raises an OSError like that of `write` where no file can be written at `path`: before hours of work for it.
+
+    makes_folders: the folders that are not there yet will be made by whoever writes.
+    """
+    path = os.fspath(path)
+    target = os.path.realpath(path)
+    folder = there = os.path.dirname(target)
+    while not os.path.lexists(there):
+        there = os.path.dirname(there)
+    if not os.path.isdir(there):
+        raise NotADirectoryError(errno.ENOTDIR, f'{there} is a file, where a folder is needed', path)
+    try:
+        _is_there(path, target)
+        file, beside = begin(os.path.join(there if makes_folders else folder, os.path.basename(target)))
+    except OSError as error:
+        raise explained(error, path, None, 'Nothing was written') from error
+    _remove(beside)
+    file.close()
+
+
 def _sync(path: str) -> None:
     if os.path.isfile(path):
         with open(path, 'rb') as file:

@@ -110,6 +110,21 @@ def test_a_whole_data_set(net, recorded, tmp_path):
             np.testing.assert_array_equal(stored[c][i], all_boxes[c][i])
 
 
+def test_a_folder_that_cannot_be_written_is_told_before_the_first_image(net, tmp_path):
+    (tmp_path / 'output').write_text('a file in the way')
+
+    class Unread:
+        """A data set that must not be looked at."""
+
+        num_images, num_classes, name = 1, 2, 'unread'
+
+        def image_path_at(self, i):
+            pytest.fail('it detects first')
+
+    with pytest.raises(NotADirectoryError, match=r'output is a file, where a folder is needed'):
+        run_test_net(net, Unread(), output_dir=str(tmp_path / 'output' / 'results'))
+
+
 @pytest.mark.parametrize('choice', ['nearest', 'all'])
 @pytest.mark.parametrize('iterations', [1, 2])
 def test_images_that_share_a_pass_get_what_they_get_alone(net, recorded, choice, iterations):

@@ -152,3 +152,20 @@ def test_who_reads_meanwhile_sees_the_old_file_or_the_new_one(tmp_path):
     finally:
         reader.kill()
         reader.communicate()
+
+
+def test_whether_a_file_can_be_written_is_known_before(tmp_path):
+    whole_file.check_place(tmp_path / 'a.txt')
+    whole_file.check_place(tmp_path / 'x' / 'y' / 'a.txt', makes_folders=True)
+    with pytest.raises(FileNotFoundError, match=r'There is no folder .*x: make it first'):
+        whole_file.check_place(tmp_path / 'x' / 'a.txt')
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / 'x').write_text('in the way')
+    for path in ('x/a.txt', 'x/y/a.txt'):
+        with pytest.raises(NotADirectoryError, match=rf'{tmp_path}/x is a file, where a folder is needed'):
+            whole_file.check_place(tmp_path / path, makes_folders=True)
+    with pytest.raises(IsADirectoryError):
+        whole_file.check_place(tmp_path)
+    assert (tmp_path / 'x').read_text() == 'in the way'
+    with pytest.raises(OSError, match='no-such'):
+        whole_file.check_place('/proc/no-such/a.txt', makes_folders=True)
