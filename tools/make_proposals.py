@@ -13,6 +13,7 @@ import _init_paths  # noqa: F401
 # isort: split
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -38,6 +39,7 @@ from detection_data.imdb import JoinedImdb, imdb
 from detection_data.proposal_methods import check_edge_model
 from detection_data.proposals import METHODS, Proposals, ProposalsError, propose, write_proposals
 from detection_data.recall import best_overlaps, recall_at
+from fast_rcnn.training_lock import ProposalsLock
 from roi_data_layer.worker_pool import WorkerPool
 
 PIECE = 8  # images computed and saved together; Ctrl-C waits for the pieces at work
@@ -149,6 +151,14 @@ def write(
     path: str, data_set: imdb, missing: Sequence[int], parameters: dict, jobs: int, there: Proposals | None = None
 ) -> None:
     """Write the proposals of a set: of the images `missing` they are computed, of the others taken from `there`."""
+    with contextlib.closing(ProposalsLock(path)) if ranks.is_root() else contextlib.nullcontext():
+        write_alone(path, data_set, missing, parameters, jobs, there)
+
+
+def write_alone(
+    path: str, data_set: imdb, missing: Sequence[int], parameters: dict, jobs: int, there: Proposals | None
+) -> None:
+    """What `write` does while no other process does the same."""
     settings = {key: value for key, value in parameters.items() if key != 'images'}
     computed = compute(data_set, missing, settings, path + '.partial', jobs)
     new = {data_set.image_index[i] for i in missing}

@@ -16,6 +16,7 @@ share the images out; the file is the same.
 import _init_paths  # noqa: F401
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -78,6 +79,7 @@ def generate(net: Any, imdb: Any, path: str, args: argparse.Namespace) -> None:
     from detection_data.image_file import note_cut_off, read_image
     from detection_data.proposals import Proposals, ProposalsError, write_proposals
     from fast_rcnn.config import cfg
+    from fast_rcnn.training_lock import ProposalsLock
     from rpn.generate import im_proposals
 
     def image_at(path: str) -> np.ndarray:
@@ -96,16 +98,17 @@ def generate(net: Any, imdb: Any, path: str, args: argparse.Namespace) -> None:
             raise ProposalsError(f'{path} is there, but by another net, settings or of other images: remove it')
         print(f'{path} is there already')
     else:
-        folder = path + '.partial'
-        boxes = in_pieces(
-            folder,
-            [json.dumps(made_by), *imdb.image_index],
-            lambda i: im_proposals(net, image_at(imdb.image_path_at(i)))[0],
-        )
-        if ranks.is_root():
-            write_proposals(path, imdb.image_index, boxes, args.method or 'rpn', made_by)
-            shutil.rmtree(folder)
-        ranks.from_root(None)
+        with contextlib.closing(ProposalsLock(path)) if ranks.is_root() else contextlib.nullcontext():
+            folder = path + '.partial'
+            boxes = in_pieces(
+                folder,
+                [json.dumps(made_by), *imdb.image_index],
+                lambda i: im_proposals(net, image_at(imdb.image_path_at(i)))[0],
+            )
+            if ranks.is_root():
+                write_proposals(path, imdb.image_index, boxes, args.method or 'rpn', made_by)
+                shutil.rmtree(folder)
+            ranks.from_root(None)
     made = Proposals(path)
     print(f'{len(made)} images, {made.num_boxes / max(len(made), 1):.0f} boxes an image')
     print(f'Wrote RPN proposals to {path}')

@@ -10,6 +10,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -49,6 +50,8 @@ class ModelCard:
     """The prototxt of the test net, as it was when training began; '' where it is not known."""
     scale_batch: int = 1
     """How many ranks made a whole mini-batch each of an iteration (--scale_batch); 1 where they divided one."""
+    training: dict = dataclasses.field(default_factory=dict)
+    """Of weights to resume from: the settings that training's result depends on, 'TRAIN.BATCH_SIZE' -> value."""
 
     @classmethod
     def of_training(
@@ -58,6 +61,10 @@ class ModelCard:
         settings = _plain({key: cfg[key] for key in ('PIXEL_MEANS', 'DEDUP_BOXES', 'TEST')})
         settings['TEST']['SVM'] = False
         return cls(tuple(classes), dataset, settings, dict(validation or {}), net, scale_batch)
+
+    def to_resume(self) -> 'ModelCard':
+        """The same for weights to resume from: with the settings of `cfg` that training goes by."""
+        return dataclasses.replace(self, training=training_settings())
 
     @property
     def svm(self) -> bool | None:
@@ -71,7 +78,7 @@ class ModelCard:
 
     def remade(self, net: str) -> 'ModelCard':
         """The card of a net, of the prototxt `net`, that was made of this one: what was measured is not true of it."""
-        return dataclasses.replace(self, validation={}, net=net)
+        return dataclasses.replace(self, validation={}, net=net, training={})
 
     @property
     def _test(self) -> dict:
@@ -84,7 +91,7 @@ def add_card(path: str, card: ModelCard) -> None:
 
     If it cannot be written whole, the file is again what it was. Raises OSError.
     """
-    usual = {'validation': {}, 'scale_batch': 1}
+    usual = {'validation': {}, 'scale_batch': 1, 'training': {}}
     content = {key: value for key, value in dataclasses.asdict(card).items() if usual.get(key) != value}
     text = json.dumps({'form': _FORM, 'version': 1, **content}).encode()
     with open(path, 'rb') as file:
@@ -215,6 +222,35 @@ def note_other_settings(card: ModelCard | None, path: str, settings: Any = cfg) 
             print(f'Note: {path} was trained where {key} was {stored}; it is {value} now')
 
 
+def training_settings() -> dict:
+    """The settings of `cfg` that decide what training comes to, 'TRAIN.BATCH_SIZE' -> value."""
+    changes_nothing = re.compile(
+        'SNAPSHOT|VAL_ITERS|EARLY_STOP_ITERS|USE_PREFETCH|PREFETCH_WORKERS|FROZEN_CACHE'  # but when it is written, ...
+    )
+    of_training = {key: value for key, value in cfg.TRAIN.items() if not changes_nothing.match(key)}
+    augment = of_training.pop('AUGMENT')
+    flat = {**{f'TRAIN.{key}': value for key, value in of_training.items()},
+            **{f'TRAIN.AUGMENT.{key}': value for key, value in augment.items()},
+            'PIXEL_MEANS': cfg.PIXEL_MEANS, 'RNG_SEED': cfg.RNG_SEED}  # fmt: skip
+    return _plain(flat)
+
+
+def note_other_training(card: ModelCard | None, path: str, dataset: str) -> None:
+    """Prints a line that says in what a training, of the settings of `cfg`, differs from the one that it resumes.
+
+    path: of the state; dataset: the name of the training set, '' if it has none.
+    """
+    if card is None:
+        return
+    differs = (
+        [f'the data set is {dataset}, not {card.dataset}'] if dataset and card.dataset not in ('', dataset) else []
+    )
+    now = training_settings()
+    differs += [f'{key} is {now[key]}, not {then}' for key, then in card.training.items() if now.get(key, then) != then]
+    if differs:
+        print(f'Note: this is not the training of {path} any more: {"; ".join(differs)}')
+
+
 def _listed(names: Sequence[str], but: Sequence[str] = ()) -> str:
     return ', '.join(name for name in names if name not in but and name != '__background__') or 'none'
 
@@ -235,7 +271,8 @@ def _parsed(text: bytes) -> ModelCard:
         raise ValueError(f'more than {_MOST} bytes')
     stored = json.loads(text)
     classes, settings, validation = stored['classes'], stored.get('settings', {}), stored.get('validation', {})
-    if stored['form'] != _FORM or not isinstance(settings, dict) or not isinstance(validation, dict):
+    training = stored.get('training', {})
+    if stored['form'] != _FORM or not all(isinstance(part, dict) for part in (settings, validation, training)):
         raise ValueError('not of the form of a card')
     if not isinstance(classes, list) or len(classes) < 2 or not all(isinstance(name, str) for name in classes):
         raise ValueError('no list of class names')
@@ -245,7 +282,7 @@ def _parsed(text: bytes) -> ModelCard:
     if type(scale) is not int or scale < 1:
         raise ValueError(f'scale_batch is {scale!r}')
     net = str(stored.get('net', ''))
-    return ModelCard(tuple(classes), str(stored.get('dataset', '')), settings, validation, net, scale)
+    return ModelCard(tuple(classes), str(stored.get('dataset', '')), settings, validation, net, scale, training)
 
 
 # ---- protobuf's wire format, as much of it as finding a field takes (protobuf.dev, "Encoding")

@@ -58,7 +58,7 @@ class SnapshotWriter:
         os.makedirs(os.path.dirname(path) or '.', exist_ok=True)  # days of training outlive somebody's rm -r
         with tqdm.external_write_mode():  # takes a progress bar away while lines are written
             self._solver.snapshot()
-            self._add_card(self.state_path().replace('.solverstate', '.caffemodel'), None)
+            self._add_card(self.state_path().replace('.solverstate', '.caffemodel'), None, to_resume=True)
             with self._plain_regression():
                 self._write_model(path, None)
             print(f'Wrote snapshot to: {path}')
@@ -95,7 +95,7 @@ class SnapshotWriter:
             self._solver.net.save(made)
             self._add_card(made, validation)
 
-    def _add_card(self, path: str, validation: dict | None) -> None:
+    def _add_card(self, path: str, validation: dict | None, to_resume: bool = False) -> None:
         card = self._card(validation)
         if card is not None:
-            add_card(path, card)
+            add_card(path, card.to_resume() if to_resume else card)

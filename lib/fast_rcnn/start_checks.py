@@ -8,7 +8,7 @@ from typing import Any
 
 import caffe
 from fast_rcnn.config import cfg
-from fast_rcnn.model_card import ModelCardError, read_card_of_state
+from fast_rcnn.model_card import ModelCardError, note_other_training, read_card_of_state
 from fast_rcnn.snapshots import newest_state, snapshots
 
 
@@ -57,6 +57,12 @@ def _scaled(scale: int) -> str:
     return 'mini-batches as the solver says' if scale == 1 else f'mini-batches of {scale} ranks (--scale_batch)'
 
 
+def note_changes(snapshot: str | None, dataset: str) -> None:
+    """Says so where a run that goes on from the state `snapshot` will not end as that run would have."""
+    if snapshot is not None:
+        note_other_training(read_card_of_state(snapshot), snapshot, dataset)
+
+
 def note_snapshots(prefix: str) -> None:
     """Says so where a training that begins anew will write over the snapshots of an earlier one."""
     there = snapshots(prefix)
@@ -73,6 +79,11 @@ def note_sampling(mines: bool, solver_prototxt: str) -> None:
     """Says so where net and cfg do not agree on mining: each is an experiment, or an oversight."""
     if cfg.TRAIN.USE_OHEM and not mines:
         print(f'Note: TRAIN.USE_OHEM is True, and the net of {solver_prototxt} does not mine: it learns from all RoIs')
+    if cfg.TRAIN.OHEM_RULE and not mines:
+        print(
+            f'Note: TRAIN.OHEM_RULE is {cfg.TRAIN.OHEM_RULE}, and the net of {solver_prototxt} has no '
+            'HardRoiMiningLayer, which goes by it: it has no effect'
+        )
     if mines and not cfg.TRAIN.USE_OHEM:
         print(
             f'Note: the net of {solver_prototxt} mines, but TRAIN.USE_OHEM is False: only RoIs that the classic '

@@ -45,7 +45,14 @@ from fast_rcnn.record import TrainingRecord, lines_before
 from fast_rcnn.restart import state_to_go_on_from
 from fast_rcnn.snapshot_writer import SnapshotWriter
 from fast_rcnn.solver_file import net_text, read_solver
-from fast_rcnn.start_checks import check_classes, check_scale, note_sampling, note_snapshots, training_data_layer
+from fast_rcnn.start_checks import (
+    check_classes,
+    check_scale,
+    note_changes,
+    note_sampling,
+    note_snapshots,
+    training_data_layer,
+)
 from fast_rcnn.start_weights import NONE, check_has_weights, copy_weights
 from fast_rcnn.training_lock import TrainingLock
 from fast_rcnn.validation import Validation, best_model
@@ -163,6 +170,7 @@ class SolverWrapper:
         self._classes = tuple(getattr(roidb, 'classes', ()))
         check_classes(snapshot, self._classes)
         check_scale(snapshot, self.division.scale)
+        note_changes(snapshot, getattr(roidb, 'name', ''))
         self._on_terminal = sys.stderr.isatty()
         self._events = os.path.join(output_dir, 'tensorboard') if tensorboard else None
 

@@ -161,6 +161,7 @@ def test_im2col_times_filters_is_convolution(options, shape):
         ('kernel_size: 3 group: 3', (1, 4, 5, 5), 'cannot be split into 3 groups'),
         ('kernel_size: 3 group: 2 num_output: 3', (1, 4, 5, 5), 'multiples of group'),
         ('kernel_size: 7', (1, 4, 5, 5), 'more than the padded input'),
+        ('kernel_size: 2000000', (1, 4, 5, 5), 'more than the padded input'),  # before memory is taken for it
         ('kernel_size: 1', (1, 1, 1, 1, 1, 1), 'up to 3 spatial axes'),
     ],
 )

@@ -159,3 +159,27 @@ def test_sets_of_one_name_have_files_of_their_own(tmp_path):
     assert [data.proposals_path('random') for data in sets] == paths == [str(earlier), *paths[1:]]
     earlier.write_bytes(b'damaged')
     assert sets[1].proposals_path('random') == paths[1]
+
+
+def test_two_at_once_are_refused_before_the_second_has_worked(many):
+    path = many.root / 'proposals' / 'random_many.h5'
+    hold = f"""
+import sys
+sys.path.insert(0, {str(TOOL.parent)!r})
+import _init_paths
+from fast_rcnn.training_lock import ProposalsLock
+lock = ProposalsLock({str(path)!r})
+print('locked', flush=True)
+sys.stdin.read()
+"""
+    command = ('--imdb', f'folder:{many.root}:many', '--method', 'random', '--max_boxes', 9, '--jobs', 1)
+    with subprocess.Popen([sys.executable, '-c', hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
+        assert first.stdout.readline() == b'locked\n'
+        second = run(*command)
+        first.kill()
+    assert second.returncode == 1
+    assert f'random_many.h5.lock: process {first.pid} on' in second.stderr
+    assert 'makes these proposals already' in second.stderr and 'Traceback' not in second.stderr
+    assert not (path.parent / 'random_many.h5.partial').exists()
+    assert run(*command).returncode == 0
+    assert [each.name for each in path.parent.iterdir()] == ['random_many.h5']

@@ -13,9 +13,11 @@ from caffe.files import model_file
 from fast_rcnn.config import ConfigError, cfg
 from fast_rcnn.diagnosis import Explosion
 from fast_rcnn.frozen_cache import keep_frozen
+from fast_rcnn.model_card import read_card
 from fast_rcnn.output_folder import output_folder
 from fast_rcnn.record import find_record, read_record
 from fast_rcnn.solver_file import read_solver
+from fast_rcnn.start_checks import note_sampling
 from fast_rcnn.test import load_net
 from fast_rcnn.train import SolverWrapper, TrainingInterrupted, get_training_roidb, train_net
 
@@ -220,6 +222,32 @@ def test_a_field_given_twice_in_a_solver_is_refused_as_by_caffe(solver, roidb, t
     path.write_text('base_lr: 0.5\n' + path.read_text())
     with pytest.raises(ValueError, match=r'\.prototxt: not a solver prototxt: \d+:.*multiple "base_lr" fields'):
         train_net(str(path), roidb, str(tmp_path), max_iters=1)
+
+
+def test_a_resumed_run_says_what_is_other_than_in_the_run_it_resumes(solver, roidb, tmp_path, capsys):
+    train_net(solver(), roidb, str(tmp_path), max_iters=2)
+    state = str(tmp_path / 'tiny_resume_iter_2.solverstate')
+    cfg.TRAIN.SNAPSHOT_ITERS, cfg.TRAIN.USE_PREFETCH = 7, True  # of no effect on the result
+    train_net(solver(), roidb, str(tmp_path), max_iters=3, snapshot=state)
+    assert 'not the training of' not in capsys.readouterr().out
+    cfg.RNG_SEED, cfg.TRAIN.BATCH_SIZE = 4, 64
+    roidb.name, was = 'others', roidb.name
+    train_net(solver(), roidb, str(tmp_path), max_iters=3, snapshot=state)
+    said = [line for line in capsys.readouterr().out.splitlines() if 'not the training of' in line]
+    assert len(said) == 1
+    assert f'this is not the training of {state} any more: the data set is others, not {was}; ' in said[0]
+    assert 'TRAIN.BATCH_SIZE is 64, not 32; ' in said[0] and 'RNG_SEED is 4, not 3' in said[0]
+    # the model for testing says nothing of it
+    assert read_card(str(tmp_path / 'tiny_iter_2.caffemodel')).training == {}
+
+
+def test_a_rule_for_mining_without_a_net_that_mines_is_noted(solver, roidb, tmp_path, capsys):
+    cfg.TRAIN.OHEM_RULE = 'mine_stratified'
+    train_net(solver(), roidb, str(tmp_path / 'mines'), max_iters=1)
+    assert 'it has no effect' not in capsys.readouterr().out
+    path = solver()
+    note_sampling(False, path)
+    assert f'TRAIN.OHEM_RULE is mine_stratified, and the net of {path} has no' in capsys.readouterr().out
 
 
 def test_worker_processes_do_not_change_the_result(solver, roidb, tmp_path):

@@ -106,6 +106,8 @@ class Convolution(Layer):
         weight_shape = (first, second // group, *geometry.kernel)
         # A convolution over no axis is one over an axis of length 1.
         self._filter = Filter(geometry if self._spatial else Geometry((1,), (1,), (0,), (1,)), group, self.transposed)
+        if self._spatial:
+            top_size(self._filter, shape[self._axis + 1 :])  # a filter too large is refused before it is filled
         if self.blobs:
             self.check_params([weight_shape] + [(outputs,)] * param.bias_term)
             return
