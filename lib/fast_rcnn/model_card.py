@@ -224,14 +224,13 @@ def note_other_settings(card: ModelCard | None, path: str, settings: Any = cfg) 
 
 def training_settings() -> dict:
     """The settings of `cfg` that decide what training comes to, 'TRAIN.BATCH_SIZE' -> value."""
-    changes_nothing = re.compile(
-        'SNAPSHOT|VAL_ITERS|EARLY_STOP_ITERS|USE_PREFETCH|PREFETCH_WORKERS|FROZEN_CACHE'  # but when it is written, ...
-    )
-    of_training = {key: value for key, value in cfg.TRAIN.items() if not changes_nothing.match(key)}
+    # the others decide when what is written, and by which processes
+    others = re.compile('SNAPSHOT|VAL_ITERS|EARLY_STOP_ITERS|USE_PREFETCH|PREFETCH_WORKERS|FROZEN_CACHE')
+    of_training = {key: value for key, value in cfg.TRAIN.items() if not others.match(key)}
     augment = of_training.pop('AUGMENT')
-    flat = {**{f'TRAIN.{key}': value for key, value in of_training.items()},
-            **{f'TRAIN.AUGMENT.{key}': value for key, value in augment.items()},
-            'PIXEL_MEANS': cfg.PIXEL_MEANS, 'RNG_SEED': cfg.RNG_SEED}  # fmt: skip
+    flat = {f'TRAIN.{key}': value for key, value in of_training.items()}
+    flat |= {f'TRAIN.AUGMENT.{key}': value for key, value in augment.items()}
+    flat |= {'PIXEL_MEANS': cfg.PIXEL_MEANS, 'RNG_SEED': cfg.RNG_SEED}
     return _plain(flat)
 
 
