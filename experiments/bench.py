@@ -16,6 +16,8 @@ ours and the others, so that a machine that is busy for a while is busy for all.
 
 from __future__ import annotations
 
+import _environment  # noqa: F401
+
 import argparse
 import json
 import os

@@ -14,6 +14,8 @@ batch sizes, with a loss, on noise. Ours and the original take turns, each time 
 
 from __future__ import annotations
 
+import _environment  # noqa: F401
+
 import argparse
 import contextlib
 import json

@@ -6,6 +6,8 @@ experiments/bench_parts.py                on the CPU, the best of 20 rounds of e
 
 from __future__ import annotations
 
+import _environment  # noqa: F401
+
 import argparse
 import os
 import sys

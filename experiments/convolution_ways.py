@@ -7,6 +7,8 @@ experiments/convolution_ways.py --image 300x400 --processor     of another one; 
 
 from __future__ import annotations
 
+import _environment  # noqa: F401
+
 import argparse
 import sys
 import time

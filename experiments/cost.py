@@ -11,6 +11,8 @@ not measured again unless --again is given. Memory is the process's, on a GPU wh
 
 from __future__ import annotations
 
+import _environment  # noqa: F401
+
 import argparse
 import json
 import sys

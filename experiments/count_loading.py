@@ -12,6 +12,8 @@ over. Files are *.prototxt and *.pt.
 
 from __future__ import annotations
 
+import _environment  # noqa: F401
+
 import argparse
 import os
 import re

@@ -10,6 +10,8 @@ It is made in --folder (default: a temporary one).
 
 from __future__ import annotations
 
+import _environment  # noqa: F401
+
 import argparse
 import json
 import os

@@ -11,6 +11,8 @@ answer, over a connection that stays. Flags behind -- go to serve.py. The server
 the requests.
 """
 
+import _environment  # noqa: F401
+
 import argparse
 import http.client
 import json

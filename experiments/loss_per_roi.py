@@ -11,6 +11,8 @@ but not mirrored, every RoI once, no dropout, classification plus box regression
 
 from __future__ import annotations
 
+import _environment  # noqa: F401
+
 import argparse
 import copy
 import itertools

@@ -11,6 +11,8 @@ hardly change.
 
 from __future__ import annotations
 
+import _environment  # noqa: F401
+
 import argparse
 import sys
 import time

@@ -5,6 +5,8 @@ With --kind original `import caffe` has to find another Caffe than this project'
 
 from __future__ import annotations
 
+import _environment  # noqa: F401
+
 import argparse
 import json
 import os

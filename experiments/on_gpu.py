@@ -13,6 +13,8 @@ Triton against the CPU, and its time; each layer type's gradient; one rank with 
 
 from __future__ import annotations
 
+import _environment  # noqa: F401
+
 import json
 import os
 import subprocess

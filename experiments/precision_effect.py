@@ -11,6 +11,8 @@ far the gradient does (the length of the change, of the length of the gradient, 
 alone': forward in fp32. The last line is fp32 with another seed of the dropout: what chance alone changes.
 """
 
+import _environment  # noqa: F401
+
 import argparse
 import sys
 from pathlib import Path

@@ -12,6 +12,8 @@ written to output/reproduce/<on>/table_<n>.md and .json, whole, after every run.
 
 from __future__ import annotations
 
+import _environment  # noqa: F401
+
 import argparse
 import json
 import os

@@ -14,6 +14,8 @@ times in a ring. Seconds are bytes / bandwidth + waiting, beside the backward pa
 
 from __future__ import annotations
 
+import _environment  # noqa: F401
+
 import argparse
 import contextlib
 import math

@@ -7,6 +7,8 @@ Weights are seeded random numbers, on which the time does not depend; so are ima
 one image each a round. What a rank costs in AP tools/compress_net.py and tools/test_net.py tell, on a trained net.
 """
 
+import _environment  # noqa: F401
+
 import argparse
 import os
 import sys

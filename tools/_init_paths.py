@@ -24,10 +24,12 @@ def _put_on_path() -> None:
 
 _put_on_path()
 
-from command_line import interrupts  # noqa: E402
+from command_line import environment, interrupts  # noqa: E402
 
 if os.path.dirname(os.path.abspath(sys.argv[0])) == os.path.dirname(os.path.abspath(__file__)):
     interrupts.end_at_once(os.path.basename(sys.argv[0]))  # until `_command_line.run`
+
+environment.say_what_is_missing(os.path.basename(sys.argv[0]))
 
 import detection_data  # noqa: E402, F401  a script of the family imports `datasets.factory` next: now it is known
 

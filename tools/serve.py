@@ -19,6 +19,7 @@ from typing import Any
 from _command_line import add_flags, configure, parser_of, run
 from _detector import check_files, load_detector
 from _project import add_project_flags, model_to_test, need, project_of
+from command_line import environment
 
 LEAST_SCORE, LEAST_OF_SVMS = 0.05, -1.5  # of what is found at all
 SCORES, SCORES_OF_SVMS = (0, 1), (-100, 100)  # of what a request may ask for
@@ -73,7 +74,11 @@ def main() -> int:
         from serving.metrics import Metrics
         from serving.server import address_of, is_loopback, listen, serve
     except ModuleNotFoundError as error:
-        raise ImportError(f'{error}: the server needs more: pip install "fast-rcnn-ohem[serve]"') from None
+        if environment.advice(error):
+            raise
+        raise ImportError(
+            f"""{error}: the server needs more: pip install ".[detector,serve]" in the project's folder"""
+        ) from None
     limits = Limits(
         bytes=args.max_bytes,
         pixels=args.max_pixels,

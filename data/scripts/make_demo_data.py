@@ -18,13 +18,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'tools'))
+import _init_paths  # noqa: F401
+
 import cv2
 import demo_things
 import numpy as np
 from demo_things import CLASSES, DISTRACTORS, Brush, hue, noise
-
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'tools'))
-import _init_paths  # noqa: F401
 
 import whole_file
 from _command_line import run

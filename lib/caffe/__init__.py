@@ -5,11 +5,15 @@ Knows nothing of detection. What is the same as in Caffe, what is better and wha
 
 import sys
 
-from command_line import interrupts
+from command_line import environment, interrupts
 
 # While Python looks for the module of `python -m caffe`, sys.argv is ['-m', flags ...]; the module stands before these
 if sys.argv[:1] == ['-m'] and sys.orig_argv[-len(sys.argv)] in ('caffe', '-mcaffe', 'caffe.__main__'):
+    from caffe.command import words
+
     interrupts.end_at_once('caffe')  # until caffe.__main__.main
+    words.end_without_a_command(sys.argv[1:])
+    environment.say_what_is_missing('caffe')
 
 from caffe.process import threads
 

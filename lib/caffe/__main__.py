@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 import traceback
-from typing import NoReturn
 
 import ranks
-from caffe.command import device, draw, export, summary, test, time, train, upgrade
+from caffe.command import device, draw, export, summary, test, time, train, upgrade, words
 from command_line import interrupts, standard_streams
 from command_line.error_line import error_line
 
@@ -29,19 +27,12 @@ COMMANDS = {
 }
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line, and the status of any other error."""
-        self.exit(1, f'{self.prog}: error: {message} ({self.prog} --help tells more)\n')
-
-
 def parser() -> argparse.ArgumentParser:
     """The command line, described."""
-    main = _Parser(prog='caffe', description='Trains, tests, measures and shows Caffe nets.')
-    commands = main.add_subparsers(dest='command', metavar='command', required=True)
+    main, commands = words.parser()
     for name, module in COMMANDS.items():
-        first_line = (module.__doc__ or '').split('\n')[0]
-        command = commands.add_parser(name, help=module.HELP, description=first_line)
+        command = commands[name]
+        command.description = (module.__doc__ or '').split('\n')[0]
         module.add_flags(command)
         command.add_argument('--debug', action='store_true', help='show the traceback of an error')
     return main
@@ -51,10 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one command. Returns the exit status: 0, 1 for an error (one line on stderr), 130 for Ctrl-C."""
     standard_streams.open_closed()
     interrupts.raise_again()
-    argv = sys.argv[1:] if argv is None else argv
-    # gflags takes -solver for --solver, and so do people's scripts.
-    argv = [f'-{word}' if re.match(r'-[a-z]{2}', word) else word for word in argv]
-    args = parser().parse_args(argv)
+    args = parser().parse_args(words.with_two_dashes(sys.argv[1:] if argv is None else argv))
     try:
         COMMANDS[args.command].run(args)
         sys.stdout.flush()

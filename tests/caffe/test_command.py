@@ -439,3 +439,34 @@ def test_device_warns_of_a_way_that_is_far_slower_and_of_a_rule_that_chose_it():
     assert "'bands' is 200.0 times faster than what was chosen" in chosen
     assert device.warnings_of('convolution', {'chosen': 390.0, 'direct': 200.0, 'bands': 400.0}) == []
     assert device.warnings_of('RoI pooling', {'chosen': 1.0}) == []
+
+
+@pytest.mark.parametrize(
+    'given, status, said',
+    [
+        (['--help'], 0, 'print layers, shapes, parameters, memory and work of a net'),
+        (['-help'], 0, 'print layers, shapes, parameters, memory and work of a net'),
+        ([], 1, 'caffe: error: the following arguments are required: command'),
+        (['trian', '-solver', 'x'], 1, "caffe: error: argument command: invalid choice: 'trian'"),
+    ],
+)
+def test_without_a_command_torch_is_not_even_loaded(given, status, said, tmp_path):
+    """A module that ends the process stands in for torch, so the answer came before."""
+    Path('torch.py').write_text('import os; os._exit(9)')
+    path = os.pathsep.join([str(tmp_path), str(Path(caffe.__file__).parent.parent)])
+    command = [sys.executable, '-m', 'caffe', *given]
+    done = subprocess.run(command, env={**os.environ, 'PYTHONPATH': path}, capture_output=True, text=True)
+    assert done.returncode == status
+    assert said in done.stdout + done.stderr
+
+
+def test_without_torch_one_line_says_which_environment_is_needed(tmp_path):
+    Path('torch.py').write_text('raise ModuleNotFoundError("No module named \'torch\'", name="torch")')
+    path = os.pathsep.join([str(tmp_path), str(Path(caffe.__file__).parent.parent)])
+    command = [sys.executable, '-m', 'caffe', 'device']
+    done = subprocess.run(command, env={**os.environ, 'PYTHONPATH': path}, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert re.fullmatch(
+        "caffe: error: No module named 'torch': (this needs )?the project.s environment.*\n",
+        done.stderr,
+    )

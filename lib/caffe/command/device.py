@@ -21,8 +21,6 @@ from caffe.kernels.convolution import Filter, Geometry
 from caffe.kernels.roi_bins import bins_of_rois
 from caffe.kernels.routes import Routes
 
-HELP = 'show processor and GPU, and check how fast each way to compute is'
-
 _SECONDS = 5.0  # for all measurements together
 _CHOSEN = 'chosen'
 _IDLE = 0.8  # load average; above, something else computes

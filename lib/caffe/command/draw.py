@@ -7,8 +7,6 @@ import argparse
 from caffe.command import flags
 from caffe.files.prototxt import read_net
 
-HELP = 'draw a net'
-
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""

@@ -8,8 +8,6 @@ import caffe
 import whole_file
 from caffe.command import flags
 
-HELP = 'write a net with its weights as an ONNX file'
-
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""

@@ -13,8 +13,6 @@ from caffe.command.layer_work import is_inserted_split, layer_shapes
 from caffe.command.table import mebibytes, quantity, shape, table
 from caffe.net import Net
 
-HELP = 'print layers, shapes, parameters, memory and work of a net'
-
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""

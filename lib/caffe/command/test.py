@@ -9,8 +9,6 @@ from caffe.command import flags
 from caffe.glog import log
 from caffe.net import Net
 
-HELP = 'score a net with its weights'
-
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""

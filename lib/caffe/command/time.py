@@ -19,8 +19,6 @@ from caffe.layer import LayerError
 from caffe.net import Net
 from caffe.timer import Timer
 
-HELP = 'measure forward and backward of each layer'
-
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""

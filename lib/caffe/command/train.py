@@ -14,7 +14,6 @@ from caffe.glog import log
 from caffe.process.ranks import log_at_root
 from caffe.solver import Solver, get_solver
 
-HELP = 'train or finetune a net'
 EFFECTS = ('stop', 'snapshot', 'none')
 
 

@@ -12,8 +12,6 @@ from caffe.files.prototxt import PrototxtError, parse
 from caffe.files.upgrade import UpgradeError, upgrade_net, upgrade_solver
 from caffe.proto import caffe_pb2
 
-HELP = 'bring an old net or solver file to the present format'
-
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
