@@ -40,6 +40,11 @@ def need(args: argparse.Namespace, **flags: str) -> None:
     """Raises ValueError unless each of these is given; they may be missing where a project says them."""
     missing = [flag for name, flag in flags.items() if getattr(args, name) is None]
     if missing:
+        taken = [flag for flag in missing if flag in getattr(args, 'set_cfgs', ())]
+        if taken:
+            raise ValueError(
+                f'--set takes all that follows it as settings, {taken[0]} too: put {taken[0]} before --set'
+            )
         raise ValueError(f'{" and ".join(missing)}: give {"it" if len(missing) == 1 else "them"}, or --project NAME')
 
 
@@ -59,13 +64,16 @@ def make_proposals(*imdbs: str) -> None:
             raise KeyboardInterrupt('interrupted while proposals were made; give the same command to go on')
 
 
-def model_to_test(project: Any, method: str) -> str:
-    """The project's best or newest model that a method trained, by cfg's output folder; prints which it is."""
+def model_to_test(project: Any, method: str, run: str | None = None) -> str:
+    """The project's best or newest model that a method trained, by cfg's output folder; prints which it is.
+
+    run: what --run says.
+    """
     from detection_data.factory import get_imdb
     from fast_rcnn.config import output_dir_of
     from fast_rcnn.model_card import read_card
 
-    path = project.model_to_test(output_dir_of(get_imdb(project.imdb('train'))), method)
+    path = project.model_to_test(output_dir_of(get_imdb(project.imdb('train'))), method, run)
     card = read_card(path)
     best = card.validation if card is not None else {}
     why = f', the best on {best.get("imdb")}, after iteration {best.get("iteration")}' if best else ''

@@ -143,7 +143,7 @@ def main() -> int:
     photographs, videos, cameras = sources_of(words)
     configure(args)
     if project is not None:
-        args.caffemodel = args.caffemodel or model_to_test(project, args.method)
+        args.caffemodel = args.caffemodel or model_to_test(project, args.method, args.run)
     args.out = args.out or ('output/demo' if project is None else pictures_of(project))
 
     import cv2

@@ -126,7 +126,7 @@ def detector_of(args: argparse.Namespace, project: Any) -> Any:
     check_files(args)
     configure(args)
     if project is not None:
-        args.caffemodel = args.caffemodel or model_to_test(project, args.method)
+        args.caffemodel = args.caffemodel or model_to_test(project, args.method, args.run)
     return load_detector(args, None)
 
 

@@ -62,7 +62,7 @@ def main() -> None:
     from fast_rcnn.test import load_net, test_net
 
     if project is not None:
-        args.caffemodel = args.caffemodel or model_to_test(project, args.method)
+        args.caffemodel = args.caffemodel or model_to_test(project, args.method, args.run)
         make_proposals(args.imdb_name)
     imdb = get_imdb(args.imdb_name)
     imdb.set_proposal_method(cfg.TEST.PROPOSAL_METHOD)

@@ -27,6 +27,7 @@ import sys
 
 import whole_file
 from _command_line import add_flags, configure, parser_of, run
+from _start_weights import check_is_there
 from ranks.devices import devices_of
 
 TOOLS = os.path.dirname(os.path.abspath(__file__))
@@ -65,12 +66,7 @@ def main() -> int:
     args = parse_args()
     if args.iters is not None and min(args.iters) < 1:
         raise ValueError(f'--iters {" ".join(map(str, args.iters))}: each stage needs an iteration at least')
-    if args.pretrained_model not in (None, 'none') and not os.path.isfile(args.pretrained_model):
-        raise FileNotFoundError(
-            f'the weights to start from, {args.pretrained_model}, do not exist; '
-            'data/scripts/fetch_imagenet_models.sh fetches the ImageNet models, tools/import_weights.py makes them of '
-            "torchvision's, timm's and Keras's files"
-        )
+    check_is_there(args.pretrained_model)
     of_stages = args.gpu  # several devices are for the stages: this process computes nothing
     if args.gpu is not None:
         args.gpu = devices_of(args.gpu)[0]

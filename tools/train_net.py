@@ -16,6 +16,7 @@ import os
 import ranks
 from _command_line import add_flags, configure, parser_of, run
 from _project import add_project_flags, make_proposals, need, project_of
+from _start_weights import check_is_there
 
 
 def parse_args() -> argparse.Namespace:
@@ -91,12 +92,7 @@ def main() -> None:
     ):
         if path is not None and not os.path.isfile(path):
             raise FileNotFoundError(f'there is no {what} {path}')
-    if args.pretrained_model not in (None, 'none') and not os.path.isfile(args.pretrained_model):
-        raise FileNotFoundError(
-            f'the weights to start from, {args.pretrained_model}, do not exist; '
-            'data/scripts/fetch_imagenet_models.sh fetches the ImageNet models, tools/import_weights.py makes them of '
-            "torchvision's, timm's and Keras's files"
-        )
+    check_is_there(args.pretrained_model)
     if args.prototxt is not None and args.val in (None, 'none'):
         raise ValueError('--def names the net for testing on --val: give that too')
     if args.snapshot is not None and args.pretrained_model is not None:

@@ -55,7 +55,13 @@ class Net:
         given.update(zip(order, args, strict=False))
         phase, level, stages, weights = given['phase'], given['level'] or 0, given['stages'], given['weights']
         if phase not in (caffe_pb2.TRAIN, caffe_pb2.TEST):
-            raise TypeError(f'phase must be caffe.TRAIN (0) or caffe.TEST (1), got {phase!r}')
+            if phase is None and weights in ('TRAIN', 'TEST'):  # a text stands where weights may
+                raise TypeError(f'phase must be caffe.{weights}, not the text {weights!r}')
+            got = f'got {phase!r}'
+            if phase is None:
+                more = '' if weights is None else f', {os.fspath(weights)!r}'
+                got = f'none is given: Net({os.fspath(network_file)!r}{more}, caffe.TEST)'
+            raise TypeError(f'phase must be caffe.TRAIN (0) or caffe.TEST (1), {got}')
         param, source = read_net(os.fspath(network_file))
         param.state.phase = phase
         param.state.level = level

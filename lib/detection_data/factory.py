@@ -75,7 +75,10 @@ def _single(name: str, data_dir: str) -> imdb:
     if name in list_imdbs():
         _, year, split = name.split('_')
         return _voc(name, year, split, data_dir)
+    kind, colon, rest = name.partition(':')
     near = difflib.get_close_matches(name, list_imdbs(), n=4, cutoff=0.4)
+    if colon:  # a kind of data set, misspelt
+        near = [k + rest for k in difflib.get_close_matches(f'{kind}:', [FOLDER, COCO_FILE], n=1, cutoff=0.4)]
     raise ValueError(
         f'unknown data set {name!r}; '
         + (f'nearest names: {", ".join(near)}; ' if near else '')
@@ -93,10 +96,10 @@ def voc_root(name: str, data_dir: str | None = None) -> str:
     roots = [os.path.join(devkit, 'VOC' + year) for devkit in devkits]
     root = next((r for r in roots if os.path.isdir(r)), None)
     if root is None:
+        fetch = f' or fetch it with data/scripts/fetch_voc.sh {year}' if year in ('2007', '2012') else ''
         raise FileNotFoundError(
             f'{name}: VOC {year} not found: looked for {" and ".join(roots)}; '
-            f'link your copy of the development kit there (ln -s /path/to/VOCdevkit {devkits[0]}) '
-            f'or fetch it with data/scripts/fetch_voc.sh {year}'
+            f'link your copy of the development kit there (ln -s /path/to/VOCdevkit {devkits[0]}){fetch}'
         )
     return root
 

@@ -36,7 +36,7 @@ def check_has_weights(net: caffe.Net, solver_param: caffe_pb2.SolverParameter, w
         raise ValueError(
             f'{len(missing)} layers ({listed}) have only zeros as weights and would never learn: they have no '
             f'weight_filler in {solver_param.net or solver_param.train_net}, and {cause}. Give --weights '
-            'FILE.caffemodel (data/scripts/fetch_imagenet_models.sh fetches ImageNet models), or write fillers; '
+            'FILE.caffemodel (docs/backbones.md says where ImageNet models come from), or write fillers; '
             '--weights none starts from zeros all the same'
         )
 

@@ -45,9 +45,16 @@ def load_net(prototxt: str, caffemodel: str) -> caffe.Net:
     Raises ValueError for weights that training resumes from: they predict *normalised* regressions.
     """
     name = os.path.splitext(os.path.basename(caffemodel))[0]
-    if re.search(r'_resume_iter_\d+(\.caffemodel)?$', name):
-        tested = caffemodel.replace('_resume_iter_', '_iter_').removesuffix('.h5')
+    state = re.search(r'\.solverstate(\.h5)?$', caffemodel)
+    if state or re.search(r'_resume_iter_\d+(\.caffemodel)?$', name):
+        tested = (
+            caffemodel.replace('_resume_iter_', '_iter_').removesuffix('.h5').replace('.solverstate', '.caffemodel')
+        )
         there = '' if os.path.exists(tested) else ' (which is not there)'
+        if state:
+            raise ValueError(
+                f'{caffemodel} is the state of a solver, which training resumes from, not weights. Test {tested}{there}'
+            )
         raise ValueError(
             f'{caffemodel} is for resuming a training: its bbox_pred predicts regressions as they are trained, '
             f'normalised, so all boxes would be wrong. Test {tested}{there}'

@@ -102,9 +102,10 @@ class Project:
         """The iterations that a method trains for."""
         return _iterations_of(method, self.iterations)
 
-    def model_to_test(self, output_dir: str, method: str) -> str:
+    def model_to_test(self, output_dir: str, method: str, run: str | None = None) -> str:
         """The model of a method's last run: the best by its validation if it has one, else the newest snapshot.
 
+        run: its name, part of output_dir already, for what is said if there is none.
         Raises ProjectError if it was not trained.
         """
         found = self._model_in(output_dir, method)
@@ -116,10 +117,11 @@ class Project:
                 for other in METHODS
                 if other != method and before and self._model_in(os.path.join(before, self.name, other, after), other)
             ]
+            named = f' --run {run}' if run else ''
             raise ProjectError(
                 f'{output_dir} has no trained model of the method {method} yet: '
                 + ''.join(f'there is one of: {other} (--method {other}); ' for other in others)
-                + f'tools/train_net.py --project {self.name} --method {method} makes one'
+                + f'tools/train_net.py --project {self.name} --method {method}{named} makes one'
             )
         return found
 
@@ -151,9 +153,11 @@ def load_project(name: str) -> Project:
         there = sorted(
             os.path.basename(os.path.dirname(p)) for p in glob.glob(os.path.join(FOLDER, '*', 'project.yml'))
         )
+        ours = os.path.join(ROOT, path)
+        elsewhere = f'; there is {ours}: call the tool in {ROOT}' if os.path.isfile(ours) else ''
         raise ProjectError(
-            f'there is no project {name!r} (looked for {path}); there are: {", ".join(there) or "none yet"}; '
-            'tools/new_project.py makes one'
+            f'there is no project {name!r} (looked for {path} in {os.getcwd()}{elsewhere}); '
+            f'there are: {", ".join(there) or "none yet"}; tools/new_project.py makes one'
         )
     try:
         with open(path, encoding='utf-8') as file:

@@ -175,6 +175,12 @@ def test_level_and_stages_by_position(tmp_path):
     assert caffe.Net(str(path), caffe.TEST, 1).outputs == ['b']
     with pytest.raises(TypeError, match='Net takes'):
         caffe.Net(str(path), caffe.TEST, 1, level=1)
+    with pytest.raises(TypeError, match=r"^phase must be caffe\.TEST, not the text 'TEST'$"):
+        caffe.Net(str(path), 'TEST')
+    with pytest.raises(TypeError, match=r"none is given: Net\('.*net\.prototxt', 'x\.caffemodel', caffe\.TEST\)$"):
+        caffe.Net(str(path), 'x.caffemodel')
+    with pytest.raises(TypeError, match=r"none is given: Net\('.*net\.prototxt', caffe\.TEST\)$"):
+        caffe.Net(str(path))
 
 
 def test_a_loss_without_a_top_takes_a_weight(make_net):

@@ -21,6 +21,15 @@ def test_a_near_miss_is_told_the_nearest_names():
         get_imdb('voc_2007_trianval')
 
 
+@pytest.mark.parametrize(
+    'given, meant',
+    [('fold:x:train', 'folder:x:train'), ('folders:x:train', 'folder:x:train'), ('cocoo:a.json:b', 'coco:a.json:b')],
+)
+def test_a_misspelt_kind_is_told_what_was_meant(given, meant):
+    with pytest.raises(ValueError, match=f'unknown data set {given!r}; nearest names: {meant}; known are'):
+        get_imdb(given)
+
+
 @pytest.mark.parametrize('name', ['', 'coco', 'voc_2006_train', 'voc_2007_train+', 'folder:', 'folder:x', 'folder::s'])
 def test_other_names_are_refused(name, tmp_path):
     with pytest.raises((ValueError, FileNotFoundError)):
@@ -33,6 +42,9 @@ def test_a_missing_devkit_says_where_it_was_looked_for_and_what_fetches_it(tmp_p
     message = str(e.value)
     assert str(tmp_path / 'VOCdevkit2007' / 'VOC2007') in message
     assert 'data/scripts/fetch_voc.sh 2007' in message
+    with pytest.raises(FileNotFoundError) as e:
+        get_imdb('voc_2008_trainval', data_dir=str(tmp_path))
+    assert 'fetch_voc.sh' not in str(e.value)  # which has 2007 and 2012
 
 
 @pytest.mark.parametrize('devkit', ['VOCdevkit2007', 'VOCdevkit'])

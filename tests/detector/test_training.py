@@ -602,6 +602,8 @@ def test_weights_for_resuming_are_not_tested(solver, roidb, tmp_path):
         ValueError, match=r'tiny_resume_iter_1\.caffemodel is for resuming .* Test .*/tiny_iter_1\.caffemodel$'
     ):
         load_net(str(tmp_path / 'train.prototxt'), str(tmp_path / 'tiny_resume_iter_1.caffemodel'))
+    with pytest.raises(ValueError, match=r'state of a solver, .* not weights\. Test .*/tiny_iter_1\.caffemodel$'):
+        load_net(str(tmp_path / 'train.prototxt'), str(tmp_path / 'tiny_resume_iter_1.solverstate'))
     with pytest.raises(ValueError, match=r'Test x_iter_2\.caffemodel \(which is not there\)'):
         load_net('test.prototxt', 'x_resume_iter_2.caffemodel.h5')
 

@@ -36,6 +36,22 @@ def test_wrong_settings(train, settings, said):
 def test_a_flag_after_set_is_told_where_it_belongs(train):
     said = complaint(train(1, settings={'RNG_SEED': 4, '--snapshot': 'x.solverstate'}, status=1))
     assert said.endswith('--set takes all that follows it as settings, --snapshot too: put --snapshot before --set')
+    said = complaint(run('tools/train_net.py', '--set', 'RNG_SEED', 4, '--solver', 'x', status=1))
+    assert said.endswith('--set takes all that follows it as settings, --solver too: put --solver before --set')
+
+
+@pytest.mark.parametrize(
+    'name, said',
+    [
+        ('VGG_CNN_M_1024.v2.caffemodel', '; data/scripts/fetch_imagenet_models.sh fetches them'),
+        ('ResNet-50-model.caffemodel', 'its authors publish them .*import_weights.py makes them of Keras.s file'),
+        ('MobileNet-v2-folded.caffemodel', "; tools/import_weights.py makes them of torchvision's or timm's file"),
+        ('mine.caffemodel', 'those of CaffeNet, VGG_CNN_M_1024, VGG16; docs/backbones.md'),
+    ],
+)
+def test_weights_that_are_not_there_are_told_where_they_come_from(name, said, tmp_path):
+    flags = ['--solver', SMALL / 'fast_rcnn_ohem' / 'solver.prototxt', '--weights', tmp_path / name]
+    assert re.search(said, complaint(run('tools/train_net.py', *flags, status=1)))
 
 
 def test_wrong_settings_in_a_file(train, tmp_path):

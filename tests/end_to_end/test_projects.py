@@ -202,7 +202,7 @@ def test_flags_that_make_no_sense(tmp_path):
     )
     assert '--split takes three shares' in new_project(tmp_path, '--split', '70', status=1).stderr
     error = run(ROOT / 'tools' / 'train_net.py', '--project', 'frut', cwd=tmp_path, status=1).stderr
-    assert "there is no project 'frut' (looked for projects/frut/project.yml)" in error
+    assert "there is no project 'frut' (looked for projects/frut/project.yml in " in error
     error = run(ROOT / 'tools' / 'train_net.py', '--gpu', 'cpu', cwd=tmp_path, status=1).stderr
     assert error.endswith('train_net.py: error: --solver: give it, or --project NAME\n')
 

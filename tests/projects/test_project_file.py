@@ -130,6 +130,8 @@ def test_a_model_of_another_method_is_named(tmp_path):
     output = str(tmp_path / 'output' / 'fruit' / 'ohem' / 'fruit_train')
     with pytest.raises(ProjectError, match=r'the method ohem yet: tools/train_net\.py --project'):
         project.model_to_test(output, 'ohem')
+    with pytest.raises(ProjectError, match=r'train_net\.py --project \w+ --method ohem --run c makes one'):
+        project.model_to_test(output, 'ohem', 'c')
     trained(tmp_path / 'output' / 'fruit' / 'faster' / 'fruit_train', 'faster_iter_2.caffemodel')
     with pytest.raises(ProjectError, match=r'ohem yet: there is one of: faster \(--method faster\); tools/train_net'):
         project.model_to_test(output, 'ohem')
