@@ -24,7 +24,7 @@ from _command_line import parser_of, run
 CLASSES_SHOWN = 30
 WITHOUT = {
     'val': 'the last model is taken, for nothing tells which is the best',
-    'test': 'test_net.py tests on others, so its numbers are too good',
+    'test': 'test_net.py tests on others, which the model was chosen by or learned from: its numbers are too good',
 }
 
 
@@ -150,7 +150,8 @@ def main() -> int:
     python = min(sys.executable, os.path.relpath(sys.executable), key=len)
     print(f'{folder} is made. Next:\n')
     print(f'  {python} tools/train_net.py --project {args.name}')
-    print(f'  {python} tools/test_net.py --project {args.name}')
+    if dealt['val'] or dealt['test']:
+        print(f'  {python} tools/test_net.py --project {args.name}')
     print(f'  {python} tools/demo.py --project {args.name} photo.jpg')
     return 0
 
@@ -183,7 +184,7 @@ def labels_beside(folders: list[str]) -> list[str]:
 
 
 def say_split(dealt: dict[str, list], wanted: list[str]) -> None:
-    """Print how many photographs and objects each split has, and what the splits of `wanted` lack."""
+    """Print how many photographs and objects each split has, and what those of `wanted`, and test, lack."""
     from projects.photographs import number_of
 
     counts = {split: Counter(box.name for p in part for box in p.boxes) for split, part in dealt.items()}
@@ -199,7 +200,7 @@ def say_split(dealt: dict[str, list], wanted: list[str]) -> None:
         if part and lacking:
             more = f' and {number_of(len(lacking) - 3, "class", "es")} more' if len(lacking) > 3 else ''
             print(f'Note: no {", ".join(lacking[:3])}{more} to {split}: too few photographs have one')
-        elif not part and split in wanted:
+        elif not part and (split in wanted or split == 'test'):
             print(f'Note: no photograph to {split}: {WITHOUT[split]}')
 
 

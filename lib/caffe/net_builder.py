@@ -10,6 +10,7 @@ from typing import NoReturn
 from caffe.backward_path import find_backward_path
 from caffe.blob import Blob
 from caffe.files.prototxt import NetSource, PrototxtError
+from caffe.glog import warn_once
 from caffe.kernels.host_memory import check_room
 from caffe.layer import Layer, LayerError, check_types, native_type
 from caffe.layers.python import check_backward, python_layer_class
@@ -65,6 +66,7 @@ def build(param: caffe_pb2.NetParameter, source: NetSource) -> Graph:
             layer_param.phase = param.state.phase
         place = _Place(param, source, included[origin], layer_param)
         _add_layer(graph, layer_param, place, unread)
+    _warn_of_same_names(graph)
     _check_room_for_all(graph, source)
     graph.outputs = sorted(unread)  # as Caffe's std::set has them
     find_backward_path(graph.nodes, param.force_backward)
@@ -135,6 +137,20 @@ def _add_layer(graph: Graph, param: caffe_pb2.LayerParameter, place: _Place, unr
     _register_params(graph, layer, param, place)
     names = list(param.bottom), list(param.top)
     graph.nodes.append(Node(layer, param.name, place.where, bottoms, tops, *names, losses))
+
+
+def _warn_of_same_names(graph: Graph) -> None:
+    """Layers of one name that have parameters: a file of weights tells layers apart by their names alone."""
+    first: dict[str, Node] = {}
+    for node in graph.nodes:
+        if node.layer.blobs and node.name in first:
+            warn_once(
+                f"{node.where}: layer '{node.name}' has the name of the one at {first[node.name].where}: what is saved "
+                'of the net can be neither loaded nor resumed. Give each a name of its own',
+                'net.cpp:100',
+            )
+        if node.layer.blobs:
+            first.setdefault(node.name, node)
 
 
 def _check_room_for_all(graph: Graph, source: NetSource) -> None:

@@ -47,7 +47,7 @@ def copy_from(net: Weighted, weights_file: str) -> None:
         owned = net.learnable_params.owned(layers[name])
         if len(stored) > len(targets) or any(s is None and own for s, own in zip(stored, owned, strict=True)):
             raise ValueError(
-                f"{weights_file}: incompatible number of blobs for layer '{name}': "
+                f"{weights_file}{_whose(weights_file)}: incompatible number of blobs for layer '{name}': "
                 f'{sum(s is not None for s in stored)} in the file, {len(targets)} in the net'
             )
         for k, (source, target) in enumerate(zip(stored, targets, strict=True)):
@@ -55,7 +55,8 @@ def copy_from(net: Weighted, weights_file: str) -> None:
                 continue
             if not source.fits(target.shape):
                 raise ValueError(
-                    f"{weights_file}: Cannot copy param {k} weights from layer '{name}'; shape mismatch.  "
+                    f"{weights_file}{_whose(weights_file)}: Cannot copy param {k} weights from layer '{name}'; "
+                    'shape mismatch.  '
                     f'Source param shape is {shape_string(source.data.shape)}; target param shape is '
                     f"{shape_string(target.shape)}. To learn this layer's parameters from scratch rather than "
                     'copying from a saved net, rename the layer.'
@@ -67,11 +68,17 @@ def copy_from(net: Weighted, weights_file: str) -> None:
     own = [name for name, layer in layers.items() if layer.blobs]
     if unknown and not copies and own:
         raise ValueError(
-            f'{weights_file}: none of its layers with weights is in this net, which would keep its random ones: '
+            f'{weights_file}{_whose(weights_file)}: none of its layers with weights is in this net, which would keep '
+            'its random ones: '
             f'the file has {_some(unknown)}, the net {_some(own)}. Are they of one network?'
         )
     for target, array in copies:
         target.data[...] = array.reshape(target.shape)
+
+
+def _whose(weights_file: str) -> str:
+    name = model_file.read_net_name(weights_file)
+    return f" (weights of the net '{name}')" if name else ''
 
 
 def _some(names: Iterable[str]) -> str:

@@ -234,7 +234,7 @@ def _plausible_header(path: str) -> Header | None:
 def _checked_header(f: BinaryIO, bytes_there: int, name: str) -> Header | None:
     """The header of an open file; ImageError if there is nothing in it, or less than it says."""
     if bytes_there == 0:
-        raise ImageError(f'{name}: cannot be read as an image: the file is empty')
+        raise ImageError(f'{name}: cannot be read as an image: the file is empty: copy it again, or leave it out')
     if _has_endless_chunk(f, bytes_there):
         raise ImageError(
             f'{name}: cannot be read as an image: it has a chunk that is longer than its {bytes_there} bytes; the file '

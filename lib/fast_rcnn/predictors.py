@@ -1,6 +1,7 @@
 """Which layers of a net predict scores and boxes, and whether they predict as many as the data set has classes."""
 
 import math
+import re
 
 import caffe
 from fast_rcnn.config import cfg
@@ -20,6 +21,23 @@ def layer_of(net: caffe.Net, top: str) -> str | None:
         return _POOLED[top]
     tops = getattr(net, 'top_names', {})  # a pycaffe too old to name the tops of layers has the former alone
     return next((name for name, blobs in tops.items() if top in blobs and name in net.params), None)
+
+
+def note_classes(error: Exception, text: str, classes: int | None) -> None:
+    """Adds a note to what making a net raised, where its Python layers are for another number of classes.
+
+    text: the net's prototxt. classes: of the data set, background included; None if that is not known.
+    """
+    stated = {int(number) for number in re.findall(r'num_classes["\']?\s*:\s*(\d+)', text)}
+    wrong = sorted(stated - {classes, 2 if cfg.TRAIN.AGNOSTIC else classes})
+    if classes is None or not wrong:
+        return
+    note = (
+        f'param_str says num_classes {" and ".join(map(str, wrong))}, the data set has {classes} classes with the '
+        'background: correct num_classes, and num_output of cls_score and bbox_pred'
+    )
+    # as add_note does from Python 3.11 on; in 3.10 the tools print these notes themselves
+    vars(error)['__notes__'] = [*getattr(error, '__notes__', []), note]
 
 
 def check_outputs(net: caffe.Net, top: str, classes: int | None, each: int) -> None:

@@ -39,7 +39,7 @@ from fast_rcnn.model_card import ModelCard, test_net_beside
 from fast_rcnn.output_folder import files_of, output_folder
 from fast_rcnn.plain_regression import normalised_layers, plain_regression
 from fast_rcnn.precision import note_ranking
-from fast_rcnn.predictors import check_outputs
+from fast_rcnn.predictors import check_outputs, note_classes
 from fast_rcnn.progress import Progress
 from fast_rcnn.record import TrainingRecord, lines_before
 from fast_rcnn.restart import state_to_go_on_from
@@ -184,8 +184,12 @@ class SolverWrapper:
             self._solver_text = self._own_solver(output_dir if ranks.is_root() else passing)
             self._passing_file = os.path.join(passing, os.path.basename(self._solver_path()))
             whole_file.write_text(self._passing_file, self._solver_text)
-            with self._solver_named():
-                self.solver = caffe.get_solver(self._passing_file)
+            try:
+                with self._solver_named():
+                    self.solver = caffe.get_solver(self._passing_file)
+            except ValueError as error:
+                note_classes(error, net_text(self.solver_param), getattr(roidb, 'num_classes', None))
+                raise
         if snapshot is not None:
             with self._solver_named():
                 self.solver.restore(snapshot)

@@ -407,6 +407,18 @@ def _readme(name, net, dealt, classes, kind, scale, iterations, said, root) -> s
         f'output/{name}/ohem/{name}_train/{best}.caffemodel',
         f'output/{name}/ohem/{name}_{splits[-1]}/{best}',
     )
+    validated = (
+        'Ten times in a training the net is tested on the validation set; the best model is kept, and is the one that\n'
+        'is tested and shown.'
+        if dealt.get('val')
+        else 'There is no validation set, so the newest model is the one that is tested and shown.'
+    )
+    test = f'.venv/bin/python tools/test_net.py --project {name}\n'
+    errors = f'--imdb {sets[splits[-1]]} --out output/{name}/ohem/errors\n'
+    errors = f'.venv/bin/python tools/visualize_errors.py {tested} {errors}'
+    if splits == ['train']:
+        test, errors = '', ''
+        validated += '\nThere is no test set either: what a net finds in photographs that it learned from says little.'
     return f"""# {name}
 
 {number_of(sum(map(len, dealt.values())), 'photograph')} ({counts}), labelled in {kind}; classes: {', '.join(classes)}.
@@ -415,12 +427,11 @@ Next, from the folder of the program:
 
 ```bash
 .venv/bin/python tools/train_net.py --project {name}        # {iterations} iterations, with OHEM; --method frcn without
-.venv/bin/python tools/test_net.py --project {name}
-.venv/bin/python tools/demo.py --project {name} photo.jpg
+{test}.venv/bin/python tools/demo.py --project {name} photo.jpg
 ```
 
-Results go to `output/{name}/`, a folder for each method; `--run NAME` gives a training one of its own. Ten times in a
-training the net is tested on the validation set; the best model is kept, and is the one that is tested and shown.
+Results go to `output/{name}/`, a folder for each method; `--run NAME` gives a training one of its own.
+{validated}
 
 That is Fast R-CNN, on proposals of selective search. With `--method faster` it is Faster R-CNN with OHEM, which
 proposes boxes by itself ({_iterations_of('faster', iterations)} iterations). Its anchors are fitted to the boxes here:
@@ -434,8 +445,7 @@ Other tools take no `--project`, but its data sets and files; these lines are fo
 .venv/bin/python tools/inspect_rois.py --solver {FOLDER}/{name}/ohem/solver.prototxt --weights {model} \\
     --cfg {FOLDER}/{name}/ohem/settings.yml --imdb {sets['train']} --out output/{name}/ohem/mined
 .venv/bin/python tools/export_onnx.py --def {FOLDER}/{name}/ohem/test.prototxt --net {model} --out {name}.onnx
-.venv/bin/python tools/visualize_errors.py {tested} --imdb {sets[splits[-1]]} --out output/{name}/ohem/errors
-```
+{errors}```
 
 The shorter side of photographs is brought to {scale} pixels, so that nine in ten objects are large enough for this net
 (`SCALES` in `ohem/settings.yml`). All files here may be edited; `project.yml` says where photographs and labels are.

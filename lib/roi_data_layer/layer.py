@@ -69,8 +69,9 @@ class RoIDataLayer(caffe.Layer):
     def set_roidb(self, roidb: Roidb) -> None:
         """Train on `roidb`, a `roidb.Roidb` or another sequence of such entries, from `position` on."""
         if getattr(roidb, 'num_classes', self._num_classes) != self._num_classes:
+            listed = roidb.class_list() if hasattr(roidb, 'class_list') else ''
             raise ValueError(
-                f'the data set has {roidb.num_classes} classes with the background, the prototxt says '
+                f'the data set has {roidb.num_classes} classes with the background{listed}, the prototxt says '
                 f'num_classes: {self._num_classes}; make it, and the num_output of cls_score and bbox_pred, '
                 'agree with the data'
             )

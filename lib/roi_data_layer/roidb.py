@@ -54,6 +54,7 @@ class Roidb(Sequence):
         self._images = np.concatenate([part['images'] for part in found])
         sizes = np.concatenate([part['sizes'] for part in found])
         objects, left_out = (sum(part[key] for part in found) for key in ('objects', 'left_out'))
+        self._objects = objects
         moments = _Moments(regression_classes(imdb.num_classes))
         for part in found:
             moments.add_sums(part['moments'])
@@ -82,6 +83,18 @@ class Roidb(Sequence):
         self.bbox_means, self.bbox_stds = _precomputed(regression_classes(imdb.num_classes)) or moments.mean_and_std(
             self._flipped
         )
+
+    def class_list(self) -> str:
+        """The classes, and where the rarest of them is: a misspelt label makes one of its own. For messages."""
+        names = self.classes[1:]
+        listed = ', '.join(names[:20]) + (f', ... ({len(names)})' if len(names) > 20 else '')
+        rarest = min(range(1, self.num_classes), key=lambda k: self._objects[k])
+        number = self._objects[rarest]
+        if len(names) < 2 or not number:
+            return f': {listed}'
+        annotations = ((i, self._imdb.annotation(i)['gt_classes']) for i in range(self._imdb.num_images))
+        place = next(self._imdb.image_path_at(i) for i, classes in annotations if rarest in classes)
+        return f': {listed}; the rarest, {self.classes[rarest]}, has {number} objects, the first in {place}'
 
     _normalise = False  # until the statistics are known
 

@@ -1,6 +1,7 @@
 """Net: from a prototxt to blobs and layers; sharing, splits, backward paths, pycaffe's calls, clear errors."""
 
 import gc
+import re
 import weakref
 
 import numpy as np
@@ -366,6 +367,26 @@ def test_weights_of_which_no_layer_fits_are_refused(make_net, tmp_path):
     ):
         net.copy_from(path)
     make_net(layers.format('name: "relu" type: "ReLU" bottom: "x" top: "y"')).copy_from(path)  # nothing to fill
+    make_net('name: "small" ' + layers.format(
+        'name: "fc" type: "InnerProduct" bottom: "x" top: "y" inner_product_param { num_output: 2 }'
+    ).replace('{{', '{').replace('}}', '}')).save(path)  # fmt: skip
+    with pytest.raises(ValueError, match=r"other\.caffemodel \(weights of the net 'small'\): none of its layers"):
+        net.copy_from(path)
+
+
+def test_layers_of_one_name_that_have_parameters_are_warned_of_once(make_net, capfd):
+    """Caffe says nothing; what it saves of such a net has two layers of that name, and the first fills both."""
+    layer = (
+        """layer { name: "%s" type: "InnerProduct" bottom: "%s" top: "%s" inner_product_param { num_output: 3 } }\n"""
+    )
+    inputs = 'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }\n'
+    relu = 'layer { name: "%s" type: "ReLU" bottom: "z" top: "z" }\n'
+    for _ in range(2):
+        make_net(inputs + layer % ('fc', 'x', 'y') + layer % ('fc', 'y', 'z'))
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if 'has the name of' in line]
+    assert re.search(r"prototxt:3: layer 'fc' has the name of the one at .*prototxt:2: .* Give each a name", line)
+    make_net(inputs + layer % ('fc', 'x', 'y') + layer % ('fc2', 'y', 'z') + relu % 'r' + relu % 'r')
+    assert 'has the name of' not in capfd.readouterr().err
 
 
 def test_hooks_run_around_every_layer(make_net):

@@ -125,8 +125,20 @@ def test_forward_needs_a_training_set():
 def test_the_training_set_must_have_the_net_s_classes():
     layer, _, _ = set_up(RoIDataLayer, 0, 6)
     image = {'path': 'a.jpg', 'size': (9, 9), 'boxes': [[0, 0, 4, 4]], 'classes': [1], 'proposals': []}
-    with pytest.raises(ValueError, match=r'has 2 classes with the background, the prototxt says num_classes: 4'):
+    with pytest.raises(ValueError, match=r'has 2 classes with the background: cat, the prototxt says num_classes: 4'):
         layer.set_roidb(Roidb(ListImdb([image], ['__background__', 'cat'])))
+
+
+def test_a_misspelt_label_is_named_with_its_image():
+    layer, _, _ = set_up(RoIDataLayer, 0, 6)
+    box = [0, 0, 4, 4]
+    images = [
+        {'path': f'{name}.jpg', 'size': (9, 9), 'boxes': [box] * len(classes), 'classes': classes, 'proposals': []}
+        for name, classes in (('a', [1, 2, 4]), ('b', [1, 3]), ('c', [2, 4]))
+    ]
+    classes = ['__background__', 'cat', 'dog', 'dgo', 'owl']
+    with pytest.raises(ValueError, match=r'background: cat, dog, dgo, owl; the rarest, dgo, has 1 .* first in b\.jpg,'):
+        layer.set_roidb(Roidb(ListImdb(images, classes)))
 
 
 def test_a_mini_batch_depends_on_its_number_alone(blood_cells):

@@ -596,6 +596,16 @@ def test_scores_must_fit_the_classes(solver, roidb, tmp_path):
         SolverWrapper(path, roidb, str(tmp_path))
 
 
+def test_a_net_that_cannot_be_made_for_a_wrong_num_classes_says_so(solver, roidb, tmp_path):
+    path = solver()
+    net = tmp_path / 'train.prototxt'
+    assert "'num_classes': 4" in net.read_text()
+    net.write_text(net.read_text().replace("'num_classes': 4", "'num_classes': 21"))
+    with pytest.raises(ValueError, match='must have the shape of bottom 0') as caught:
+        SolverWrapper(path, roidb, str(tmp_path))
+    assert [note for note in caught.value.__notes__ if 'says num_classes 21, the data set has 4 classes' in note]
+
+
 def test_weights_for_resuming_are_not_tested(solver, roidb, tmp_path):
     train_net(solver(), roidb, str(tmp_path), max_iters=1)
     with pytest.raises(

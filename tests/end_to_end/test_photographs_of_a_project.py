@@ -127,7 +127,7 @@ def test_what_is_missing_without_photographs_to_validate_and_test_on_is_said(tmp
     assert 'Note: no photograph to val: the last model is taken' in said
     assert 'Note: no photograph to test: test_net.py tests on others' in said
     said = new_project(tmp_path, 'asked', '--images', 'images', '--split', '100/0/0')
-    assert 'Note' not in said
+    assert 'Note: no photograph to val' not in said and 'Note: no photograph to test' in said
 
 
 @pytest.mark.parametrize('locale', [{}, {'PYTHONUTF8': '0', 'PYTHONCOERCECLOCALE': '0'}], ids=['C', 'ascii'])

@@ -165,6 +165,26 @@ def test_a_run_of_its_own_and_early_stop_and_no_validation(tmp_path):
     assert "--run takes a name for a folder: letters, digits, . _ + -; given '../x'" in odd
 
 
+@pytest.mark.parametrize(
+    'split, notes, tested',
+    [
+        ('100/0/0', ['no photograph to test: test_net.py tests on others'], False),
+        ('80/20/0', ['no photograph to test: test_net.py tests on others'], True),
+        ('80/0/20', [], True),
+    ],
+)
+def test_a_split_that_leaves_some_out_says_what_that_means(split, notes, tested, tmp_path):
+    twelve.voc(tmp_path)
+    said = new_project(tmp_path, '--split', split).stdout
+    assert [line for line in said.splitlines() if 'no photograph to' in line] == [
+        line for line in said.splitlines() if any(line.startswith(f'Note: {note}') for note in notes)
+    ]
+    readme = (tmp_path / 'projects' / 'fruit' / 'README.md').read_text()
+    assert all(note in said for note in notes)
+    assert ('tools/test_net.py' in said) == ('tools/test_net.py' in readme) == ('visualize_errors' in readme) == tested
+    assert ('Ten times in a' in readme) == (split == '80/20/0') != ('There is no validation set' in readme)
+
+
 def test_a_dry_run_shows_all_and_writes_nothing(tmp_path):
     twelve.labelme(tmp_path)
     cut = min((tmp_path / 'images').rglob('*.jpg'))

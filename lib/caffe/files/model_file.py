@@ -115,6 +115,19 @@ def read_weights(path: str | os.PathLike) -> list[tuple[str, str, list[StoredBlo
     return layers
 
 
+def read_net_name(path: str | os.PathLike) -> str:
+    """The name of the net that a .caffemodel is of; '' if it says none, as HDF5 files do. Raises as `read_weights`."""
+    path = os.fspath(path)
+    buffer = _map(path, 'a .caffemodel')
+    if buffer[:8] == HDF5_SIGNATURE:
+        return ''
+    with _located(path, buffer, 'a .caffemodel'):
+        for field in wire.fields(buffer, 0, len(buffer)):
+            if field.number == 1 and field.kind == wire.BYTES:
+                return _text(buffer, field)
+    return ''
+
+
 class _Form(NamedTuple):
     """The field numbers of a layer message."""
 
