@@ -9,12 +9,17 @@ Caffe. A test fails while a type is missing from the table, has another reason t
 from __future__ import annotations
 
 import math
+import os
 import sys
 import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / 'lib'), str(ROOT / 'tests' / 'caffe')]
+
+from command_line import environment  # noqa: E402
+
+environment.say_what_is_missing(Path(__file__).name)
 
 import export_cases  # noqa: E402
 import exported  # noqa: E402
@@ -71,6 +76,7 @@ def rows_of(page: str) -> list[str]:
 
 
 if __name__ == '__main__':
+    os.environ.setdefault('GLOG_minloglevel', '2')  # the recordings are of old prototxts, of which Caffe warns
     before, rest = PAGE.read_text().split(BEGIN)
     after = rest.split(END)[1]
     PAGE.write_text('\n'.join([before + BEGIN, '', *HEADER, *rows(measured()), '', END + after]))

@@ -15,11 +15,15 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-from google.protobuf import text_format
-from google.protobuf.descriptor import FieldDescriptor
-
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / 'lib'))
+
+from command_line import environment  # noqa: E402
+
+environment.say_what_is_missing(Path(__file__).name)
+
+from google.protobuf import text_format  # noqa: E402
+from google.protobuf.descriptor import FieldDescriptor  # noqa: E402
 
 import caffe  # noqa: E402 (registers the types)
 from caffe.layer import layer_type_list, native_type  # noqa: E402

@@ -54,9 +54,17 @@ def main() -> None:
     print(f'{args.out}: written')
 
 
+def _name(path: str) -> str:
+    """The file's name; of a project's run, output/fruit/ohem/[RUN/]fruit_train/ohem_record.jsonl, fruit/ohem[/RUN]."""
+    name = os.path.basename(path).removesuffix('_record.jsonl')
+    folders = path.split(os.sep)[:-2]
+    place = max((i for i, folder in enumerate(folders) if folder == name), default=0)
+    return '/'.join(folders[place - 1 :]) if place and folders[place - 2] == 'output' else name
+
+
 def _names(paths: list[str]) -> list[str]:
-    """The file names, or, where they are alike, what the paths differ by."""
-    names = [os.path.basename(path).removesuffix('_record.jsonl') for path in paths]
+    """What `_name` says, or, where they are alike, what the paths differ by."""
+    names = [_name(os.path.abspath(path)) for path in paths]
     if len(set(names)) == len(names):
         return names
     parts = [os.path.abspath(path).split(os.sep) for path in paths]

@@ -129,6 +129,8 @@ def _add_layer(graph: Graph, param: caffe_pb2.LayerParameter, place: _Place, unr
         layer.setup(bottoms, tops)
         layer.reshape(bottoms, tops)
     except Exception as error:
+        if isinstance(error, LayerError):
+            error = LayerError(f'{error}{_unshaped(graph, param, bottoms)}')
         raise_located(error, layer, place.where, bottoms)
     layer.loss_weights = _loss_weights(layer, param, place)
     losses = [(top, weight) for top, weight in zip(tops, layer.loss_weights, strict=True) if weight]
@@ -137,6 +139,18 @@ def _add_layer(graph: Graph, param: caffe_pb2.LayerParameter, place: _Place, unr
     _register_params(graph, layer, param, place)
     names = list(param.bottom), list(param.top)
     graph.nodes.append(Node(layer, param.name, place.where, bottoms, tops, *names, losses))
+
+
+def _unshaped(graph: Graph, param: caffe_pb2.LayerParameter, bottoms: list[Blob]) -> str:
+    """What to add to a complaint about a bottom to which a Python layer has not given a shape; '' if there is none."""
+    makers = {id(top): node for node in graph.nodes for top in node.tops}
+    for name, bottom in zip(param.bottom, bottoms, strict=True):
+        maker = makers.get(id(bottom))
+        if maker is not None and maker.layer.type == 'Split' and not bottom.shape:
+            maker = makers.get(id(maker.bottoms[0]))
+        if maker is not None and maker.layer.type == 'Python' and not bottom.shape:
+            return f"; {name} has no shape: reshape of '{maker.name}' ({maker.where}) has to call top[...].reshape(...)"
+    return ''
 
 
 def _warn_of_same_names(graph: Graph) -> None:

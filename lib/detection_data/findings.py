@@ -66,6 +66,12 @@ class RawImage:
     problem: str | None = None
     """Of the annotation as a whole."""
 
+    @property
+    def name(self) -> str:
+        """What a reader finds it by: the file where the id, a number in COCO's files, is not its name."""
+        file = os.path.basename(self.path or '')
+        return file if file and os.path.splitext(file)[0] != os.path.basename(self.image_id) else self.image_id
+
 
 @dataclass
 class Report:
@@ -158,7 +164,7 @@ def look_at(
                 if not withheld:
                     _look_at_objects(image, size, indices, style, lenient, report, ends, difficult)
                 if proposals is not None:
-                    _look_at_proposals(proposals, image.image_id, size, report)
+                    _look_at_proposals(proposals, image, size, report)
             report.images += len(chunk)
             if seen:
                 seen(len(chunk))
@@ -301,7 +307,7 @@ def _look_at_objects(
         report.add('annotation', image.problem)
         return
     if not image.objects:
-        report.add('no objects', image.image_id)
+        report.add('no objects', image.name)
     for kind, message in labels.judge(image.objects, classes, size, style):
         if not (lenient and KINDS[kind][1] == REFUSED):
             report.add(kind, message.removesuffix(f'; {style.remedy}'))
@@ -339,20 +345,20 @@ def _proposals(data_set: imdb | None, method: str, report: Report):
         return None
 
 
-def _look_at_proposals(proposals, image_id: str, size: tuple | None, report: Report) -> None:
-    if image_id not in proposals:
-        report.add('not proposed', image_id)
+def _look_at_proposals(proposals, image: RawImage, size: tuple | None, report: Report) -> None:
+    if image.image_id not in proposals:
+        report.add('not proposed', image.name)
         return
     try:
-        boxes = proposals.of(image_id, size)
+        boxes = proposals.of(image.image_id, size)
     except ValueError as e:
         report.add('wrong proposals', str(e))
         return
     if len(boxes) == 0:
-        report.add('no proposals', image_id)
+        report.add('no proposals', image.name)
     elif size and (boxes[:, 2:] >= size).any():
         far = boxes[:, 2:].max(axis=0)
-        report.add('far proposals', f'{image_id}: to ({far[0]:g}, {far[1]:g}) in {size[0]}x{size[1]}')
+        report.add('far proposals', f'{image.name}: to ({far[0]:g}, {far[1]:g}) in {size[0]}x{size[1]}')
 
 
 def _chunks(items: Iterator, length: int) -> Iterator[list]:

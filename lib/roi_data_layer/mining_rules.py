@@ -90,7 +90,14 @@ def mine(
     """
     rule = find_rule(name)
     more = {key: _read_only(on_demand[key]) for key in _asked_for(rule, name)}
-    kept = rule(_read_only(loss), _read_only(rois), _read_only(labels), batch_size, nms_thresh, **more)
+    try:
+        kept = rule(_read_only(loss), _read_only(rois), _read_only(labels), batch_size, nms_thresh, **more)
+    except Exception as error:
+        copy = "; what it is given is the net's and cannot be changed: work on a copy, x.copy()"
+        note = f'raised by mining rule {name!r}{copy if "read-only" in str(error) else ""}'
+        # as add_note does from Python 3.11 on; in 3.10 the tools print these notes themselves
+        vars(error)['__notes__'] = [*getattr(error, '__notes__', []), note]
+        raise
     return _checked(kept, len(loss), batch_size, name)
 
 

@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from serving.batching import Answer, Batcher, Detect
-from serving.body import Budget, picture_in, read_body
+from serving.body import Budget, hint_of_form, picture_in, read_body
 from serving.limits import FAILED, Limits, Refusal
 from serving.metrics import Metrics
 from serving.picture import FORMATS, header_of
@@ -71,8 +71,9 @@ def make_app(
             content_type = request.headers.get('content-type', '')
             data = await asyncio.to_thread(picture_in, body, content_type)
             del body
-            header = await asyncio.to_thread(header_of, data, limits)
-            answer = await _answer(request, batcher, data, header, turn, limits)
+            with hint_of_form(content_type):
+                header = await asyncio.to_thread(header_of, data, limits)
+                answer = await _answer(request, batcher, data, header, turn, limits)
         found = [each for each in answer.detections if each.score >= threshold]
         for each in found:
             metrics.objects.labels(each.name).inc()

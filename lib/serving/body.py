@@ -105,6 +105,18 @@ async def _drain(request: Request, most: int) -> None:
                 return
 
 
+@contextlib.contextmanager
+def hint_of_form(content_type: str) -> Iterator[None]:
+    """Adds to the refusal of an image that `curl -d` may have spoilt, which drops line ends, how to send it whole."""
+    try:
+        yield
+    except Refusal as refusal:
+        if refusal.status in (415, 422) and content_type.lower().startswith('application/x-www-form-urlencoded'):
+            words = f'{refusal.words}. It came as curl -d sends a form, without the line ends: curl --data-binary @FILE'
+            raise Refusal(refusal.status, words, refusal.headers) from None
+        raise
+
+
 def picture_in(body: bytes, content_type: str) -> bytes:
     """The picture in a body: all of it, or the one file of a form, by the request's Content-Type.
 

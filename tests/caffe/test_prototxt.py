@@ -162,6 +162,15 @@ layers { layer { name: "relu" type: "relu" } bottom: "conv" top: "conv" }
             ':2:18: Message type "caffe.LayerParameter" should not have multiple',
         ),
         ('layer { name: "a }', 'String missing ending quote'),
+        (
+            'layer { name: "a type: "ReLU" }',
+            ':1:25: LayerParameter has no field "ReLU": it follows a string at once: is a quote missing before it',
+        ),
+        ('layer { name: "a" }\n}', ':2:1: Expected identifier or number, got }: a closing brace too many'),
+        (
+            'layer { name: "a" }\nrelu_param { } }',
+            ':2:1: NetParameter has no field "relu_param": it is a field of a layer: is there a closing brace too many',
+        ),
         ('layer { name: "a"', 'a brace that is opened is never closed'),
         ('layer { convolution_param { kernel_size: 3.5 } }', ":1:42: kernel_size: Couldn't parse integer: 3.5"),
         (

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 
 import numpy as np
 import pytest
@@ -78,6 +79,34 @@ def test_native_layers_have_that_phase_too(net_of):
 def test_a_method_that_is_missing_or_misspelt_is_named_when_the_net_is_made(net_of, old, new, message):
     with pytest.raises(caffe.LayerError, match=r"net\.prototxt:4: layer 'written' \(Python\): written\d+\." + message):
         net_of(IDENTITY.replace(old, new))
+
+
+def test_a_module_that_is_no_python_is_named_with_its_line(net_of):
+    with pytest.raises(
+        caffe.LayerError,
+        match=r"layer 'written' .* module 'written\d+' is no Python: .*written\d+\.py:3: expected ':'",
+    ):
+        net_of('class Written(caffe.Layer)\n    pass\n'.replace('class', '\nclass'))
+
+
+def test_a_top_that_reshape_forgets_is_put_down_to_its_layer(net_of, tmp_path):
+    net_of(IDENTITY)
+    prototxt = (tmp_path / 'net.prototxt').read_text()
+    (tmp_path / 'forgets.py').write_text(
+        'import caffe' + IDENTITY.replace('top[0].reshape(*bottom[0].data.shape)', 'pass')
+    )
+    path = tmp_path / 'forgets.prototxt'
+    ip = 'inner_product_param { num_output: 3 }'
+    for below in ('layer { name: "sil" type: "Silence" bottom: "z" }', ''):  # with a Split between, and without
+        path.write_text(
+            re.sub(r'module: "\w+"', 'module: "forgets"', prototxt)
+            + f'layer {{ name: "ip" type: "InnerProduct" bottom: "z" top: "ip" {ip} }} {below}'
+        )
+        with pytest.raises(
+            caffe.LayerError,
+            match=r"layer 'ip' .*; z\w* has no shape: reshape of 'written' \(.*:4\) has to call top\[...\]\.reshape",
+        ):
+            caffe.Net(str(path), caffe.TEST)
 
 
 def test_a_layer_may_do_without_setup_and_inherit_the_rest(net_of):

@@ -1,6 +1,8 @@
 """Mining rules: by name, one's own, and the two that are shipped besides the paper's."""
 
+import ast
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -160,8 +162,26 @@ def test_what_a_module_of_rules_lacks_itself_is_not_taken_for_the_module(own_rul
 
 
 def test_a_rule_cannot_change_what_the_net_holds(own_rules):
-    with pytest.raises(ValueError, match='read-only'):
+    with pytest.raises(ValueError, match='read-only') as caught:
         mined_by('my_rules.spoils_the_loss')
+    (note,) = caught.value.__notes__
+    assert note.startswith("raised by mining rule 'my_rules.spoils_the_loss'") and 'x.copy()' in note
+
+
+def test_what_a_rule_raises_names_the_rule(monkeypatch):
+    monkeypatch.setitem(RULES, 'made', lambda *given: 1 / 0)
+    with pytest.raises(ZeroDivisionError) as caught:
+        mined_by('made')
+    assert caught.value.__notes__ == ["raised by mining rule 'made'"]
+
+
+def test_every_rule_that_is_shipped_has_a_test_of_its_own():
+    """In one of these two files, beside what all rules have in common."""
+    here = Path(__file__)
+    tests = [path.read_text() for path in (here, here.with_name('test_mining.py'))]
+    used = {node.func.id for text in tests for node in ast.walk(ast.parse(text))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}  # fmt: skip
+    assert [name for name in RULES if name not in used] == []
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,22 @@ def test_a_resumed_run_goes_on_in_its_record(trained, tiny, tmp_path):
         assert after[2][key] == before[2][key], 'the same iteration again gives the same numbers'
 
 
+@pytest.mark.parametrize(
+    'path, name',
+    [
+        ('output/fruit/ohem/fruit_train/ohem_record.jsonl', 'fruit/ohem'),
+        ('output/fruit/ohem/second/fruit_train/ohem_record.jsonl', 'fruit/ohem/second'),
+        ('output/demo_ohem/demo_train/small_fast_rcnn_ohem_record.jsonl', 'small_fast_rcnn_ohem'),
+    ],
+)
+def test_a_run_in_curves_is_called_by_its_project(trained, tmp_path, path, name):
+    record = tmp_path / path
+    record.parent.mkdir(parents=True)
+    shutil.copy(next(folder(trained).glob('*_record.jsonl')), record)
+    said = run('tools/plot_training.py', record, '--out', tmp_path / 'curves.png').stdout
+    assert f'{name}: iterations 0 to 3' in said.splitlines()
+
+
 def test_curves_of_several_runs(trained, tmp_path):
     per_roi = tmp_path / 'loss_per_roi.json'
     per_roi.write_text(json.dumps({'curves': {'OHEM': {'2': {'loss': 0.5}, '4': {'loss': 0.4}}}}))

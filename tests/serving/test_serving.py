@@ -216,6 +216,15 @@ def test_a_body_that_is_no_fit_image_is_refused_with_words(client, told, content
     assert told.batches == []
 
 
+def test_who_sends_an_image_as_a_form_s_text_is_told_how_to_send_it(client):
+    """`curl -d @photo.jpg` drops line ends; what arrives whole, as from Python's urllib, is answered."""
+    headers = {'content-type': 'application/x-www-form-urlencoded'}
+    spoilt = client.post('/detect', content=picture().replace(b'\n', b''), headers=headers)
+    assert spoilt.status_code in (415, 422) and '--data-binary @FILE' in spoilt.json()['detail']
+    assert '--data-binary' not in client.post('/detect', content=b'hello').json()['detail']
+    assert client.post('/detect', content=picture(), headers=headers).status_code == 200
+
+
 def test_a_body_that_states_no_length_is_counted(client):
     response = client.post('/detect', content=(bytes(1000) for _ in range(30)))
     assert (response.status_code, response.headers['connection']) == (413, 'close')

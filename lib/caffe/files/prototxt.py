@@ -207,6 +207,9 @@ def _reason(error: str, text: str, line: int | None, column: int | None, message
         descriptor = pool.FindMessageTypeByName(match[1])
         if match[2] in ('layer', 'layers'):  # they stand in a net alone
             return f'{descriptor.name} has no field "{match[2]}": is the brace before it not closed?'
+        slip = _slip(match[2], descriptor.name, lines, line, column)
+        if slip:
+            return f'{descriptor.name} has no field "{match[2]}": {slip}'
         if _is_something_else(text, message.DESCRIPTOR):
             return f'this is no prototxt, hardly a word of it is a field; {descriptor.name} has no field "{match[2]}"'
         said = f'{descriptor.name} has no field "{match[2]}"{_hint(match[2], descriptor)}'
@@ -224,9 +227,21 @@ def _reason(error: str, text: str, line: int | None, column: int | None, message
         return f'a string stands in quotes: "{string}", not {match[1]}'
     if re.match(r'Value out of range|Couldn\'t parse (integer|float)|Expected "true" or "false"', reason):
         return _bad_value(reason, lines, line, column, message)
+    if re.match(r'Expected identifier or number, got [}>]', reason):
+        return f'{reason.rstrip(".")}: a closing brace too many, here or before?'
     if reason == 'Expected "}".':
         return 'Expected "}": a brace that is opened is never closed'
     return reason if len(reason) <= 200 else f'{reason[:200]} ...'
+
+
+def _slip(field: str, owner: str, lines: list[str], line: int | None, column: int | None) -> str:
+    """The quote or brace that is likely wrong where a field is unknown only for it; '' where none is."""
+    before = lines[line - 1][: (column or 1) - 1] if line and line <= len(lines) else ''
+    if before.endswith(('"', "'")):  # "conv1 type: "Convolution": what is outside and what inside is swapped
+        return 'it follows a string at once: is a quote missing before it in this line?'
+    if owner == 'NetParameter' and field in caffe_pb2.LayerParameter.DESCRIPTOR.fields_by_name:
+        return 'it is a field of a layer: is there a closing brace too many before it?'
+    return ''
 
 
 def _bad_value(reason: str, lines: list[str], line: int | None, column: int | None, message: Message) -> str:

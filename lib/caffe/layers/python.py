@@ -27,6 +27,10 @@ def python_layer_class(layer_param: Message) -> type[Layer]:
             f'python_param names module {param.module!r}, which Python does not find; '
             'put its folder on PYTHONPATH (or sys.path)'
         ) from error
+    except SyntaxError as error:
+        raise LayerError(
+            f'the module {param.module!r} is no Python: {error.filename}:{error.lineno}: {error.msg}'
+        ) from error
     cls = getattr(module, param.layer, None)
     if cls is None:
         raise LayerError(f'module {param.module!r} ({getattr(module, "__file__", "built in")}) has no {param.layer!r}')
