@@ -165,7 +165,8 @@ def draw_chosen(
     """The boxes `chosen` (indices, the first ones on top) in the colours of their classes, grey for background.
 
     The first `named` of them say their class and loss. `labels` (R,) int into `classes`, 0 the background. With `score`
-    (R,) they say that of the RPN too; one that was not proposed has NaN. `objects`, `panels` as in `draw_by_loss`.
+    (R,) they say that of the RPN too, after a stroke; one that was not proposed has NaN. `objects`, `panels` as in
+    `draw_by_loss`.
     """
     picture, scale = _enlarged(image, 0.6)
     line, names = _line(picture, panels), []
@@ -176,11 +177,12 @@ def draw_chosen(
             _outline(picture, box, colour, line // 2)
         else:
             _rectangle(picture, box, colour, line)
-            proposed = '' if score is None or np.isnan(score[i]) else f' (proposed {score[i]:.2f})'
+            proposed = '' if score is None or np.isnan(score[i]) else f' / {score[i]:.2f}'
             names.append((f'{classes[int(labels[i])].strip("_")} {loss[i]:.2f}{proposed}', box, colour))
     _draw_objects(picture, objects, scale, panels)
     _draw_labels(picture, names[::-1], panels)
     legend = _counted(np.asarray(labels)[chosen], classes) or [Part('none')]
+    title += '' if score is None else ' (loss / RPN)'
     return _titled(picture, [Part(f'{title}:'), *legend, *_legend_of(objects)], panels)
 
 

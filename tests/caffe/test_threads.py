@@ -82,6 +82,15 @@ def test_there_are_no_more_threads_than_cores_allowed(monkeypatch, four_threads,
     assert torch.get_num_threads() == expected
 
 
+@pytest.mark.parametrize('value', ['abc', '', '0', '-2', '1x'])
+def test_a_number_of_threads_that_is_none_is_told_and_passed_over(monkeypatch, four_threads, capfd, value):
+    monkeypatch.setenv('OMP_NUM_THREADS', value)
+    monkeypatch.setattr(threads, 'cores_allowed', lambda: 1)
+    threads.use_no_more_threads_than_allowed()
+    assert torch.get_num_threads() == 1
+    assert f'OMP_NUM_THREADS is {value!r}; expected a number of threads' in capfd.readouterr().err
+
+
 def test_a_number_of_threads_that_the_user_has_set_stays(monkeypatch, four_threads):
     monkeypatch.setenv('OMP_NUM_THREADS', '4')
     monkeypatch.setattr(threads, 'cores_allowed', lambda: 1)

@@ -11,8 +11,11 @@ import contextlib
 import importlib
 import math
 import os
+import re
 import sys
 from pathlib import Path
+
+from caffe.glog import warn_once
 
 # What a user may have set: OpenMP's own word for it, GNU's, and LLVM's and Intel's
 _HOW_TO_WAIT = ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT', 'KMP_BLOCKTIME', 'KMP_LIBRARY')
@@ -42,8 +45,14 @@ def use_no_more_threads_than_allowed() -> None:
     """
     import torch
 
+    given = {name: os.environ[name] for name in _HOW_MANY if name in os.environ}
+    wrong = [name for name, value in given.items() if not re.match(r'\s*0*[1-9]\d*\s*(,|$)', value)]
+    for name in wrong:  # OpenMP takes as many as there are cores then
+        warn_once(
+            f'{name} is {given[name]!r}; expected a number of threads, such as 1: it has no effect', 'common.cpp:1'
+        )
     allowed = cores_allowed()
-    if allowed < torch.get_num_threads() and not any(name in os.environ for name in _HOW_MANY):
+    if allowed < torch.get_num_threads() and len(wrong) == len(given):
         torch.set_num_threads(max(1, math.ceil(allowed)))
 
 
