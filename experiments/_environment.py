@@ -1,10 +1,8 @@
-"""Imported first by every experiment: where packages are missing, one line says what to do."""
+"""Imported first by every experiment: where packages are missing, one line says what to do. Else as tools begin."""
 
 import os
 import sys
 
-sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))  # at the end, as in tools
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'tools'))
 
-from command_line import environment
-
-environment.say_what_is_missing(os.path.basename(sys.argv[0]))
+import _init_paths  # noqa: F401
