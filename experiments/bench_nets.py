@@ -287,8 +287,9 @@ def bench(args: argparse.Namespace) -> None:
                     env |= {'OMP_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1'}
                 with busy(args.busy):
                     done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
-                if done.returncode:
-                    raise RuntimeError(f'{kind}, {net}: failed: {done.stderr.strip()[-2000:]}')
+                if done.returncode or not done.stdout.strip():
+                    why = done.stderr.strip()[-2000:] or 'it printed nothing'
+                    raise RuntimeError(f'{kind}, {net}: {shlex.join(python)} failed: {why}')
                 for part, values in json.loads(done.stdout.splitlines()[-1]).items():
                     took[kind][part] += values
         for part in parts:
@@ -342,6 +343,8 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.rounds < 1:
         parser.error(f'--rounds is {args.rounds}; expected 1 or more')
+    if args.busy < 0 or not args.seconds > 0:
+        parser.error(f'--busy is {args.busy}, --seconds {args.seconds:g}; expected 0 or more, and more than 0')
     if args.start_up and (args.net or args.loading or args.original or args.busy or args.processor):
         parser.error('--start-up goes with --rounds alone')
     return args

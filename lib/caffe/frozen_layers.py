@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import math
 import os
 import zlib
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from caffe.glog import log
 from caffe.kernels import convolution, matrix
 from caffe.kernels.host_memory import check_room
 from caffe.kernels.packing import Packed
-from caffe.kernels.processor import words
+from caffe.kernels.processor import model, words
 from caffe.node import Node
 from caffe.process import device
 from caffe.process.denormals import denormals_as_zero
@@ -54,7 +53,7 @@ class FrozenLayers:
     """
 
     def __init__(self, nodes: list[Node], gib: float, folder: str | os.PathLike | None = None):
-        if not 0 < gib < math.inf:
+        if not 0 < gib < 2**33:  # bytes are counted in 64 bits
             raise ValueError(f'what frozen layers make is kept in a number of GiB above 0; it was given {gib:g}')
         if device.has_own_memory():
             raise ValueError('what frozen layers make is kept on the CPU alone: a GPU has computed it as fast')
@@ -65,7 +64,6 @@ class FrozenLayers:
         names = [node.name for node in self._nodes if node.layer.type != 'Split']
         self.first, self.last = names[0], names[-1]
         self._inputs = list(self._nodes[0].bottoms)
-        self._params = [blob for node in self._nodes for blob in node.layer.blobs]
         made = list({id(top): top for node in self._nodes for top in node.tops}.values())
         read_later = {id(blob) for node in nodes[self.span.stop :] for blob in node.bottoms}
         self._tops: list[Blob] = []  # of blobs that share their data the first stands for all
@@ -73,6 +71,8 @@ class FrozenLayers:
             if id(blob) in read_later and not _is_held(blob, self._tops):
                 self._tops.append(blob)
         self._inner = [blob for blob in made if not _is_held(blob, self._tops)]
+        names = {id(top): name for node in self._nodes for name, top in zip(node.top_names, node.tops, strict=True)}
+        self._top_names = [names[id(top)] for top in self._tops]
         self._kept = _InMemory(limit) if folder is None else PackedFolder(folder, limit)
         self._is_full = False
         self._conditions: tuple = ()  # what may change of that which the tops follow from, images aside
@@ -140,7 +140,7 @@ class FrozenLayers:
         return blob.read()
 
     def _read_conditions(self) -> tuple:
-        checksums = tuple(zlib.crc32(_bytes(blob)) for blob in self._params)
+        checksums = tuple(zlib.crc32(_bytes(blob)) for node in self._nodes for blob in node.layer.blobs)
         ways = convolution.NO_WINOGRAD, convolution.routes.forced, matrix.routes.forced
         return checksums, get_precision(), torch.get_num_threads(), ways
 
@@ -153,7 +153,7 @@ class FrozenLayers:
 
     def _digest_surroundings(self) -> bytes:
         digest = hashlib.blake2b(_digest_of_engine(), digest_size=16)
-        digest.update(repr((sorted(words()), *self._conditions)).encode())
+        digest.update(repr((model(), sorted(words()), _code_taken(), self._top_names, *self._conditions)).encode())
         for node in self._nodes:
             digest.update(node.layer.layer_param.SerializeToString(deterministic=True))
         return digest.digest()
@@ -223,6 +223,12 @@ def _is_held(blob: Blob, others: list[Blob]) -> bool:
 def _bytes(blob: Blob) -> memoryview:
     """The data, without a view that the blob would have to keep live."""
     return blob.read().cpu().contiguous().view(-1).numpy().data
+
+
+def _code_taken() -> tuple:
+    """What the user says of the instructions that torch's libraries may use: others round otherwise."""
+    names = 'ATEN_CPU_CAPABILITY', 'DNNL_MAX_CPU_ISA', 'MKL_CBWR', 'MKL_ENABLE_INSTRUCTIONS', 'ONEDNN_MAX_CPU_ISA'
+    return tuple(os.environ.get(name) for name in names)
 
 
 @functools.cache

@@ -1,5 +1,6 @@
 """net.keep_frozen: what frozen layers make of an image is computed once, and training is the same byte for byte."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,15 @@ layer { name: "conv2" type: "Convolution" bottom: "conv1" top: "conv2" %s
 layer { name: "relu2" type: "ReLU" bottom: "conv2" top: "conv2" }
 layer { name: "pool2" type: "Pooling" bottom: "conv2" top: "pool2"
   pooling_param { pool: MAX kernel_size: 2 stride: 2 } }
+"""
+CONV2 = """
+layer { name: "other" type: "Convolution" bottom: "conv1" top: "other" %s
+  convolution_param { num_output: 5 kernel_size: 5 weight_filler { type: "gaussian" std: 1 } } }
+"""
+READS = """
+layer { name: "fc" type: "InnerProduct" bottom: "%s" top: "fc"
+  inner_product_param { num_output: 3 weight_filler { type: "gaussian" std: 0.1 } } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" }
 """
 LEARNS = """
 layer { name: "drop" type: "Dropout" bottom: "pool2" top: "pool2" }
@@ -304,6 +314,42 @@ def test_a_damaged_file_is_noticed_and_its_image_computed(solver, tmp_path, capf
     if damage is not a_folder:
         passes(second, 4)  # it was written anew
         assert (frozen.misses, frozen.hits) == (1, 7)
+
+
+def test_a_limit_above_the_memory_is_none_for_a_folder(solver, tmp_path):
+    """What is read of a file is its size, however much the folder may hold."""
+    for expected in ((0, 4), (4, 0)):
+        net = solver().net
+        frozen = net.keep_frozen(2**20, tmp_path / 'folder')
+        passes(net, 4)
+        assert (frozen.hits, frozen.misses) == expected
+
+
+def test_files_serve_nets_that_read_the_same_tops(tmp_path):
+    """Of two frozen layers side by side one net learns from the first's top, another from the second's."""
+
+    def net(read):
+        text = DATA + CONV % (FROZEN, FROZEN) + CONV2 % FROZEN + READS % read
+        path = tmp_path / f'{read}.prototxt'
+        path.write_text(text)
+        caffe.set_random_seed(3)
+        made = caffe.Net(str(path), caffe.TRAIN)
+        made.set_input_arrays(IMAGES, LABELS)
+        return made
+
+    for read in ('pool2', 'other'):
+        kept, plain = net(read), net(read)
+        kept.keep_frozen(1, tmp_path / 'folder')
+        assert_equal(passes(kept, 4), passes(plain, 4))
+
+
+def test_a_folder_that_is_removed_ends_nothing(solver, tmp_path):
+    net = solver().net
+    frozen = net.keep_frozen(1, tmp_path / 'folder')
+    passes(net, 2)
+    shutil.rmtree(tmp_path / 'folder')
+    passes(net, 4)
+    assert frozen.nbytes == 0
 
 
 def test_a_full_folder_takes_no_more(solver, tmp_path, capfd):

@@ -231,3 +231,10 @@ def test_what_one_thread_raises_is_raised_when_all_have_ended(threads):
         parallel.deal(work, range(1000), torch.get_num_threads())
     assert set(done) >= {0, 1, 2, 3}
     assert len(done) < 1000
+
+
+def test_an_interruption_that_c_has_swallowed_is_raised(monkeypatch):
+    """A signal may come before the first line of what C calls: that call is lost, and nothing was computed."""
+    monkeypatch.setattr(parallel, '_parallel', lambda call, data, count, flags: None)
+    with pytest.raises(KeyboardInterrupt):
+        parallel.on_each_thread(lambda: None, 2)

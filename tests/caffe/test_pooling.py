@@ -187,9 +187,12 @@ def test_a_bottom_of_three_axes_is_refused():
         run_layer('type: "Pooling" pooling_param { kernel_size: 2 }', [np.zeros((1, 4, 4))])
 
 
-def test_no_images_give_no_images():
-    run = RunningLayer('type: "Pooling" pooling_param { kernel_size: 2 }', [np.zeros((0, 3, 4, 4))])
-    assert run.forward()[0].shape == (0, 3, 3, 3)
+@pytest.mark.parametrize('options', ['kernel_size: 2', 'kernel_size: 4 stride: 5 pad: 3', 'pool: AVE kernel_size: 2'])
+def test_no_images_give_no_images(options):
+    run = RunningLayer(f'type: "Pooling" pooling_param {{ {options} }}', [np.zeros((0, 3, 4, 4))])
+    (top,) = run.forward()
+    assert top.shape == ((0, 3, 2, 2) if 'stride' in options else (0, 3, 3, 3))
+    assert run.backward([np.zeros(top.shape)])[0].shape == (0, 3, 4, 4)
 
 
 @pytest.mark.parametrize('method', ['MAX', 'AVE'])

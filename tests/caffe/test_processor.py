@@ -38,7 +38,8 @@ def test_which_processors_have_fast_bf16(says, words, fast):
 def test_its_words_are_read_once_and_whole():
     words = processor.words()
     assert words is processor.words()
-    assert not words or 'processor' in words or 'Features' in words
+    assert not words or words & {'fpu', 'fp', 'asimd'}
+    assert not any(word.replace('.', '').isdigit() for word in words)  # such as its clock of the moment
 
 
 @pytest.mark.parametrize('word', ['avx512_bf16', 'amx_bf16'])

@@ -41,17 +41,18 @@ class PackedFolder:
     def nbytes(self) -> int:
         """What the files take."""
         size = 0
-        for entry in os.scandir(self._folder):
-            with contextlib.suppress(OSError):  # one that another process has removed
-                size += entry.stat().st_size if entry.name.endswith(_SUFFIX) else 0
+        with contextlib.suppress(FileNotFoundError):  # the folder has been removed
+            for entry in os.scandir(self._folder):
+                with contextlib.suppress(OSError):  # one that another process has removed
+                    size += entry.stat().st_size if entry.name.endswith(_SUFFIX) else 0
         return size
 
     def get(self, key: bytes) -> list[Packed] | None:
         """What was added for `key`; None where there is nothing, or nothing whole: that is told."""
         path = self._path(key)
         try:
-            with open(path, 'rb') as file:
-                content = file.read(self._limit + 1)
+            with open(path, 'rb') as file:  # one above the limit is not ours: less of it is read, and found damaged
+                content = file.read(min(os.fstat(file.fileno()).st_size, self._limit))
         except FileNotFoundError:
             return None
         except OSError as error:

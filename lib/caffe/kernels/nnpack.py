@@ -8,7 +8,7 @@ torch's threads take one by one. Tiles lie at the same pixels whatever the piece
 for any number of threads.
 
 The transformation has numbers from 1/90 to 21/4, so the error is some twenty times that of a plain sum: some 5e-6
-standard deviations of the result, 1e-4 at most (docs/performance.md).
+standard deviations of the result, 3e-4 at most (docs/performance.md).
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
@@ -47,6 +48,7 @@ def on_each_thread(function: Callable[[], object], count: int) -> None:
     Raises what one of the calls raised, when all have ended. Where torch's OpenMP is not found, calls it once.
     """
     errors: list[BaseException] = []
+    ended: set[int] = set()
     inference = torch.is_inference_mode_enabled()  # each thread has its own; tensors made so are changed so alone
 
     def call(_: object) -> None:
@@ -55,6 +57,7 @@ def on_each_thread(function: Callable[[], object], count: int) -> None:
                 function()
         except BaseException as error:  # Ctrl-C is one: what leaves the call is lost in C
             errors.append(error)
+        ended.add(threading.get_ident())
 
     if count == 1 or _parallel is None:
         function()
@@ -62,6 +65,8 @@ def on_each_thread(function: Callable[[], object], count: int) -> None:
     _parallel(_Callback(call), None, count, 0)
     if errors:
         raise errors[0]
+    if threading.get_ident() not in ended:  # a signal came before the `try`, and what its handler raised was lost
+        raise KeyboardInterrupt
 
 
 def deal(work: Callable[[T, int], object], pieces: Iterable[T], count: int) -> None:

@@ -156,7 +156,7 @@ def max_pool_backward(diff: torch.Tensor, place: torch.Tensor, x: torch.Tensor, 
     n, c, h, w = x.shape
     out = x.new_zeros(n * c, h * w + 1)  # the last column is for gradients that belong to no pixel
     place = torch.where(place < 0, h * w, place)
-    out.scatter_add_(1, place.view(n * c, -1), diff.reshape(n * c, -1))
+    out.scatter_add_(1, place.flatten(2).flatten(0, 1), diff.flatten(2).flatten(0, 1))
     return out[:, :-1].reshape(x.shape)
 
 

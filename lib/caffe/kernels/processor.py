@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import platform
 
+_WHAT_IT_IS = ('vendor_id', 'flags', 'Features')  # its other lines have its clock of the moment, too
+
 
 @functools.cache
 def _first_core() -> str:
@@ -18,7 +20,8 @@ def _first_core() -> str:
 @functools.cache
 def words() -> frozenset[str]:
     """Its maker ('AuthenticAMD', 'GenuineIntel', ...) and the names of what it can do ('avx512f', 'amx_bf16', ...)."""
-    return frozenset(_first_core().split())
+    lines = (line.partition(':') for line in _first_core().splitlines())
+    return frozenset(word for key, _, value in lines if key.strip() in _WHAT_IT_IS for word in value.split())
 
 
 def model() -> str:
