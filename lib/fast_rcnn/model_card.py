@@ -230,7 +230,7 @@ def training_settings() -> dict:
     augment = of_training.pop('AUGMENT')
     flat = {f'TRAIN.{key}': value for key, value in of_training.items()}
     flat |= {f'TRAIN.AUGMENT.{key}': value for key, value in augment.items()}
-    flat |= {'PIXEL_MEANS': cfg.PIXEL_MEANS, 'RNG_SEED': cfg.RNG_SEED}
+    flat |= {'PIXEL_MEANS': cfg.PIXEL_MEANS, 'PRECISION': cfg.PRECISION, 'RNG_SEED': cfg.RNG_SEED}
     return _plain(flat)
 
 
