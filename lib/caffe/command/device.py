@@ -22,6 +22,7 @@ from caffe.kernels.roi_bins import bins_of_rois
 from caffe.kernels.routes import Routes
 
 _SECONDS = 5.0  # for all measurements together
+_NOT_FOR = {1: ('winograd', 'nnpack'), 3: ('pointwise',)}  # ways of convolutions that cannot do filters of this size
 _CHOSEN = 'chosen'
 _IDLE = 0.8  # load average; above, something else computes
 _FAR_SLOWER = 10  # times slower than the fastest: reported even of a way that is not the chosen one
@@ -109,7 +110,7 @@ def checks(part: int) -> list[Check]:
                 'GFLOP/s',
                 functools.partial(convolution.convolve, x, filters, None, filter, memory=y.detach),
                 convolution.routes,
-                ('direct', 'bands', 'winograd' if size == 3 else 'pointwise'),
+                tuple(way for way in convolution.routes.names if way not in _NOT_FOR[size]),
             )
         )
     maps = numbers(1, channels, 38, 50)
