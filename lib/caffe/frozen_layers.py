@@ -71,8 +71,8 @@ class FrozenLayers:
             if id(blob) in read_later and not _is_held(blob, self._tops):
                 self._tops.append(blob)
         self._inner = [blob for blob in made if not _is_held(blob, self._tops)]
-        names = {id(top): name for node in self._nodes for name, top in zip(node.top_names, node.tops, strict=True)}
-        self._top_names = [names[id(top)] for top in self._tops]
+        called = {id(top): name for node in self._nodes for name, top in zip(node.top_names, node.tops, strict=True)}
+        self._top_names = [called[id(top)] for top in self._tops]
         self._kept = _InMemory(limit) if folder is None else PackedFolder(folder, limit)
         self._is_full = False
         self._conditions: tuple = ()  # what may change of that which the tops follow from, images aside
