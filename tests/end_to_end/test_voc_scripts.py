@@ -104,14 +104,21 @@ def narrow_vgg16(project):
 
 @pytest.mark.slow
 def test_a_script_trains_and_tests_by_two_processes(project):
-    """The same model and detections as by one. --scale_batch is of training alone: half the iterations, here 1 of 2."""
+    """The same model and detections as by one, of as many threads, for sums go by their number.
+
+    --scale_batch is of training alone: half the iterations, here 1 of 2.
+    """
     narrow_vgg16(project)
     found = {}
     for gpu, more in (('cpu', ()), ('cpu:2', ()), ('cpu:2', ('--scale_batch', '--wire', 'bf16'))):
         shutil.rmtree(project / 'output' / 'fast_rcnn_ohem', ignore_errors=True)
         done = subprocess.run(
             ['bash', 'experiments/scripts/fast_rcnn_ohem.sh', gpu, 'VGG16_narrow', 'pascal_voc', *more, *FEW],
-            cwd=project, env={**os.environ, 'PYTHON': sys.executable, 'PYTHONPATH': str(project / 'lib'), 'ITERS': '2'},
+            cwd=project,
+            env={
+                **os.environ, 'PYTHON': sys.executable, 'PYTHONPATH': str(project / 'lib'), 'ITERS': '2',
+                'OMP_NUM_THREADS': '1',
+            },
             capture_output=True, text=True, timeout=900,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout[-4000:]
