@@ -23,8 +23,9 @@ demo-faster: .venv/installed
 test: .venv/installed
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
 
+# One thread each, as above: what one process computes is compared with what several do, byte for byte
 test-slow: .venv/installed
-	$(PY) -m pytest -m slow
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m slow
 
 # The oldest versions that pyproject.toml promises. Where one cannot be had: make test-oldest PYTHON_OLDEST=python3.11 TORCH=2.5.0
 PYTHON_OLDEST ?= python3.10
