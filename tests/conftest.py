@@ -66,3 +66,13 @@ def as_nobody(tmp_path):
             os.seteuid(user)
 
     return call
+
+
+@pytest.fixture(params=[1, 2, 5])
+def threads(request):
+    """The test runs with so many of torch's threads, more than there are cores among them."""
+    torch = pytest.importorskip('torch')
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)

@@ -10,14 +10,6 @@ pytestmark = pytest.mark.skipif(not torch.set_flush_denormal(False), reason='thi
 SIZE = 512  # large enough for torch to use all its threads
 
 
-@pytest.fixture(params=[1, 2, 3])
-def threads(request):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
-
-
 def test_products_that_vanish_are_zero_in_every_thread(threads):
     torch.rand(SIZE, SIZE) @ torch.rand(SIZE, SIZE)  # the threads are there before anybody is told
     a, b = torch.full((SIZE, SIZE), 1e-20), torch.full((SIZE, SIZE), 1e-20)

@@ -28,14 +28,6 @@ SHAPES = [
 ]
 
 
-@pytest.fixture(params=[1, 2, 5])
-def threads(request):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
-
-
 def numbers(n, c, k, h, w, pad, groups):
     """x, weight, bias, and the gradient of the result."""
     random = torch.Generator().manual_seed(0)
